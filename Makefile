@@ -1,0 +1,38 @@
+# Everything a newcomer types. Each target sets up the project's own environment first; none needs root.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export MORPHNIC_DATA ?= $(wildcard ../shared/data)
+
+.PHONY: demo test test-fast lint bench registers clean setup
+
+$(STAMP): pyproject.toml constraints.txt deploy/check_system.py
+	$(PYTHON) deploy/check_system.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+setup: $(STAMP)
+
+demo: $(STAMP)  ## the closed loop on the simulated device, with a report
+	$(BIN)/morphnic demo
+
+test: $(STAMP) lint  ## every test that CI runs
+	$(BIN)/pytest -n 2 $(PYTEST_ARGS)
+
+test-fast: $(STAMP)  ## under 90 seconds once built
+	$(BIN)/pytest -n 2 -m 'not slow' $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+registers: $(STAMP)  ## remake everything derived from the register map
+	$(BIN)/python -m rtl.registers.generate
+
+bench: $(STAMP)  ## every figure, side by side with its reference
+	set -e; for script in bench/[a-z]*.py; do $(BIN)/python $$script; done
+
+clean:
+	rm -rf $(VENV) build dist sim_build

@@ -1,0 +1,1 @@
+"""How software reaches a device: transports, framing, discovery, typed register access."""

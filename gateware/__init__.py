@@ -1,0 +1,1 @@
+"""The device, in Amaranth. Nothing is imported here: `gateware.config` must load without HDL tools."""

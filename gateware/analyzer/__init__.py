@@ -1,0 +1,1 @@
+"""The workload analyzer: what each tenant does, in double-buffered windows."""

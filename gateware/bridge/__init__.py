@@ -1,0 +1,1 @@
+"""How a link reaches the register bus: UART, framing, and the executor of operation lists."""

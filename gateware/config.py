@@ -1,0 +1,85 @@
+"""`DeviceConfig`: every parameter of a device, in one frozen dataclass that imports no HDL.
+
+The same object parametrises the gateware, names a Verilated model in the cache, and is read back from the ID
+block of a running device, so that software never assumes a size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+MAX_TENANTS = 64  # strides in the register map are fixed for this many
+MAX_PORTS = 16
+MAX_PACKET_BEATS = 256
+PAGE_BEATS = 16
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """Parameters of one device.
+
+    ports: fabric ports; port 0 is the host, the last one the engines, those between are network ports.
+    data_width: bits of one beat.
+    tenants: rows of the allocation table; tenant 0 is the host itself.
+    slots: engine slots behind the last port.
+    pages: buffer pages of `PAGE_BEATS` beats in each crosspoint.
+    classifier_entries: match entries of the ingress classifier.
+    clock_hz: frequency of the one `sync` domain.
+    uart_baud: rate of the serial link after reset.
+    """
+
+    ports: int = 4
+    data_width: int = 64
+    tenants: int = 16
+    slots: int = 2
+    pages: int = 64
+    classifier_entries: int = 16
+    clock_hz: int = 100_000_000
+    uart_baud: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        checks = [
+            (2 <= self.ports <= 8, "ports", "in 2..8", self.ports),
+            (self.data_width in (32, 64, 128, 256, 512), "data_width", "32, 64, 128, 256 or 512",
+             self.data_width),
+            (2 <= self.tenants <= MAX_TENANTS, "tenants", f"in 2..{MAX_TENANTS}", self.tenants),
+            (1 <= self.slots <= 16, "slots", "in 1..16", self.slots),
+            (self.pages in (32, 64, 128, 256, 512, 1024), "pages", "a power of two in 32..1024", self.pages),
+            (1 <= self.classifier_entries <= 64, "classifier_entries", "in 1..64", self.classifier_entries),
+            (self.clock_hz >= 1_000_000, "clock_hz", "at least 1000000", self.clock_hz),
+            (0 < self.uart_baud <= self.clock_hz // 4, "uart_baud", "in 1..clock_hz/4", self.uart_baud),
+        ]
+        for holds, name, rule, value in checks:
+            if not holds:
+                raise ValueError(f"{name} must be {rule}, not {value!r}")
+
+    @property
+    def beat_bytes(self) -> int:
+        """Bytes of one beat."""
+        return self.data_width // 8
+
+    @property
+    def host_port(self) -> int:
+        """Fabric port of the host queues."""
+        return 0
+
+    @property
+    def engine_port(self) -> int:
+        """Fabric port of the engine slots."""
+        return self.ports - 1
+
+    @property
+    def net_ports(self) -> range:
+        """Fabric ports of the network interfaces (`net0` is port 1)."""
+        return range(1, self.ports - 1)
+
+    @property
+    def max_packet_bytes(self) -> int:
+        """Bytes of the largest packet, limited by `MAX_PACKET_BEATS` and the 12-bit length of the header."""
+        return min(MAX_PACKET_BEATS * self.beat_bytes, 4095)
+
+    def digest(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 over the parameters, in a canonical form."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]

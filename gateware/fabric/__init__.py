@@ -1,0 +1,1 @@
+"""The fabric: crosspoint queues, admission by allocation, surplus-round-robin outputs, shapers."""

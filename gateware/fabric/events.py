@@ -1,0 +1,53 @@
+"""What the fabric tells the resource manager and the workload analyzer, port by port.
+
+All events are single-cycle strobes without back-pressure: a consumer takes one a port and cycle.
+"""
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import Out
+
+from ..config import DeviceConfig
+from ..stream.packet import PacketHeader, RequestWord
+
+__all__ = ["IngressEventSignature", "EgressEventSignature"]
+
+
+class IngressEventSignature(wiring.Signature):
+    """Events at one fabric input, seen from the fabric.
+
+    admit: one packet was admitted; `header` is as stamped (source, destination resolved, epoch, timestamp).
+    drop: one packet of `header.tenant` was refused and discarded (no grant, or a network port without pages).
+        `admit` and `drop` are never high together.
+    request: high for one cycle when the first eight bytes of an *admitted* packet whose class has the request
+        bit have arrived; `request_tenant` and `request_word` are valid with it.
+    stalled: the packet at the head of this input waits for credit or pages; `stalled_tenant` is its tenant.
+    """
+
+    def __init__(self, config: DeviceConfig):
+        super().__init__({
+            "admit": Out(1),
+            "drop": Out(1),
+            "header": Out(PacketHeader),
+            "request": Out(1),
+            "request_tenant": Out(range(config.tenants)),
+            "request_word": Out(RequestWord),
+            "stalled": Out(1),
+            "stalled_tenant": Out(range(config.tenants)),
+        })
+
+
+class EgressEventSignature(wiring.Signature):
+    """Events at one fabric output, seen from the fabric.
+
+    leave: the last beat of the packet with `header` was transferred (or the packet was cut off, then `cut` is
+        high too); `latency` is device cycles from admission, modulo 2**32.
+    """
+
+    def __init__(self, config: DeviceConfig):
+        super().__init__({
+            "leave": Out(1),
+            "cut": Out(1),
+            "header": Out(PacketHeader),
+            "latency": Out(32),
+        })

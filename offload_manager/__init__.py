@@ -1,0 +1,1 @@
+"""The offload manager: the only writer of a device's control registers."""

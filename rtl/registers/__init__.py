@@ -1,0 +1,1 @@
+"""The one register map and everything derived from it."""

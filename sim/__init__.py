@@ -1,0 +1,1 @@
+"""The simulated device: the generated Verilog in a C++ board, with everything that plugs into it."""
