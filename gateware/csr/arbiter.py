@@ -1,8 +1,8 @@
 """`CsrArbiter`: several initiators share one bus, in turn.
 
-The grant is registered: an access starts on the shared bus in the cycle after its initiator raised `valid`, if the
-bus is free. It is never interrupted: the grant stays until `ready`. Then the turn passes on, round robin, so that
-an initiator waits for at most one access of each of the others.
+The grant is registered: an access starts on the shared bus in the cycle after its initiator raised `valid`,
+if the bus is free. It is never interrupted: the grant stays until `ready`. Then the turn passes on, round
+robin, so that an initiator waits for at most one access of each of the others.
 """
 
 from amaranth import *

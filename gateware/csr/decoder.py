@@ -5,6 +5,7 @@ answered with `error` in its first cycle.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from amaranth import *
 from amaranth.lib import wiring
@@ -33,7 +34,7 @@ class CsrDecoder(wiring.Component):
         for part in every:
             if part.step != 1 or not 0 <= part.start < part.stop <= 1 << WORD_ADDRESS_WIDTH:
                 raise ValueError(f"range must be of word addresses, not empty, with step 1, not {part!r}")
-        for before, after in zip(every, every[1:], strict=False):
+        for before, after in pairwise(every):
             if before.stop > after.start:
                 raise ValueError(f"ranges must be disjoint, not {before!r} and {after!r}")
         super().__init__({

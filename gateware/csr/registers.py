@@ -1,9 +1,9 @@
 """`RegisterBlock`: registers elaborated from the register map, for the top-level blocks that it is given.
 
-An access takes two cycles: the register is read or written in the first, `ready` and the answer are high in the
-second. An address without a register, and a write to a register that has nothing to write, are answered with
-`error` and change nothing; a write reaches the enabled bytes of writable fields only. A read has no side effect.
-An access to an external block is passed on to its port as it is, in the same cycle.
+An access takes two cycles: the register is read or written in the first, `ready` and the answer are high in
+the second. An address without a register, and a write to a register that has nothing to write, are answered
+with `error` and change nothing; a write reaches the enabled bytes of writable fields only. A read has no side
+effect. An access to an external block is passed on to its port as it is, in the same cycle.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,17 +21,17 @@ __all__ = ["RegisterBlock"]
 class RegisterBlock(wiring.Component):
     """Registers of the blocks `names`, taken from `rtl/registers/morphnic.rdl`.
 
-    names: top-level blocks of the map; as a mapping, the value is how many elements of an array (or words of a
-        memory) are real (None: all of them). Elements beyond that are answered with `error`.
+    names: top-level blocks of the map; as a mapping, the value is how many elements of an array (or words of
+        a memory) are real (None: all of them). Elements beyond that are answered with `error`.
 
     Ports, with `prefix` = `<block>_<register>`, or `<block>_<index>_<register>` in an array:
 
     - `bus`: absolute word addresses.
-    - `<prefix>_<field>`, out: a field that software writes. A `singlepulse` field is high for one cycle after a 1
-      was written, and reads 0.
+    - `<prefix>_<field>`, out: a field that software writes. A `singlepulse` field is high for one cycle after
+      a 1 was written, and reads 0.
     - `<prefix>_<field>`, in: a field that software only reads.
-    - `<prefix>_written`, out: strobe, high in the cycle in which the value just written is first visible; there
-      for registers with a writable field, and raised only if an enabled byte holds some of one.
+    - `<prefix>_written`, out: strobe, high in the cycle in which the value just written is first visible;
+      there for registers with a writable field, and raised only if an enabled byte holds some of one.
     - `<block>`, out, `CsrSignature(16)`: accesses to an external block, with absolute word addresses.
     """
 
