@@ -10,7 +10,7 @@ from amaranth.lib.wiring import Out
 from ..config import DeviceConfig
 from ..stream.packet import PacketHeader, RequestWord
 
-__all__ = ["IngressEventSignature", "EgressEventSignature"]
+__all__ = ["EgressEventSignature", "IngressEventSignature"]
 
 
 class IngressEventSignature(wiring.Signature):

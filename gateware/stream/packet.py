@@ -18,7 +18,7 @@ from amaranth.lib.wiring import Out
 
 from ..config import DeviceConfig
 
-__all__ = ["FlowClass", "Opcode", "PacketHeader", "PacketSignature", "RequestWord", "beat_layout", "PROCESS"]
+__all__ = ["PROCESS", "FlowClass", "Opcode", "PacketHeader", "PacketSignature", "RequestWord", "beat_layout"]
 
 #: Destination of a packet that wants processing wherever its tenant has capacity: the fabric's admission
 #: resolves it to the engine port or to the host port by the tenant's `host_share`.
@@ -61,8 +61,8 @@ class RequestWord(data.Struct):
 class PacketHeader(data.Struct):
     """Header of one packet, 86 bits.
 
-    `source`, `epoch` and `timestamp` are stamped by the fabric at admission and ignored before it. `length` is
-    in bytes, `timestamp` is the low half of the device cycle counter.
+    `source`, `epoch` and `timestamp` are stamped by the fabric at admission and ignored before it. `length` is in
+    bytes, `timestamp` is the low half of the device cycle counter.
     """
 
     tenant: 6

@@ -1,0 +1,190 @@
+"""`Device`: the whole offload device behind vendor-neutral ports, as simulated and as wrapped by a board.
+
+One packet's way: `net_rx` -> `Classifier` (tenant, destination, class) or `host_rx` -> `Fabric` (admission under the
+allocation in force, crosspoint queue, scheduled output) -> `net_tx`, `host_tx` or `EngineArray`, whose responses
+enter the fabric again. The `Analyzer` and the `ResourceManager` listen to the fabric's events; the manager's
+allocation bus reaches every consumer. Software comes in by `mmio` (PCIe BAR0 on a board) or by the serial
+`LinkBridge`; both share one CSR bus, in turn.
+
+Ports that are not obvious: `uart_pins` 1 puts the link on the pins `uart_rx`/`uart_tx` through the bit-level
+serialiser, 0 on the byte streams `link_rx`/`link_tx` behind it. `telemetry` carries every pushed window; the serial
+link gets its own copy when `link.control.push` is set, and neither waits for the other.
+"""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .analyzer.analyzer import Analyzer
+from .bridge.link import LinkBridge
+from .bridge.uart import Uart
+from .config import DeviceConfig
+from .csr.arbiter import CsrArbiter
+from .csr.bus import CsrSignature
+from .csr.decoder import CsrDecoder
+from .csr.regmap import word_ranges
+from .engine.array import EngineArray
+from .engine.generator import Generator
+from .fabric.counters import PortCounters
+from .fabric.fabric import Fabric
+from .identity import Identity
+from .manager.manager import ResourceManager
+from .stream.fork import StreamFork
+from .stream.mux import PacketMux
+from .stream.packet import PacketSignature, beat_layout
+from .vni.classifier import Classifier
+
+__all__ = ["TELEMETRY_WORD", "Device"]
+
+#: One word of a pushed window.
+TELEMETRY_WORD = data.StructLayout({"data": 32, "last": 1})
+
+
+class Device(wiring.Component):
+    """The offload device.
+
+    config: parameters. build_id: 64 bits that name this build; software compares them after flashing.
+    """
+
+    def __init__(self, config: DeviceConfig, build_id: int = 0):
+        self._config = config
+        self._build_id = build_id
+        nets = len(config.net_ports)
+        super().__init__({
+            "mmio": In(CsrSignature(16)),
+            "link_rx": In(stream.Signature(8)),
+            "link_tx": Out(stream.Signature(8)),
+            "uart_rx": In(1, init=1),
+            "uart_tx": Out(1, init=1),
+            "uart_pins": In(1),
+            "telemetry": Out(stream.Signature(TELEMETRY_WORD)),
+            "host_rx": In(PacketSignature(config)),
+            "host_credit": Out(config.tenants),
+            "host_tx": Out(PacketSignature(config)),
+            "net_rx": In(stream.Signature(beat_layout(config))).array(nets),
+            "net_tx": Out(PacketSignature(config)).array(nets),
+            "cycle": Out(64),
+            "epoch": Out(8),
+            "boot_nonce": In(32),
+            "uid": In(64),
+            "interrupt": Out(1),
+        })
+
+    @property
+    def config(self) -> DeviceConfig:
+        """Parameters of this device."""
+        return self._config
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        m.submodules.identity = identity = Identity(config, self._build_id)
+        m.submodules.manager = manager = ResourceManager(config)
+        m.submodules.fabric = fabric = Fabric(config)
+        m.submodules.counters = counters = PortCounters(config)
+        m.submodules.analyzer = analyzer = Analyzer(config)
+        m.submodules.classifier = classifier = Classifier(config)
+        m.submodules.engines = engines = EngineArray(config)
+        m.submodules.generator = generator = Generator(config)
+        m.submodules.link = link = LinkBridge(config)
+
+        self._connect_time(m, identity, manager, fabric, analyzer, link)
+        self._connect_packets(m, fabric, classifier, engines, generator)
+        self._connect_allocation(m, manager, fabric, analyzer, engines)
+        self._connect_events(m, fabric, [manager, counters, analyzer])
+        self._connect_serial(m, link)
+        self._connect_telemetry(m, analyzer, link, identity)
+        self._connect_registers(m, link, {
+            ("id", "interrupt"): identity.bus,
+            ("link",): link.registers,
+            ("rm", "guarantee", "staging", "active"): manager.bus,
+            ("analyzer", "objective", "snapshot", "histogram"): analyzer.bus,
+            ("classifier",): classifier.bus,
+            ("port",): counters.bus,
+            ("slot",): engines.bus,
+            ("generator",): generator.bus,
+        })
+        return m
+
+    def _connect_time(self, m, identity, manager, fabric, analyzer, link):
+        m.d.comb += [
+            identity.boot_nonce.eq(self.boot_nonce),
+            identity.uid.eq(self.uid),
+            identity.changed.eq(manager.changed),
+            link.boot_nonce.eq(self.boot_nonce),
+            manager.cycle.eq(identity.cycle),
+            fabric.cycle.eq(identity.cycle),
+            analyzer.cycle.eq(identity.cycle),
+            self.cycle.eq(identity.cycle),
+            self.interrupt.eq(identity.interrupt),
+        ]
+
+    def _connect_packets(self, m, fabric, classifier, engines, generator):
+        config = self._config
+        m.submodules.host_mux = host_mux = PacketMux(config, 2)
+        wiring.connect(m, wiring.flipped(self.host_rx), host_mux.inputs[0])
+        wiring.connect(m, generator.packets, host_mux.inputs[1])
+        wiring.connect(m, host_mux.output, fabric.inputs[config.host_port])
+        wiring.connect(m, fabric.outputs[config.host_port], wiring.flipped(self.host_tx))
+        m.d.comb += self.host_credit.eq(fabric.credit)
+        for index, port in enumerate(config.net_ports):
+            wiring.connect(m, wiring.flipped(self.net_rx[index]), classifier.frames[index])
+            wiring.connect(m, classifier.packets[index], fabric.inputs[port])
+            wiring.connect(m, fabric.outputs[port], wiring.flipped(self.net_tx[index]))
+        wiring.connect(m, fabric.outputs[config.engine_port], engines.requests)
+        wiring.connect(m, engines.responses, fabric.inputs[config.engine_port])
+        # The checker only listens: it sees the transfers on the host port as they happen.
+        for name in ("header", "data"):
+            seen, port = getattr(generator.returned, name), getattr(self.host_tx, name)
+            m.d.comb += [
+                seen.payload.eq(port.payload),
+                seen.valid.eq(port.valid & port.ready),
+            ]
+
+    def _connect_allocation(self, m, manager, fabric, analyzer, engines):
+        for consumer in (fabric, engines):
+            for name, member in manager.allocation.signature.members.items():
+                m.d.comb += getattr(consumer.allocation, name).eq(getattr(manager.allocation, name))
+        m.d.comb += [
+            fabric.stall_timeout.eq(manager.stall_timeout),
+            analyzer.epoch.eq(manager.allocation.epoch),
+            analyzer.active_tag.eq(manager.active_tag),
+            self.epoch.eq(manager.allocation.epoch),
+        ]
+        for listening, slot in zip(analyzer.engine_busy, engines.busy, strict=True):
+            m.d.comb += listening.eq(slot)
+
+    def _connect_events(self, m, fabric, listeners):
+        for listener in listeners:
+            for side in ("ingress", "egress"):
+                for source, sink in zip(getattr(fabric, side), getattr(listener, side), strict=True):
+                    for name in source.signature.members:
+                        m.d.comb += getattr(sink, name).eq(getattr(source, name))
+
+    def _connect_serial(self, m, link):
+        config = self._config
+        m.submodules.uart = uart = Uart(config.clock_hz // config.uart_baud)
+        m.d.comb += uart.rx_pin.eq(self.uart_rx)
+        m.d.comb += self.uart_tx.eq(uart.tx_pin)
+        with m.If(self.uart_pins):
+            wiring.connect(m, uart.rx, link.rx)
+            wiring.connect(m, link.tx, uart.tx)
+        with m.Else():
+            wiring.connect(m, wiring.flipped(self.link_rx), link.rx)
+            wiring.connect(m, link.tx, wiring.flipped(self.link_tx))
+
+    def _connect_telemetry(self, m, analyzer, link, identity):
+        m.submodules.fork = fork = StreamFork(TELEMETRY_WORD, 2)
+        wiring.connect(m, analyzer.telemetry, fork.input)
+        wiring.connect(m, fork.outputs[0], wiring.flipped(self.telemetry))
+        wiring.connect(m, fork.outputs[1], link.telemetry)
+        m.d.comb += identity.window.eq(analyzer.complete)
+
+    def _connect_registers(self, m, link, targets):
+        m.submodules.arbiter = arbiter = CsrArbiter(2)
+        m.submodules.decoder = decoder = CsrDecoder([word_ranges(names) for names in targets])
+        wiring.connect(m, wiring.flipped(self.mmio), arbiter.initiators[0])
+        wiring.connect(m, link.bus, arbiter.initiators[1])
+        wiring.connect(m, arbiter.bus, decoder.bus)
+        for port, bus in zip(decoder.targets, targets.values(), strict=True):
+            wiring.connect(m, port, bus)
