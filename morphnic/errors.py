@@ -62,6 +62,6 @@ class BuildError(MorphnicError):
 
 
 class EnvironmentFault(MorphnicError):
-    """Something that the machine must provide is missing: a compiler, a package, a permission, a free port."""
+    """Something that the machine must provide is missing: a compiler, package, permission, free port."""
 
     exit_code = 3
