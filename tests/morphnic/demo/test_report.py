@@ -28,7 +28,8 @@ def run():
 
 
 def written(path, run):
-    write_report(path, [run], clock_hz=100_000_000, inputs=[("tpcc.trace", "sha256 0123")], conditions=[("load", "0.7")])
+    write_report(path, [run], clock_hz=100_000_000, inputs=[("tpcc.trace", "sha256 0123")],
+                 conditions=[("load", "0.7")])
     return path.read_text()
 
 
