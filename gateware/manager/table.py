@@ -1,0 +1,130 @@
+"""`AllocationTable`: the three banks of the allocation, the copy that begins a transaction, and the sums.
+
+`copy` starts the copy of the active bank into the staging bank: one row a cycle, plus one cycle to start and one
+for each row that the bus writes meanwhile. Staged rows may be read and written during the copy: they answer as
+if it were done. The sums are those of the rows stored so far, so they are complete when the copy is, and follow
+each write in the next cycle. A row that is stored is broadcast one cycle later.
+"""
+
+from amaranth import *
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from ..config import DeviceConfig
+from .allocation import BANKS, AllocationRow, reset_row
+
+__all__ = ["SUM_WIDTH", "AllocationTable"]
+
+#: Width of the sum of a column over a table.
+SUM_WIDTH = 24
+
+
+class AllocationTable(wiring.Component):
+    """Banks of `config.tenants` rows.
+
+    active_bank, staging_bank: roles of the banks; the staging bank is the one that is written.
+    staged: there is a staged table, or its copy is under way.
+    copy: strobe, only while nothing is staged. copying: high from the next cycle until the last row is stored.
+    tenant, is_staging, old: row for the bus, from the staged or the active table, one cycle later.
+    store, new: strobe: the bus changes the staged row of `tenant`, which it read in the cycle before.
+    scan_tenant, scan_row: staged row, one cycle later; not while copying.
+    sum_weight, sum_pages: over the rows that are stored.
+    write, write_bank, write_tenant, write_row: the broadcast.
+    """
+
+    def __init__(self, config: DeviceConfig):
+        self._config = config
+        super().__init__({
+            "active_bank": In(range(BANKS)),
+            "staging_bank": In(range(BANKS)),
+            "staged": In(1),
+            "copy": In(1),
+            "copying": Out(1),
+            "tenant": In(range(config.tenants)),
+            "is_staging": In(1),
+            "old": Out(AllocationRow),
+            "store": In(1),
+            "new": In(AllocationRow),
+            "scan_tenant": In(range(config.tenants)),
+            "scan_row": Out(AllocationRow),
+            "sum_weight": Out(SUM_WIDTH),
+            "sum_pages": Out(SUM_WIDTH),
+            "write": Out(1),
+            "write_bank": Out(range(BANKS)),
+            "write_tenant": Out(range(config.tenants)),
+            "write_row": Out(AllocationRow),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        # Which rows of the staging bank are stored: a row that the bus wrote before the copy came to it is
+        # newer than the copy, which then passes it by.
+        self._stored = stored = Signal(self._config.tenants)
+        self._row_memory(m)
+        self._elaborate_copy(m, stored)
+        m.d.comb += [
+            self._bus_read.addr.eq(self._address(self.tenant, Mux(
+                self.is_staging & self.staged & stored.bit_select(self.tenant, 1),
+                self.staging_bank, self.active_bank))),
+            self.old.eq(self._bus_read.data),
+            self.scan_row.eq(self._scan_read.data),
+        ]
+        with m.If(self.copy):
+            m.d.sync += [stored.eq(0), self.sum_weight.eq(0), self.sum_pages.eq(0)]
+        with m.Elif(self._write.en):
+            m.d.sync += stored.bit_select(self.write_tenant_next, 1).eq(1)
+            self._elaborate_sum(m, self.sum_weight, "weight")
+            self._elaborate_sum(m, self.sum_pages, "pages")
+        m.d.sync += [
+            self.write.eq(self._write.en),
+            self.write_bank.eq(self.staging_bank),
+            self.write_tenant.eq(self.write_tenant_next),
+            self.write_row.eq(self._write.data),
+        ]
+        return m
+
+    def _address(self, tenant, bank):
+        """Banks are a power of two of rows apart, so that an address is made without arithmetic."""
+        return Cat(tenant, bank)
+
+    def _row_memory(self, m):
+        tenants = self._config.tenants
+        pitch = 1 << ceil_log2(tenants)
+        bank = [reset_row(tenant, self._config) for tenant in range(tenants)] + [{}] * (pitch - tenants)
+        m.submodules.rows = rows = memory.Memory(
+            shape=AllocationRow, depth=4 * pitch, init=[AllocationRow.const(row) for row in bank * BANKS])
+        self._bus_read = rows.read_port()
+        self._scan_read = rows.read_port()
+        self._write = rows.write_port()
+
+    def _elaborate_copy(self, m, stored):
+        """The copy goes from row to row; a row of the bus takes the write port from it for a cycle."""
+        self.write_tenant_next = target = Signal(range(self._config.tenants))
+        current = Signal(range(self._config.tenants))  # row to be stored next; its data has been read
+        following = Signal.like(current)
+        primed = Signal()
+        passed = stored.bit_select(current, 1)
+        advance = self.copying & primed & ~self.store
+        m.d.comb += [
+            following.eq(current + advance),
+            self._scan_read.addr.eq(Mux(
+                self.copying, self._address(following, self.active_bank),
+                self._address(self.scan_tenant, self.staging_bank))),
+            target.eq(Mux(self.store, self.tenant, current)),
+            self._write.en.eq(self.store | (advance & ~passed)),
+            self._write.addr.eq(self._address(target, self.staging_bank)),
+            self._write.data.eq(Mux(self.store, self.new, self._scan_read.data)),
+        ]
+        m.d.sync += primed.eq(self.copying)
+        with m.If(self.copy):
+            m.d.sync += [self.copying.eq(1), current.eq(0)]
+        with m.Elif(advance):
+            m.d.sync += current.eq(following)
+            with m.If(current == self._config.tenants - 1):
+                m.d.sync += self.copying.eq(0)
+
+    def _elaborate_sum(self, m, total, column):
+        """Add what is stored now, less what it replaces; a row not stored before replaces nothing."""
+        replaced = Mux(self._stored.bit_select(self.write_tenant_next, 1), self.old[column], 0)
+        m.d.sync += total.eq(total + self._write.data[column] - replaced)
