@@ -93,12 +93,11 @@ def add_global_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-v", "--verbose", action="count", help="log more (twice: everything)", **quiet)
     group.add_argument("--log-format", metavar="{text,json}", help="form of the log on stderr", **quiet)
     group.add_argument("--config", type=Path, metavar="FILE", help="settings over the user's own", **quiet)
-    group.add_argument("--run-directory", metavar="DIR", help="where sockets and ready files are", **quiet)
 
 
 #: Flags that set a key of the settings, whichever command defines them.
 SETTING_FLAGS = {
-    "log_format": "log_format", "run_directory": "run_directory", "device": "device", "data": "data",
+    "log_format": "log_format", "device": "device", "data": "data",
     "manager_url": "manager.url", "interval": "agent.interval", "state_directory": "agent.state_directory",
     "baseline_intervals": "agent.baseline_intervals",
 }

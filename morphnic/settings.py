@@ -31,7 +31,11 @@ log = logging.getLogger(__name__)
 
 
 def run_directory(environment: Mapping[str, str] | None = None) -> Path:
-    """Where sockets, ready files and locks live: `$XDG_RUNTIME_DIR/morphnic`, else a private folder."""
+    """Where sockets, ready files and locks live: `$XDG_RUNTIME_DIR/morphnic`, else a private folder.
+
+    The same rule as `device_link.rundir`, for programs that have no device link; it is no setting, because every
+    process on the machine must agree on it.
+    """
     variables = os.environ if environment is None else environment
     runtime = variables.get("XDG_RUNTIME_DIR")
     if runtime:
@@ -95,7 +99,6 @@ class Settings:
     """Everything that can be set. `sources` tells where each key that is not a default came from."""
 
     device: str | None = None
-    run_directory: Path = field(default_factory=run_directory)
     data: Path | None = None
     log_format: str = "text"
     manager: ManagerSettings = field(default_factory=ManagerSettings)
@@ -174,7 +177,6 @@ def _pids(value: Any) -> tuple[int, ...]:
 #: Every key outside the tenants' tables, and what makes its value.
 KEYS: dict[str, Convert] = {
     "device": _text,
-    "run_directory": _path,
     "data": _path,
     "log_format": _log_format,
     "manager.url": _url,
@@ -230,7 +232,6 @@ def _build(
         return {key.split(".")[1]: value for key, value in values.items() if key.startswith(section + ".")}
 
     top = {key: value for key, value in values.items() if "." not in key}
-    top.setdefault("run_directory", run_directory(environment))
     agent = {"state_directory": state_directory(environment)} | of("agent")
     return Settings(
         **top,

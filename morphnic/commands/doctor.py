@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from morphnic import settings
 from morphnic.program import Context
-from morphnic.settings import as_document
 
 TOOL_TIMEOUT_S = 30
 
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
     if context.json:
         context.document("doctor", {
             "ok": not broken, "findings": [asdict(finding) for finding in findings],
-            "settings": as_document(context.settings),
+            "settings": settings.as_document(context.settings),
         })
         return 3 if broken else 0
     for finding in findings:
@@ -67,7 +67,7 @@ def all_findings(context: Context) -> Iterator[Finding]:
     yield verilator()
     for package, extra in (("amaranth", "gateware"), ("fastapi", "manager"), ("numpy", "manager")):
         yield python_package(package, extra)
-    yield run_directory(context.settings.run_directory)
+    yield run_directory(settings.run_directory())
     yield state_directory(context.settings.agent.state_directory)
     yield from serial_ports()
     yield pressure_stall()
@@ -150,8 +150,8 @@ def run_directory(path: Path) -> Finding:
     longest = len(os.fsencode(path / ("x" * 40)))
     if longest > 107:  # sun_path of a Unix socket, without its final zero
         return Finding("run directory", "missing", f"{path} is too long for a Unix socket",
-                       "export MORPHNIC_RUN_DIRECTORY=/run/user/$(id -u)/morphnic")
-    return writable_directory("run directory", path, "MORPHNIC_RUN_DIRECTORY")
+                       "export XDG_RUNTIME_DIR=/run/user/$(id -u)")
+    return writable_directory("run directory", path, "XDG_RUNTIME_DIR")
 
 
 def state_directory(path: Path) -> Finding:
