@@ -130,7 +130,7 @@ class Checker(wiring.Component):
         m = Module()
         verdicts, verdict = self._watch_beats(m)
         header = self.returned.header
-        m.submodules.headers = headers = fifo.SyncFIFOBuffered(width=header.payload.shape().size, depth=4)
+        m.submodules.headers = headers = fifo.SyncFIFOBuffered(width=Shape.cast(PacketHeader).width, depth=4)
         m.d.comb += [
             header.ready.eq(1),
             headers.w_en.eq(header.valid),

@@ -1,0 +1,159 @@
+"""Finds in a frame, as its beats pass, what the classifier matches on, and hashes its flow.
+
+Contract: `beat` is looked at when `take` is high; from the cycle after a frame's last beat to its successor's, `fields`
+holds that frame's: `mac` (destination address, first byte most significant), `tagged` and `vlan` (one 802.1Q tag,
+type 0x8100 at byte 12), and `flow_hash`. No errors: what a short frame lacks is zero.
+
+The hash: h = 0; for each 16-bit word w (network byte order), in frame order: h = rotate_left(h, 3) ^ w. The words are
+
+- IPv4 (type 0x0800): protocol (with the time to live masked off), source and destination address, and the two
+  ports if the protocol is TCP or UDP, there are no options, and it is no fragment (all of a flow agree);
+- IPv6 (0x86DD): next header (hop limit masked off), both addresses, the ports if the next header is TCP or UDP;
+- else the destination and source MAC addresses.
+
+A word that ends behind the end of the frame does not take part. All words of one flow are alike, so its
+packets hash alike; the rotation keeps exchanged addresses and ports apart.
+"""
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import DeviceConfig
+from ..stream.packet import beat_layout
+
+__all__ = ["Fields", "FrameFields"]
+
+VLAN_TYPE, IPV4_TYPE, IPV6_TYPE = 0x8100, 0x0800, 0x86DD
+TCP, UDP = 6, 17
+NOT_YET = 0x3F  # word counter value at which it stops: behind every word that matters
+
+
+class Fields(data.Struct):
+    """What one frame shows."""
+
+    mac: 48
+    tagged: 1
+    vlan: 12
+    flow_hash: 16
+
+
+class State(data.Struct):
+    """What is known after some words of a frame."""
+
+    mac: 48
+    tagged: 1
+    vlan: 12
+    ipv4: 1
+    ipv6: 1
+    ports: 1
+    mac_hash: 16
+    ip_hash: 16
+
+
+class FrameFields(wiring.Component):
+    """Walks over the 16-bit words of each beat, a step a word, all in one cycle."""
+
+    def __init__(self, config: DeviceConfig):
+        self._config = config
+        super().__init__({
+            "beat": In(beat_layout(config)),
+            "take": In(1),
+            "fields": Out(Fields),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        lanes = config.data_width // 16
+        state = Signal(State)
+        first = Signal(init=1)
+        count = Signal(range(NOT_YET + 1))  # word index of the beat's first word, saturating
+
+        current = Signal(State, name="before")
+        m.d.comb += current.eq(Mux(first, 0, state.as_value()))
+        index = Mux(first, 0, count)
+        used = Signal(range(config.beat_bytes + 1))
+        m.d.comb += used.eq(config.beat_bytes - Mux(self.beat.last, self.beat.empty, 0))
+        for lane in range(lanes):
+            low = self.beat.data.word_select(2 * lane, 8)
+            high = self.beat.data.word_select(2 * lane + 1, 8)
+            word = Signal(16, name=f"word_{lane}")
+            place = Signal(7, name=f"place_{lane}")
+            m.d.comb += [word.eq(Cat(high, low)), place.eq(index + lane)]
+            current = self._step(m, lane, current, word, place, used >= 2 * lane + 2)
+        with m.If(self.take):
+            m.d.sync += [
+                state.eq(current),
+                first.eq(self.beat.last),
+                count.eq(Mux(index + lanes > NOT_YET, NOT_YET, index + lanes)),
+            ]
+        m.d.comb += [
+            self.fields.mac.eq(state.mac),
+            self.fields.tagged.eq(state.tagged),
+            self.fields.vlan.eq(state.vlan),
+            self.fields.flow_hash.eq(Mux(state.ipv4 | state.ipv6, state.ip_hash, state.mac_hash)),
+        ]
+        return m
+
+    def _step(self, m, lane, before, word, place, exists):
+        """State after one word, which is number `place` of the frame."""
+        after = Signal(State, name=f"after_{lane}")
+        layer3 = Signal(7, name=f"layer3_{lane}")  # word number within the IP header, from 0
+        m.d.comb += [
+            after.eq(before),
+            layer3.eq(place - Mux(before.tagged, 9, 7)),
+        ]
+        with m.If(exists):
+            with m.Switch(place):
+                for number in range(3):
+                    with m.Case(number):
+                        m.d.comb += after.mac.eq(Cat(word, before.mac[:32]))
+                with m.Case(6):
+                    m.d.comb += after.tagged.eq(word == VLAN_TYPE)
+                    self._network_type(m, after, word)
+                with m.Case(7):
+                    with m.If(before.tagged):
+                        m.d.comb += after.vlan.eq(word[:12])
+                with m.Case(8):
+                    with m.If(before.tagged):
+                        self._network_type(m, after, word)
+            with m.If(place < 6):
+                m.d.comb += after.mac_hash.eq(before.mac_hash.rotate_left(3) ^ word)
+            with m.Elif(before.ipv4 & (place >= 7)):
+                self._step_ipv4(m, before, after, word, layer3)
+            with m.Elif(before.ipv6 & (place >= 7)):
+                self._step_ipv6(m, before, after, word, layer3)
+        return after
+
+    def _network_type(self, m, after, word):
+        m.d.comb += [after.ipv4.eq(word == IPV4_TYPE), after.ipv6.eq(word == IPV6_TYPE)]
+
+    def _hash(self, m, before, after, word):
+        m.d.comb += after.ip_hash.eq(before.ip_hash.rotate_left(3) ^ word)
+
+    def _step_ipv4(self, m, before, after, word, layer3):
+        with m.Switch(layer3):
+            with m.Case(0):
+                m.d.comb += after.ports.eq(word[8:] == 0x45)
+            with m.Case(3):
+                m.d.comb += after.ports.eq(before.ports & (word[:14] == 0))
+            with m.Case(4):
+                self._hash(m, before, after, word[:8])
+                m.d.comb += after.ports.eq(before.ports & ((word[:8] == TCP) | (word[:8] == UDP)))
+            with m.Case(6, 7, 8, 9):
+                self._hash(m, before, after, word)
+            with m.Case(10, 11):
+                with m.If(before.ports):
+                    self._hash(m, before, after, word)
+
+    def _step_ipv6(self, m, before, after, word, layer3):
+        with m.Switch(layer3):
+            with m.Case(3):
+                self._hash(m, before, after, word[8:])
+                m.d.comb += after.ports.eq((word[8:] == TCP) | (word[8:] == UDP))
+            with m.Case(*range(4, 20)):
+                self._hash(m, before, after, word)
+            with m.Case(20, 21):
+                with m.If(before.ports):
+                    self._hash(m, before, after, word)
