@@ -1,0 +1,76 @@
+"""Fabric: the crosspoint-buffered crossbar between all ports, under the allocation.
+
+Contract: a packet offered at `inputs[i]` is admitted, dropped or made to wait at its header (see `admission`),
+and an admitted packet leaves at `outputs[d]` of its resolved destination exactly once, after all of it has
+arrived, or is reported as cut off (see `output`). Order within (tenant, input, output) is kept. What an output's
+sink or another tenant does delays a packet within the weights, and refuses one only beyond the guaranteed pages.
+Unloaded, the first beat is offered 7 cycles after the last one was.
+
+An output arbitrates its column alone; nothing but the allocation bus is shared between columns.
+"""
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import DeviceConfig
+from ..manager.allocation import AllocationSignature
+from ..stream.packet import PacketSignature
+from .admission import Admission
+from .crosspoint import Crosspoint
+from .events import EgressEventSignature, IngressEventSignature
+from .output import Output
+
+__all__ = ["Fabric"]
+
+
+class Fabric(wiring.Component):
+    """All inputs, crosspoints and outputs."""
+
+    def __init__(self, config: DeviceConfig):
+        self._config = config
+        super().__init__({
+            "inputs": In(PacketSignature(config)).array(config.ports),
+            "outputs": Out(PacketSignature(config)).array(config.ports),
+            "allocation": In(AllocationSignature(config)),
+            "cycle": In(64),
+            "stall_timeout": In(32),
+            "ingress": Out(IngressEventSignature(config)).array(config.ports),
+            "egress": Out(EgressEventSignature(config)).array(config.ports),
+        })
+
+    @property
+    def config(self) -> DeviceConfig:
+        """Parameters of the device that this fabric belongs to."""
+        return self._config
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        admissions = [Admission(config, port) for port in range(config.ports)]
+        outputs = [Output(config) for _ in range(config.ports)]
+
+        for port, admission in enumerate(admissions):
+            m.submodules[f"admission_{port}"] = admission
+            wiring.connect(m, wiring.flipped(self.inputs[port]), admission.packets)
+            wiring.connect(m, wiring.flipped(self.ingress[port]), admission.ingress)
+            self._share(m, admission)
+        for port, output in enumerate(outputs):
+            m.submodules[f"output_{port}"] = output
+            wiring.connect(m, output.packets, wiring.flipped(self.outputs[port]))
+            wiring.connect(m, wiring.flipped(self.egress[port]), output.egress)
+            m.d.comb += output.stall_timeout.eq(self.stall_timeout)
+            self._share(m, output)
+        for row, admission in enumerate(admissions):
+            for column, output in enumerate(outputs):
+                crosspoint = Crosspoint(config)
+                m.submodules[f"crosspoint_{row}_{column}"] = crosspoint
+                wiring.connect(m, wiring.flipped(self.allocation), crosspoint.allocation)
+                wiring.connect(m, admission.crosspoints[column], crosspoint.w)
+                wiring.connect(m, output.crosspoints[row], crosspoint.r)
+        return m
+
+    def _share(self, m, part):
+        """The allocation and the time, which every input and output needs."""
+        wiring.connect(m, wiring.flipped(self.allocation), part.allocation)
+        m.d.comb += part.cycle.eq(self.cycle)

@@ -1,0 +1,64 @@
+"""Rows: a consumer's own copy of the allocation, the columns it needs in a three-bank memory.
+
+Contract: `rows[n]` is, combinationally, the row of `tenants[n]` in the bank that is active in this cycle, so that
+a commit (which only changes `allocation.active_bank`) takes effect for every reader in the same cycle. A row
+written on the bus is readable one cycle later. After reset every bank holds `reset_row`. A tenant index that the
+configuration does not have reads an unspecified row: range checks are the reader's.
+"""
+
+from amaranth import *
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import DeviceConfig
+from ..manager.allocation import BANKS, AllocationRow, AllocationSignature, reset_row
+
+__all__ = ["Rows"]
+
+
+class Rows(wiring.Component):
+    """Memory of the allocation's `columns` with `readers` combinational read ports."""
+
+    def __init__(self, config: DeviceConfig, columns, readers=1):
+        members = data.Layout.cast(AllocationRow).members
+        for column in columns:
+            if column not in members:
+                raise ValueError(f"columns must be of {tuple(members)}, not {column!r}")
+        if readers < 1:
+            raise ValueError(f"readers must be at least 1, not {readers!r}")
+        self._config = config
+        self._columns = tuple(columns)
+        self._layout = data.StructLayout({column: members[column] for column in self._columns})
+        super().__init__({
+            "allocation": In(AllocationSignature(config)),
+            "tenants": In(range(config.tenants)).array(readers),
+            "rows": Out(self._layout).array(readers),
+        })
+
+    @property
+    def layout(self):
+        """Layout of one row: the chosen columns."""
+        return self._layout
+
+    def elaborate(self, platform):
+        m = Module()
+        bits = (self._config.tenants - 1).bit_length()
+        stride = 1 << bits
+        reset = [{column: reset_row(tenant, self._config)[column] for column in self._columns}
+                 for tenant in range(stride)]
+
+        m.submodules.table = table = memory.Memory(shape=self._layout, depth=BANKS * stride, init=reset * BANKS)
+        write = table.write_port()
+        m.d.comb += [
+            write.en.eq(self.allocation.write),
+            write.addr.eq(Cat(self.allocation.tenant, self.allocation.bank)),
+        ]
+        for column in self._columns:
+            m.d.comb += write.data[column].eq(self.allocation.row[column])
+        for tenant, row in zip(self.tenants, self.rows, strict=True):
+            read = table.read_port(domain="comb")
+            m.d.comb += [
+                read.addr.eq(Cat(tenant, self.allocation.active_bank)),
+                row.eq(read.data),
+            ]
+        return m

@@ -1,0 +1,105 @@
+"""Shaper: a token bucket per tenant at one output.
+
+Contract: over any interval of n cycles a tenant with rate r and burst b starts at most r*n + b beats. `ok[t]`
+says that a packet of any size may start now: the bucket holds at least the largest packet (256 beats); that is
+why a burst below 256 counts as 256. `charge` subtracts `beats` and shows in `ok` one cycle later. Buckets are
+refilled tenant after tenant, each once in T cycles (T: tenants), so tokens arrive up to T cycles late, never
+early. A rate of 65536 or more does not limit. Rate 0 counts as 64 (1/1024 beat a cycle), so that what was
+admitted under an earlier table always drains. There are no errors.
+"""
+
+from amaranth import *
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import MAX_PACKET_BEATS, DeviceConfig
+from ..manager.allocation import FULL_RATE, AllocationSignature
+from .rows import Rows
+
+__all__ = ["LEAST_RATE", "Shaper"]
+
+LEAST_RATE = 64
+FRACTION = 16  # bits of a token below one beat
+
+
+class Shaper(wiring.Component):
+    """Token buckets of all tenants at one output."""
+
+    def __init__(self, config: DeviceConfig):
+        self._config = config
+        super().__init__({
+            "allocation": In(AllocationSignature(config)),
+            "ok": Out(config.tenants),
+            "charge": In(1),
+            "tenant": In(range(config.tenants)),
+            "beats": In(range(MAX_PACKET_BEATS + 1)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        tenants = self._config.tenants
+        m.submodules.rows = rows = Rows(self._config, ["rate", "burst"])
+        wiring.connect(m, wiring.flipped(self.allocation), rows.allocation)
+
+        # A bucket's level is `filled - spent`, two counters modulo 2**width with one writer each. It is kept 256
+        # beats low: a packet may start at a level of 0 or more, and cannot take more than there is.
+        width = 15 + FRACTION + 3
+        m.submodules.filled = filled = memory.Memory(shape=width, depth=tenants, init=[])
+        m.submodules.spent = spent = memory.Memory(shape=width, depth=tenants, init=[])
+
+        charged_spent = spent.read_port(domain="comb")
+        charged_filled = filled.read_port(domain="comb")
+        spent_write = spent.write_port()
+        spent_now = Signal(width)
+        level_left = Signal(signed(width))
+        m.d.comb += [
+            charged_spent.addr.eq(self.tenant),
+            charged_filled.addr.eq(self.tenant),
+            spent_now.eq(charged_spent.data + (self.beats << FRACTION)),
+            spent_write.en.eq(self.charge),
+            spent_write.addr.eq(self.tenant),
+            spent_write.data.eq(spent_now),
+            level_left.eq(charged_filled.data - spent_now),
+        ]
+
+        turn = Signal(range(tenants))
+        m.d.sync += turn.eq(Mux(turn == tenants - 1, 0, turn + 1))
+        turn_spent = spent.read_port(domain="comb")
+        turn_filled = filled.read_port(domain="comb")
+        filled_write = filled.write_port()
+        rate = Signal(17)
+        cap = Signal(signed(width))
+        level = Signal(signed(width))
+        capped = Signal(signed(width))
+        row = rows.rows[0]
+        # The turn looks at `spent` before a charge of the same cycle: that only makes its refill more careful.
+        m.d.comb += [
+            rows.tenants[0].eq(turn),
+            turn_spent.addr.eq(turn),
+            turn_filled.addr.eq(turn),
+            rate.eq(Mux(row.rate == 0, LEAST_RATE, row.rate)),
+            cap.eq(Mux(row.burst > MAX_PACKET_BEATS, (row.burst - MAX_PACKET_BEATS) << FRACTION, 0)),
+            level.eq(turn_filled.data - turn_spent.data + rate * tenants),
+            capped.eq(Mux(level > cap, cap, level)),
+            filled_write.en.eq(1),
+            filled_write.addr.eq(turn),
+            filled_write.data.eq(turn_spent.data + capped),
+        ]
+
+        everybody = (1 << tenants) - 1
+        spendable = Signal(tenants, init=everybody)
+        unlimited = Signal(tenants, init=everybody)
+        charged_here = Signal()
+        level_here = Signal(signed(width))
+        m.d.comb += [
+            charged_here.eq(self.charge & (self.tenant == turn)),
+            level_here.eq(capped - Mux(charged_here, self.beats << FRACTION, 0)),
+        ]
+        with m.If(self.charge):
+            m.d.sync += spendable.bit_select(self.tenant, 1).eq(level_left >= 0)
+        m.d.sync += [
+            spendable.bit_select(turn, 1).eq(level_here >= 0),
+            unlimited.bit_select(turn, 1).eq(row.rate >= FULL_RATE),
+        ]
+        m.d.comb += self.ok.eq(spendable | unlimited)
+        return m
