@@ -17,8 +17,7 @@ from peakrdl_cheader.exporter import CHeaderExporter
 from systemrdl.compiler import RDLCompiler
 from systemrdl.node import RootNode
 
-from . import registermap
-from .registermap import Block, Field, Register
+from .registermap import Block, Field, Register, RegisterMapError, rdl_path, register_map
 
 #: Version of the layout of `regmap.json`; an unknown one is refused by its readers.
 SCHEMA = 1
@@ -53,9 +52,9 @@ def regmap_json() -> str:
     `blocks`: name, absolute byte `address`, `count` (null: not an array) and `stride` in bytes, then either
     `registers` (absolute address, that of element 0 in an array) or `memory` (32-bit words and access).
     """
-    lines = [f'{{"schema": {SCHEMA}, "map_hash": {registermap.map_hash()}, '
-             f'"title": {json.dumps(registermap.title())}, "blocks": [']
-    entries = [_block_entry(block) for block in registermap.nodes()]
+    lines = [f'{{"schema": {SCHEMA}, "map_hash": {register_map().hash()}, '
+             f'"title": {json.dumps(register_map().title)}, "blocks": [']
+    entries = [_block_entry(block) for block in register_map().blocks]
     for entry in entries:
         registers = entry.pop("registers", None)
         text = " " + json.dumps(entry)
@@ -100,26 +99,26 @@ def _block_markdown(block: Block) -> list[str]:
 def markdown() -> str:
     """The reference for people; an array is described once."""
     lines = [
-        f"# {registermap.title()}: registers", "",
+        f"# {register_map().title}: registers", "",
         "Made from `rtl/registers/morphnic.rdl` by `make registers`; do not edit.", "",
-        f"{registermap.description()} Map hash `{registermap.map_hash():#010x}`. Addresses are in bytes; "
+        f"{register_map().description} Map hash `{register_map().hash():#010x}`. Addresses are in bytes; "
         "every register is 32 bits, little-endian, with byte enables; a read has no side effect. An address "
         "without a register, a write to a register that software only reads, and elements of an array that a "
         "configuration does not have are answered with a bus error.", "",
         "| address | block | elements | |", "| --- | --- | --- | --- |",
     ]
-    for block in registermap.nodes():
+    for block in register_map().blocks:
         anchor = f"[{block.name}](#{block.name}-{block.title.lower().replace(' ', '-')})"
         lines.append(f"| `{block.address:#07x}` | {anchor} | {block.elements} | {block.title} |")
     lines.append("")
-    for block in registermap.nodes():
+    for block in register_map().blocks:
         lines += _block_markdown(block)
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _root() -> RootNode:
     compiler = RDLCompiler()
-    compiler.compile_file(str(registermap.rdl_path()))
+    compiler.compile_file(str(rdl_path()))
     return compiler.elaborate()
 
 
@@ -132,7 +131,7 @@ def c_header() -> str:
     guard = "#define MORPHNIC_H\n"
     if guard not in text:
         raise RuntimeError(f"PeakRDL's header must have the line {guard.strip()!r}; its format changed")
-    return text.replace(guard, f"{guard}\n#define MORPHNIC_MAP_HASH {registermap.map_hash():#010x}u\n", 1)
+    return text.replace(guard, f"{guard}\n#define MORPHNIC_MAP_HASH {register_map().hash():#010x}u\n", 1)
 
 
 def derived() -> dict[Path, str]:
@@ -144,7 +143,7 @@ def derived() -> dict[Path, str]:
     }
 
 
-def stale(root: Path = ROOT) -> list[Path]:
+def stale(root: Path) -> list[Path]:
     """Derived files under `root` that are missing or differ from what the map gives."""
     return [path for path, text in derived().items()
             if not (root / path).is_file() or (root / path).read_text(encoding="utf-8") != text]
@@ -164,8 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--html", type=Path, metavar="DIR", help="also write the browsable reference there")
     options = parser.parse_args(arguments)
     try:
-        out_of_date = stale()
-    except registermap.RegisterMapError as error:
+        out_of_date = stale(ROOT)
+    except RegisterMapError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.check:

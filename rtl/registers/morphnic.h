@@ -4,7 +4,7 @@
 #ifndef MORPHNIC_H
 #define MORPHNIC_H
 
-#define MORPHNIC_MAP_HASH 0xfb385a63u
+#define MORPHNIC_MAP_HASH 0x46235c7au
 
 #ifdef __cplusplus
 extern "C" {

@@ -1,8 +1,8 @@
 """The register map, compiled once a process from `morphnic.rdl`.
 
-`nodes()` gives the top-level blocks in order of address; a block has registers (templates at an offset, when
-the block is an array), a register has fields. Addresses are in bytes, as in the RDL. A map that does not
-compile, or breaks one of the rules in `_check`, raises `RegisterMapError` with the file and the rule.
+`register_map().blocks` are the top-level blocks in order of address; a block has registers (templates at an
+offset, when the block is an array), a register has fields. Addresses are in bytes, as in the RDL. A map that
+does not compile, or breaks one of the rules in `_check`, raises `RegisterMapError` with the file and the rule.
 """
 
 import functools
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from systemrdl.compiler import RDLCompiler
-from systemrdl.messages import RDLCompileError
+from systemrdl.messages import DetailedFileSourceRef, MessagePrinter, RDLCompileError, Severity, SourceRefBase
 from systemrdl.node import FieldNode, MemNode, Node, RegfileNode, RegNode
 
-__all__ = ["SPACE_BYTES", "Block", "Field", "Register", "RegisterMapError", "canonical", "description",
-           "map_hash", "node", "nodes", "rdl_path", "title"]
+__all__ = ["SPACE_BYTES", "Block", "Field", "Register", "RegisterMap", "RegisterMapError", "compile_map",
+           "map_hash", "node", "nodes", "rdl_path", "register_map"]
 
 #: Bytes of the address space: 2**16 words.
 SPACE_BYTES = 4 << 16
@@ -103,9 +103,37 @@ class Block:
         raise KeyError(f"{self.name} has no register {name!r}")
 
 
-def rdl_path() -> Path:
-    """File that the map is written in."""
-    return Path(str(importlib.resources.files(__package__).joinpath("morphnic.rdl")))
+@dataclass(frozen=True)
+class RegisterMap:
+    """A whole map: its blocks in order of address."""
+
+    title: str
+    description: str
+    blocks: tuple[Block, ...]
+
+    def block(self, name: str) -> Block:
+        """The block called `name`; `ValueError` names those that exist."""
+        for block in self.blocks:
+            if block.name == name:
+                return block
+        raise ValueError(f"block must be one of {', '.join(block.name for block in self.blocks)}, not {name!r}")
+
+    def canonical(self) -> list[dict[str, Any]]:
+        """What gateware and software must agree on: no descriptions, no reset values."""
+        return [{
+            "name": block.name, "address": block.address, "count": block.count, "stride": block.stride,
+            "words": block.words, "access": block.memory_access,
+            "registers": [{
+                "name": register.name, "offset": register.offset,
+                "fields": [[field.name, field.lsb, field.width, field.access, field.singlepulse]
+                           for field in register.fields],
+            } for register in block.registers],
+        } for block in self.blocks]
+
+    def hash(self) -> int:
+        """First 32 bits of the SHA-256 over the canonical form."""
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
+        return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
 
 
 def _text(source: Node, name: str) -> str:
@@ -152,60 +180,53 @@ def _check(source: Node, path: Path) -> None:
                                    "must be one 32-bit register")
 
 
-@functools.cache
-def _compile() -> tuple[str, str, tuple[Block, ...]]:
-    path = rdl_path()
-    compiler = RDLCompiler()
+class _Faults(MessagePrinter):
+    """Collects what the compiler says instead of printing it."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def print_message(self, severity: Severity, text: str, src_ref: SourceRefBase | None) -> None:
+        where = f"line {src_ref.line}: " if isinstance(src_ref, DetailedFileSourceRef) else ""
+        self.lines.append(where + text)
+
+
+def compile_map(path: Path) -> RegisterMap:
+    """Compile the RDL file at `path`."""
+    faults = _Faults()
+    compiler = RDLCompiler(message_printer=faults)
     try:
         compiler.compile_file(str(path))
         top = compiler.elaborate().top
     except RDLCompileError as error:
-        raise RegisterMapError(f"{path}: the register map does not compile: {error}") from error
+        raise RegisterMapError(f"{path}: {'; '.join(faults.lines) or error}") from error
     for child in top.children():
         _check(child, path)
     blocks = sorted(map(_block, top.children()), key=lambda block: block.address)
-    return _text(top, "name"), _text(top, "desc"), tuple(blocks)
+    return RegisterMap(_text(top, "name"), _text(top, "desc"), tuple(blocks))
 
 
-def title() -> str:
-    """Title of the map."""
-    return _compile()[0]
+def rdl_path() -> Path:
+    """File that the map is written in."""
+    return Path(str(importlib.resources.files(__package__).joinpath("morphnic.rdl")))
 
 
-def description() -> str:
-    """What the map is of, in a sentence."""
-    return _compile()[1]
+@functools.cache
+def register_map() -> RegisterMap:
+    """The map of this device."""
+    return compile_map(rdl_path())
 
 
 def nodes() -> tuple[Block, ...]:
-    """Every top-level block, in order of address."""
-    return _compile()[2]
+    """Every block of the map, in order of address."""
+    return register_map().blocks
 
 
 def node(name: str) -> Block:
-    """The top-level block called `name`; `ValueError` names those that exist."""
-    for block in nodes():
-        if block.name == name:
-            return block
-    raise ValueError(f"block must be one of {', '.join(block.name for block in nodes())}, not {name!r}")
-
-
-def canonical() -> dict[str, Any]:
-    """The part of the map that gateware and software must agree on: no descriptions, no reset values."""
-    return {
-        "blocks": [{
-            "name": block.name, "address": block.address, "count": block.count, "stride": block.stride,
-            "words": block.words, "access": block.memory_access,
-            "registers": [{
-                "name": register.name, "offset": register.offset,
-                "fields": [[field.name, field.lsb, field.width, field.access, field.singlepulse]
-                           for field in register.fields],
-            } for register in block.registers],
-        } for block in nodes()],
-    }
+    """The block of the map called `name`."""
+    return register_map().block(name)
 
 
 def map_hash() -> int:
-    """First 32 bits of the SHA-256 over the canonical form of the map."""
-    text = json.dumps(canonical(), sort_keys=True, separators=(",", ":"))
-    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
+    """Hash of the map, as the ID block tells it."""
+    return register_map().hash()
