@@ -1,0 +1,494 @@
+"""`Board`: the simulated device with everything around it, in this process.
+
+The C++ board (`sim/board/`) drives the Verilated device cycle by cycle; this class talks to it in batches through
+ctypes, which releases the GIL. One thread at a time may use a board. The same calls give the same bytes.
+
+Packets are numpy arrays of `PACKET`; what became of them comes back as arrays of `COMPLETION`, `TWIN`, `FAULT`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from enum import IntEnum, IntFlag
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gateware.config import DeviceConfig
+from morphnic.errors import InputError, LinkError, LinkTimeout, MorphnicError
+
+from .build import Model, Progress, Variant, print_progress
+from .harness import device_model
+
+Array = npt.NDArray[Any]
+
+#: One packet to send. `offset` >= 0 points into the payload bytes given with the packets, else the payload is made
+#: from `seed`. For frames from the network `tenant`, `destination` and `flow_class` are what the classifier should
+#: decide; for the host port they are the header. `arrival` is a device cycle.
+PACKET = np.dtype([
+    ("arrival", "<u8"), ("request", "<u8"), ("seed", "<u8"), ("offset", "<i8"), ("length", "<u2"),
+    ("flow_hash", "<u2"), ("tenant", "u1"), ("port", "u1"), ("destination", "u1"), ("flow_class", "u1"),
+    ("vlan", "<u2"), ("reserved", "<u2"), ("request_index", "<u4"),
+])
+#: One finished packet: its number, `Outcome` (as `path`), output port, admission epoch; cycles of its arrival, of
+#: its header taken, and of its last beat out (or of the end of its processing by the twin).
+COMPLETION = np.dtype([
+    ("index", "<u4"), ("path", "u1"), ("output", "u1"), ("epoch", "u1"), ("tenant", "u1"), ("arrival", "<u8"),
+    ("admitted", "<u8"), ("done", "<u8"),
+])
+#: One request processed by the host's software twin (a model of its cores).
+TWIN = np.dtype([
+    ("index", "<u4"), ("crc", "<u4"), ("arrived", "<u8"), ("started", "<u8"), ("done", "<u8"), ("core", "<u4"),
+    ("tenant", "<u4"),
+])
+#: One thing that must not happen; `index` is 2**32 - 1 when no packet can be named.
+FAULT = np.dtype([
+    ("cycle", "<u8"), ("index", "<u4"), ("kind", "u1"), ("output", "u1"), ("tenant", "u1"), ("source", "u1"),
+])
+ACCESS = np.dtype([("address", "<u4"), ("data", "<u4"), ("write_mask", "<u4"), ("status", "<u4"), ("cycle", "<u8")])
+WRITE = 0x10F  # write_mask of a whole word
+ACCESS_LIMIT = 64  # cycles; the bus contract says 16
+LOG_LIMIT = 2_000_000
+NO_PACKET = 2**32 - 1
+MAX_TENANTS = 64
+
+STATS = (
+    "cycle", "packets", "waiting", "sources_idle", "in_flight", "twin_waiting", "completions", "twins", "faults",
+    "windows", "windows_queued", "interrupts", "framing_errors", "last_arrival",
+    "path_0", "forwarded", "engine", "host_twin", "no_slot", "path_5", "path_6", "path_7",
+    "fault_0", "duplicated", "reordered", "corrupted", "misrouted", "wrong_result", "unexpected", "wrong_header",
+    "stream_contract",
+    "first_interrupt", "first_window", "first_epoch", "first_fault", "first_link",
+)
+TENANT_STATS = ("offered_packets", "offered_bytes", "taken_packets", "done_packets", "done_bytes",
+                "header_wait_cycles", "backlog")
+FAULT_NAMES = ("duplicated", "reordered", "corrupted", "misrouted", "wrong_result", "unexpected", "wrong_header",
+               "stream_contract")
+TRIGGERS = ("interrupt", "window", "epoch", "fault", "link")
+
+
+class Outcome(IntEnum):
+    """How a packet ended."""
+
+    FORWARDED = 1
+    ENGINE = 2
+    HOST_TWIN = 3
+    NO_SLOT = 4
+
+
+class Stop(IntFlag):
+    """What ends `Board.advance` before its cycles are over."""
+
+    NOTHING = 0
+    WINDOW = 1
+    INTERRUPT = 2
+    LINK = 4
+    DRAINED = 8
+    FAULT = 16
+
+
+class Ready(IntEnum):
+    """When a sink takes a beat. RANDOM: in `a` of 65536 cycles; PERIODIC: `a` cycles ready, then `b` not."""
+
+    ALWAYS = 0
+    RANDOM = 1
+    PERIODIC = 2
+    NEVER = 3
+
+
+@dataclass(frozen=True)
+class Account:
+    """Where every packet is. `lost` is what neither came out nor was dropped by policy or cut off: must be 0."""
+
+    offered: int
+    waiting: int
+    taken: int
+    delivered: int
+    dropped_by_policy: int
+    cut_off: int
+    lost: int
+    duplicated: int
+    reordered: int
+    corrupted: int
+    misrouted: int
+    wrong_result: int
+    unexpected: int
+    wrong_header: int
+    stream_contract: int
+
+    @property
+    def clean(self) -> bool:
+        """Nothing lost, duplicated, reordered, corrupted or misrouted, and no contract broken."""
+        return self.lost == 0 and not any(asdict(self)[name] for name in FAULT_NAMES)
+
+    def __str__(self) -> str:
+        wrong = ", ".join(f"{value} {name}" for name, value in asdict(self).items()
+                          if name in ("lost", *FAULT_NAMES) and value)
+        return (f"{self.offered} offered, {self.delivered} delivered, {self.dropped_by_policy} dropped by policy, "
+                f"{self.cut_off} cut off, {self.waiting} waiting; " + (wrong or "nothing wrong"))
+
+
+_P, _S, _U32, _U64 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32, ctypes.c_uint64
+_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "create": (_P, (_U64, _U32)), "destroy": (None, (_P,)), "cycle": (_U64, (_P,)), "device_cycle": (_U64, (_P,)),
+    "epoch": (_U32, (_P,)), "interrupt": (_U32, (_P,)), "advance": (_U64, (_P, _U64, _U32)),
+    "access": (None, (_P, _P, _S, _U32)), "load": (_U64, (_P, _P, _S, _P, _S, _U64)),
+    "sink": (None, (_P, _U32, _U32, _U32, _U32, _U64)), "twin": (None, (_P, _U32, _U32, _U32)),
+    "link_write": (None, (_P, ctypes.c_char_p, _S)), "link_waiting": (_S, (_P,)), "link_unsent": (_S, (_P,)),
+    "link_read": (None, (_P, _P, _S)), "link_mode": (None, (_P, _U32, _U32, _U32)),
+    "window_words": (_S, (_P,)), "window_take": (None, (_P, _P)), "completions": (_S, (_P, _S, _P, _S)),
+    "twins": (_S, (_P, _S, _P, _S)), "faults": (_S, (_P, _S, _P, _S)), "unfinished": (_S, (_P, _P, _S)),
+    "stats": (None, (_P, _P)), "tenants": (None, (_P, _P)), "ports": (None, (_P, _P)),
+    "trace_start": (_U32, (_P, ctypes.c_char_p)), "trace_stop": (None, (_P,)),
+}
+
+
+def _library(model: Model) -> dict[str, Any]:
+    library = ctypes.CDLL(str(model.library))
+    functions = {}
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(library, f"board_{name}")
+        function.restype, function.argtypes = result, arguments
+        functions[name] = function
+    return functions
+
+
+class Board:
+    """A device and its surroundings. Created in reset state at cycle 0; `close()` frees the model."""
+
+    def __init__(self, config: DeviceConfig | None = None, *, component: Callable[[], Any] | None = None,
+                 variant: Variant = Variant.FAST, uid: int = 1, boot_nonce: int = 1, log_inputs: bool = True,
+                 progress: Progress = print_progress) -> None:
+        self.config = config or DeviceConfig()
+        self.uid, self.boot_nonce = uid, boot_nonce
+        self._component, self._progress = component, progress
+        self.model = device_model(self.config, component=component, variant=variant, progress=progress)
+        self._call = _library(self.model)
+        self._log: list[tuple[str, tuple[Any, ...]]] | None = [] if log_inputs else None
+        self._handle: Any = self._call["create"](uid, boot_nonce)
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the model; the board cannot be used afterwards."""
+        if self._handle is not None:
+            self._call["destroy"](self._handle)
+            self._handle = None
+
+    def reset(self, *, boot_nonce: int | None = None) -> None:
+        """Start again from power-on: the device, the queues, the records and the clock."""
+        self._call["destroy"](self._open)
+        self.boot_nonce = self.boot_nonce + 1 if boot_nonce is None else boot_nonce
+        self._handle = self._call["create"](self.uid, self.boot_nonce)
+        if self._log is not None:
+            self._log.clear()
+
+    @property
+    def _open(self) -> Any:
+        if self._handle is None:
+            raise MorphnicError("the board is closed; make a new one")
+        return self._handle
+
+    # Time
+
+    @property
+    def cycle(self) -> int:
+        """Cycles since reset."""
+        return int(self._call["cycle"](self._open))
+
+    @property
+    def device_cycle(self) -> int:
+        """The device's own cycle counter."""
+        return int(self._call["device_cycle"](self._open))
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the allocation in force."""
+        return int(self._call["epoch"](self._open))
+
+    @property
+    def interrupt(self) -> bool:
+        """Level of the interrupt line."""
+        return bool(self._call["interrupt"](self._open))
+
+    def advance(self, cycles: int, stop: Stop = Stop.NOTHING) -> int:
+        """Run for `cycles`, or until something in `stop` happens. Returns the cycles run."""
+        if cycles < 0:
+            raise ValueError(f"cycles must be at least 0, not {cycles!r}")
+        done = int(self._call["advance"](self._open, cycles, int(stop)))
+        if self._log is not None and done:
+            if self._log and self._log[-1][0] == "advance":
+                self._log[-1] = ("advance", (self._log[-1][1][0] + done, 0))
+            else:
+                self._note("advance", done, 0)
+        return done
+
+    def _note(self, name: str, *arguments: Any) -> None:
+        if self._log is not None:
+            self._log.append((name, arguments))
+            if len(self._log) > LOG_LIMIT:
+                self._log = None  # waveforms of a run this long are refused; memory is not
+
+    # Registers
+
+    def access(self, accesses: Array) -> Array:
+        """Carry out `ACCESS` rows in order; the same rows with data, status (0, 1 error, 2 no answer) and cycle."""
+        rows = np.ascontiguousarray(accesses, dtype=ACCESS).copy()
+        self._note("access", rows.copy())
+        self._call["access"](self._open, rows.ctypes.data, len(rows), ACCESS_LIMIT)
+        return rows
+
+    def read(self, address: int) -> int:
+        """The register at a *word* address. A bus error or no answer raises."""
+        return int(self._one(address, 0, 0)["data"])
+
+    def write(self, address: int, value: int, mask: int = 15) -> None:
+        """Write the register at a *word* address; `mask` enables bytes."""
+        self._one(address, value, 0x100 | mask)
+
+    def _one(self, address: int, data: int, write_mask: int) -> Any:
+        if not 0 <= address < 1 << 16:
+            raise ValueError(f"address must be a word address in 0..65535, not {address!r}")
+        row = self.access(np.array([(address, data & 0xFFFFFFFF, write_mask, 0, 0)], dtype=ACCESS))[0]
+        what = "write to" if write_mask else "read of"
+        if row["status"] == 2:
+            raise LinkTimeout(f"{what} register 0x{address * 4:05x}: no answer within {ACCESS_LIMIT} cycles")
+        if row["status"] == 1:
+            raise LinkError(f"{what} register 0x{address * 4:05x} was refused: no such register, or not allowed")
+        return row
+
+    # Traffic
+
+    def load(self, packets: Array, payload: bytes = b"", *, at: int = 0) -> int:
+        """Queue packets (`PACKET`); arrivals count from cycle `at`. Returns the number of the first one.
+
+        Within each queue (a tenant of the host port, or a network port) arrivals must not decrease; the array is
+        sorted by arrival here, keeping the order of equal ones. Numbers follow the sorted order.
+        """
+        rows = np.ascontiguousarray(packets, dtype=PACKET)
+        self._check(rows, payload)
+        if len(rows) and np.any(np.diff(rows["arrival"].astype(np.int64)) < 0):
+            rows = np.ascontiguousarray(rows[np.argsort(rows["arrival"], kind="stable")])
+        if len(rows) and int(rows["arrival"][0]) + at < self._last_arrival():
+            raise ValueError(f"packets must not arrive before those already loaded (cycle {self._last_arrival()})")
+        self._note("load", rows.copy(), payload, at)
+        return int(self._call["load"](self._open, rows.ctypes.data, len(rows), payload, len(payload), at))
+
+    def _last_arrival(self) -> int:
+        return self.stats()["last_arrival"]
+
+    def _check(self, rows: Array, payload: bytes) -> None:
+        sources = [self.config.host_port, *self.config.net_ports]
+        limits: list[tuple[Array, str]] = [
+            ((rows["length"] >= 1) & (rows["length"] <= self.config.max_packet_bytes),
+             f"length must be in 1..{self.config.max_packet_bytes}"),
+            (rows["tenant"] < self.config.tenants, f"tenant must be below {self.config.tenants}"),
+            (np.isin(rows["port"], sources), f"port must be one of {sources}"),
+            (rows["destination"] < 16, "destination must be below 16"),
+            (rows["flow_class"] < 16, "flow_class must be below 16"),
+            ((rows["offset"] < 0) | (rows["offset"] + rows["length"] <= len(payload)),
+             f"offset + length must be within the payload of {len(payload)} bytes"),
+        ]
+        for good, rule in limits:
+            if not np.all(good):
+                index = int(np.argmin(good))
+                fields = dict(zip(PACKET.names or (), rows[index].tolist(), strict=True))
+                raise InputError(f"packet {index}: {rule}; it is {fields}")
+
+    def sink(self, port: int, ready: Ready, a: int = 0, b: int = 0, *, seed: int = 1) -> None:
+        """Set when the sink of `port` (0: the host, then the network ports) takes beats."""
+        if not 0 <= port < self.config.ports - 1:
+            raise ValueError(f"port must be in 0..{self.config.ports - 2}, not {port!r}")
+        self._note("sink", port, int(ready), a, b, seed)
+        self._call["sink"](self._open, port, int(ready), a, b, seed)
+
+    def twin(self, *, cores: int, cycles_per_packet: int, cycles_per_byte: float) -> None:
+        """Parameters of the host's software twin: a model, first come first served over `cores`."""
+        if cores < 1:
+            raise ValueError(f"cores must be at least 1, not {cores!r}")
+        arguments = (cores, cycles_per_packet, round(cycles_per_byte * 256))
+        self._note("twin", *arguments)
+        self._call["twin"](self._open, *arguments)
+
+    # The serial link
+
+    def link_write(self, data: bytes) -> None:
+        """Queue bytes for the device's serial link."""
+        self._note("link_write", data, len(data))
+        self._call["link_write"](self._open, data, len(data))
+
+    def link_read(self) -> bytes:
+        """All bytes that the device has sent on its serial link so far."""
+        size = int(self._call["link_waiting"](self._open))
+        buffer = (ctypes.c_uint8 * size)()
+        self._note("link_read", size)
+        self._call["link_read"](self._open, buffer, size)
+        return bytes(buffer)
+
+    @property
+    def link_unsent(self) -> int:
+        """Bytes that the device has not taken yet."""
+        return int(self._call["link_unsent"](self._open))
+
+    def link_mode(self, *, pins: bool = False, divisor: int = 0, cycles_per_byte: int = 0) -> None:
+        """Attach the link at the byte stream (optionally paced), or bit by bit at the pins (`divisor` cycles a bit)."""
+        self._note("link_mode", int(pins), divisor, cycles_per_byte)
+        self._call["link_mode"](self._open, int(pins), divisor, cycles_per_byte)
+
+    # What came out
+
+    def windows(self) -> list[Array]:
+        """Window snapshots (32-bit words) that the device pushed since the last call."""
+        found = []
+        while size := int(self._call["window_words"](self._open)):
+            words = np.empty(size, dtype=np.uint32)
+            self._call["window_take"](self._open, words.ctypes.data)
+            found.append(words)
+        return found
+
+    def completions(self, since: int = 0) -> Array:
+        """Finished packets (`COMPLETION`), from the one numbered `since` in order of completion."""
+        return self._records("completions", COMPLETION, since)
+
+    def twins(self, since: int = 0) -> Array:
+        """Requests that the host's software twin finished (`TWIN`)."""
+        return self._records("twins", TWIN, since)
+
+    def faults(self, since: int = 0) -> Array:
+        """What went wrong (`FAULT`), the first 10,000."""
+        return self._records("faults", FAULT, since)
+
+    def _records(self, name: str, dtype: np.dtype[Any], since: int) -> Array:
+        room = max(self.stats()[name] - since, 0)
+        rows = np.empty(room, dtype=dtype)
+        count = int(self._call[name](self._open, since, rows.ctypes.data, room))
+        return rows[:count]
+
+    def unfinished(self, limit: int = 1 << 20) -> Array:
+        """Numbers of packets that the device took and that did not come out (yet, or ever)."""
+        rows = np.empty(limit, dtype=np.uint32)
+        return rows[:int(self._call["unfinished"](self._open, rows.ctypes.data, limit))].copy()
+
+    def stats(self) -> dict[str, int]:
+        """All counters, by name (`STATS`). A `first_` figure that did not happen is 2**64 - 1."""
+        values = np.zeros(len(STATS), dtype=np.uint64)
+        self._call["stats"](self._open, values.ctypes.data)
+        return dict(zip(STATS, values.tolist(), strict=True))
+
+    def tenants(self) -> Array:
+        """Counters a tenant (`TENANT_STATS`); `backlog` is what has arrived and waits at the host port."""
+        values = np.zeros((MAX_TENANTS, len(TENANT_STATS)), dtype=np.uint64)
+        self._call["tenants"](self._open, values.ctypes.data)
+        rows = np.empty(self.config.tenants, dtype=[(name, "<u8") for name in TENANT_STATS])
+        for column, name in enumerate(TENANT_STATS):
+            rows[name] = values[:self.config.tenants, column]
+        return rows
+
+    def ports(self) -> Array:
+        """Packets and beats that left on the host port and each network port: a row a port."""
+        values = np.zeros((self.config.ports - 1, 2), dtype=np.uint64)
+        self._call["ports"](self._open, values.ctypes.data)
+        return values
+
+    def drain(self, limit: int, *, quiet: int = 20_000) -> bool:
+        """Run until every packet came out; False when nothing finished for `quiet` cycles after the last arrival.
+
+        Packets that the device dropped never come out: then the answer is False, and `account` tells.
+        """
+        end = self.cycle + limit
+        while self.cycle < end:
+            before = self.stats()
+            self.advance(min(quiet, end - self.cycle), Stop.DRAINED)
+            now = self.stats()
+            if not (now["waiting"] or now["in_flight"] or now["twin_waiting"]) and now["sources_idle"]:
+                return True
+            changed = any(before[name] != now[name] for name in ("completions", "waiting", "in_flight"))
+            if not changed and now["cycle"] > now["last_arrival"]:
+                return False
+        return False
+
+    def account(self, *, dropped: int = 0, cut: int = 0) -> Account:
+        """Where every packet is, given what the device's own counters say it dropped by policy and cut off."""
+        stats = self.stats()
+        tenants = self.tenants()
+        taken, done = int(tenants["taken_packets"].sum()), int(tenants["done_packets"].sum())
+        gone = stats["in_flight"] + stats["twin_waiting"]
+        return Account(
+            offered=stats["packets"], waiting=stats["packets"] - taken, taken=taken, delivered=done,
+            dropped_by_policy=dropped, cut_off=cut, lost=gone - dropped - cut,
+            **{name: stats[name] for name in FAULT_NAMES},
+        )
+
+    # Waveforms
+
+    def trigger_cycle(self, name: str) -> int:
+        """Cycle in which `name` (`TRIGGERS`) happened for the first time."""
+        if name not in TRIGGERS:
+            raise ValueError(f"trigger must be one of {', '.join(TRIGGERS)}, not {name!r}")
+        cycle = self.stats()[f"first_{name}"]
+        if cycle == 2**64 - 1:
+            raise InputError(f"trigger {name!r} has not happened by cycle {self.cycle}; advance further first")
+        return cycle
+
+    def waveform(self, path: str | Path, *, start: int | None = None, cycles: int = 1000,
+                 trigger: str | None = None, before: int = 100) -> tuple[int, int]:
+        """Write a VCD of `cycles` from `start`, or from `before` cycles ahead of a trigger; the span written.
+
+        The run so far is repeated in the trace build with the same inputs: it must be in the past.
+        """
+        if (start is None) == (trigger is None):
+            raise ValueError("exactly one of start and trigger must be given")
+        first = max(self.trigger_cycle(trigger) - before, 0) if trigger is not None else int(start or 0)
+        if self._log is None:
+            raise InputError("inputs were not logged (switched off, or too many): no waveform of this run")
+        if not 0 <= first < self.cycle:
+            raise InputError(f"cycle {first} has not happened yet (now {self.cycle}); advance first")
+        end = min(first + cycles, self.cycle)
+        target = Path(path)
+        if not target.parent.is_dir():
+            raise InputError(f"{target}: the folder does not exist")
+        with Board(self.config, component=self._component, variant=Variant.TRACE, uid=self.uid,
+                   boot_nonce=self.boot_nonce, log_inputs=False, progress=self._progress) as again:
+            again._replay(self._log, target, first, end)
+        return first, end
+
+    def _replay(self, log: Sequence[tuple[str, tuple[Any, ...]]], path: Path, first: int, end: int) -> None:
+        """Repeat `log` on this (trace) board and dump the cycles `first` to `end`."""
+        started = False
+
+        def start_if(at: int) -> None:
+            nonlocal started
+            if not started and at >= first:
+                started = True
+                if self._call["trace_start"](self._open, str(path).encode()):
+                    raise InputError(f"{path} cannot be written")
+
+        for name, arguments in log:
+            if name == "advance":
+                left = arguments[0]
+                left -= self.advance(max(min(left, first - self.cycle), 0))
+                start_if(self.cycle)
+                self.advance(max(min(left, end - self.cycle), 0))
+            elif name == "access":
+                start_if(self.cycle + ACCESS_LIMIT * len(arguments[0]))
+                self.access(arguments[0])
+            elif name == "link_read":
+                self._call[name](self._open, (ctypes.c_uint8 * arguments[0])(), arguments[0])
+            elif name == "load":
+                rows, payload, at = arguments
+                self._call[name](self._open, rows.ctypes.data, len(rows), payload, len(payload), at)
+            else:
+                self._call[name](self._open, *arguments)
+            if self.cycle >= end:
+                break
+        self._call["trace_stop"](self._open)

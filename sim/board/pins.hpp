@@ -1,0 +1,201 @@
+// Models at the device's pins: sources and sinks of packets and frames, and the serial line, bit by bit.
+#pragma once
+#include <cstdint>
+#include <deque>
+#include <type_traits>
+#include <vector>
+
+#include "scoreboard.hpp"
+#include "traffic.hpp"
+
+namespace board {
+
+// Fields of a port wider than 64 bits are arrays of 32-bit words, others are integers: the same access to both.
+template <typename T>
+uint64_t get_bits(const T& port, unsigned low, unsigned width) {
+    if constexpr (std::is_integral_v<T>) {
+        return (uint64_t(port) >> low) & (width == 64 ? ~0ull : (1ull << width) - 1);
+    } else {
+        uint64_t value = 0;
+        for (unsigned done = 0; done < width;) {
+            const unsigned bit = low + done, take = std::min(32 - bit % 32, width - done);
+            const uint64_t part = (uint64_t(port[bit / 32]) >> (bit % 32)) & ((1ull << take) - 1);
+            value |= part << done;
+            done += take;
+        }
+        return value;
+    }
+}
+
+template <typename T>
+void set_bits(T& port, unsigned low, unsigned width, uint64_t value) {
+    if constexpr (std::is_integral_v<T>) {
+        const uint64_t mask = (width == 64 ? ~0ull : (1ull << width) - 1) << low;
+        port = T((uint64_t(port) & ~mask) | ((value << low) & mask));
+    } else {
+        for (unsigned done = 0; done < width;) {
+            const unsigned bit = low + done, take = std::min(32 - bit % 32, width - done);
+            const uint32_t mask = uint32_t(((1ull << take) - 1) << (bit % 32));
+            const uint32_t part = uint32_t(((value >> done) & ((1ull << take) - 1)) << (bit % 32));
+            port[bit / 32] = (port[bit / 32] & ~mask) | part;
+            done += take;
+        }
+    }
+}
+
+constexpr unsigned log2_ceil(unsigned x) { return x <= 1 ? 0 : 1 + log2_ceil((x + 1) / 2); }
+
+// A beat: data, empty (unused most significant bytes), last; as gateware/stream/packet.py lays it out.
+template <unsigned WIDTH>
+struct BeatFields {
+    static constexpr unsigned BYTES = WIDTH / 8, EMPTY = log2_ceil(BYTES);
+
+    template <typename T>
+    static void write(T& port, const uint8_t* bytes, size_t left) {
+        for (unsigned i = 0; i < WIDTH; i += 32) {
+            uint32_t word;
+            std::memcpy(&word, bytes + i / 8, 4);
+            set_bits(port, i, 32, word);
+        }
+        const bool last = left <= BYTES;
+        set_bits(port, WIDTH, EMPTY, last ? BYTES - left : 0);
+        set_bits(port, WIDTH + EMPTY, 1, last);
+    }
+
+    template <typename T>
+    static bool read(const T& port, std::vector<uint8_t>& bytes) {
+        const size_t at = bytes.size();
+        bytes.resize(at + BYTES);
+        for (unsigned i = 0; i < WIDTH; i += 32) {
+            const uint32_t word = uint32_t(get_bits(port, i, 32));
+            std::memcpy(bytes.data() + at + i / 8, &word, 4);
+        }
+        const bool last = get_bits(port, WIDTH + EMPTY, 1);
+        if (last) bytes.resize(bytes.size() - get_bits(port, WIDTH, EMPTY));
+        return last;
+    }
+};
+
+// A packet header, as gateware/stream/packet.py lays it out.
+struct HeaderFields {
+    template <typename T>
+    static Header read(const T& port) {
+        const uint64_t low = get_bits(port, 0, 54);
+        Header h;
+        h.tenant = low & 63;
+        h.source = low >> 6 & 15;
+        h.destination = low >> 10 & 15;
+        h.epoch = low >> 14 & 255;
+        h.length = low >> 22 & 4095;
+        h.flow_hash = low >> 34 & 65535;
+        h.flow_class = low >> 50 & 15;
+        h.timestamp = uint32_t(get_bits(port, 54, 32));
+        return h;
+    }
+
+    template <typename T>
+    static void write(T& port, const Packet& p) {
+        set_bits(port, 54, 32, 0);
+        set_bits(port, 0, 54, uint64_t(p.tenant) | uint64_t(p.destination) << 10 | uint64_t(p.length) << 22 |
+                                  uint64_t(p.flow_hash) << 34 | uint64_t(p.flow_class) << 50);
+    }
+};
+
+// One packet that a source sends.
+struct Sending {
+    uint32_t index = 0;
+    size_t length = 0, at = 0;
+    std::vector<uint8_t> bytes = std::vector<uint8_t>(4160);
+
+    void start(uint32_t number, const Store& store) {
+        index = number;
+        length = store.packets[number].length;
+        at = 0;
+        store.payload(number, bytes.data());
+        // The last word of a generated payload may reach beyond the packet: unused bytes are zero.
+        std::memset(bytes.data() + length, 0, 64);
+    }
+};
+
+// When a sink is ready: decided from its pattern and seed alone.
+class ReadyPattern {
+public:
+    enum Kind : uint32_t { ALWAYS, RANDOM, PERIODIC, NEVER };
+
+    void configure(uint32_t kind, uint32_t a, uint32_t b, uint64_t seed) {
+        kind_ = kind;
+        a_ = a;
+        b_ = b;
+        state_ = mix(seed, 77) | 1;
+        count_ = 0;
+    }
+
+    // RANDOM: ready in a of 65536 cycles. PERIODIC: a cycles ready, b not.
+    bool next() {
+        switch (kind_) {
+        case ALWAYS: return true;
+        case RANDOM:
+            state_ ^= state_ << 13;
+            state_ ^= state_ >> 7;
+            state_ ^= state_ << 17;
+            return (state_ >> 40 & 65535) < a_;
+        case PERIODIC:
+            if (++count_ >= a_ + b_) count_ = 0;
+            return count_ < a_;
+        default: return false;
+        }
+    }
+
+private:
+    uint32_t kind_ = ALWAYS, a_ = 0, b_ = 0, count_ = 0;
+    uint64_t state_ = 1;
+};
+
+// The serial line: 8N1 on two pins, `divisor` cycles a bit.
+class SerialLine {
+public:
+    uint32_t divisor = 100;
+    uint64_t framing_errors = 0;
+
+    // Level that the device's receive pin sees in this cycle.
+    bool drive(std::deque<uint8_t>& bytes) {
+        if (send_left_ == 0) {
+            if (bytes.empty()) return true;
+            frame_ = 0x200u | unsigned(bytes.front()) << 1;
+            bytes.pop_front();
+            send_left_ = 10 * divisor;
+        }
+        const bool level = frame_ >> ((10 * divisor - send_left_) / divisor) & 1;
+        --send_left_;
+        return level;
+    }
+
+    bool sending() const { return send_left_ != 0; }
+
+    void sample(bool level, std::vector<uint8_t>& bytes) {
+        if (!receiving_) {
+            if (level) return;
+            receiving_ = true;
+            age_ = 0;
+            shift_ = 0;
+        }
+        const uint64_t bit = age_ / divisor;
+        if (age_ % divisor == divisor / 2) {
+            if (bit == 0 && level) receiving_ = false;  // a glitch, not a start bit
+            else if (bit >= 1 && bit <= 8) shift_ |= unsigned(level) << (bit - 1);
+            else if (bit == 9) {
+                receiving_ = false;
+                if (level) bytes.push_back(uint8_t(shift_));
+                else ++framing_errors;
+            }
+        }
+        ++age_;
+    }
+
+private:
+    uint64_t send_left_ = 0, age_ = 0;
+    unsigned frame_ = 0, shift_ = 0;
+    bool receiving_ = false;
+};
+
+}  // namespace board

@@ -1,0 +1,78 @@
+"""The C++ board as a harness of a model: its sources, and the header that binds it to the ports of one device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from gateware.config import DeviceConfig
+from morphnic.errors import BuildError
+
+from .build import Harness, Model, Port, Progress, Variant, build, print_progress, to_verilog
+
+_FOLDER = Path(__file__).parent / "board"
+_SOURCES = tuple(_FOLDER / name for name in ("board.cpp", "pins.hpp", "scoreboard.hpp", "traffic.hpp"))
+
+
+def board_harness(config: DeviceConfig) -> Harness:
+    """Harness of a device with the ports of `gateware.device.Device` for `config`."""
+    def generate(ports: Sequence[Port]) -> dict[str, str]:
+        return {"board_ports.h": _bindings(ports, config)}
+
+    return Harness("board", _SOURCES, generate, version=config.digest() + Path(__file__).read_text())
+
+
+def device_model(config: DeviceConfig, *, component: Callable[[], Any] | None = None,
+                 variant: Variant = Variant.FAST, progress: Progress = print_progress) -> Model:
+    """The built model of a device.
+
+    component: makes the top level; by default `gateware.device.Device(config)`.
+    """
+    def default() -> Any:
+        from gateware.device import Device
+
+        return Device(config)
+
+    verilog = to_verilog((component or default)())
+    return build(verilog, board_harness(config), variant=variant, progress=progress)
+
+
+def _bindings(ports: Sequence[Port], config: DeviceConfig) -> str:
+    """Text of `board_ports.h`: sizes, types, and one source and sink for each packet port."""
+    members = {port.name: port.member for port in ports}
+
+    def member(name: str) -> str:
+        if name not in members:
+            raise BuildError(f"the device has no port {name}; is it a `gateware.device.Device` of this configuration?")
+        return members[name]
+
+    def packet_pins(prefix: str) -> str:
+        names = ("header__payload", "header__valid", "header__ready", "data__payload", "data__valid", "data__ready")
+        return ", ".join(f"&t.{member(f'{prefix}__{name}')}" for name in names)
+
+    def frame_pins(prefix: str) -> str:
+        names = ("payload", "valid", "ready")
+        return "nullptr, nullptr, nullptr, " + ", ".join(f"&t.{member(f'{prefix}__{name}')}" for name in names)
+
+    binds = [f"sources.emplace_back(StreamPins{{{packet_pins('host_rx')}}}, store, score, MAX_TENANTS);",
+             f"sinks.emplace_back(StreamPins{{{packet_pins('host_tx')}}}, score, 0);"]
+    for index, port in enumerate(config.net_ports):
+        binds.append(f"sources.emplace_back(StreamPins{{{frame_pins(f'net_rx__{index}')}}}, store, score, 1);")
+        binds.append(f"sinks.emplace_back(StreamPins{{{packet_pins(f'net_tx__{index}')}}}, score, {port});")
+    lines = [
+        "#pragma once", "#include <type_traits>", "#include <utility>",
+        f"#define BOARD_PORTS {config.ports}",
+        f"#define BOARD_DATA_WIDTH {config.data_width}",
+        f"#define BOARD_CLOCK_HZ {config.clock_hz}",
+        f"#define BOARD_BAUD {config.uart_baud}",
+        f"#define BOARD_INTERRUPT {member('interrupt')}",
+        f"#define BOARD_BEAT_TYPE {_type_of(member('host_rx__data__payload'))}",
+        f"#define BOARD_HEADER_TYPE {_type_of(member('host_rx__header__payload'))}",
+        "#define BOARD_BIND \\\n    " + " \\\n    ".join(binds),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _type_of(member: str) -> str:
+    return f"std::remove_reference_t<decltype(std::declval<Vtop&>().{member})>"
