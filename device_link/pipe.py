@@ -1,0 +1,99 @@
+"""What carries messages between a host and a device: framed over bytes, or whole datagrams.
+
+The protocol engine (`session`) knows only `MessagePipe`; time is the pipe's too, so that a test can run the engine
+over a model of a line without waiting.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from .framing import FrameDecoder, encode_frame
+
+
+class MessagePipe(ABC):
+    """Carries whole messages, in order, perhaps losing or damaging some (`reliable` says that it does not)."""
+
+    reliable = False
+    #: Words that one request may ask for: what a repetition costs, and how long a pushed window waits.
+    max_response_words = 255
+
+    @abstractmethod
+    def send(self, messages: Sequence[bytes], *, resynchronise: bool = False) -> None:
+        """Send `messages`; `resynchronise` first ends whatever partial frame the device may hold."""
+
+    @abstractmethod
+    def receive(self, timeout: float) -> list[bytes | None]:
+        """Messages that arrived, waiting up to `timeout` seconds for the first; None for a damaged one.
+
+        Raises `LinkError` when the other side is gone.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the line."""
+
+    def wire_time(self, message_bytes: int) -> float:
+        """Seconds that `message_bytes` take on the line."""
+        return 0.0
+
+    def now(self) -> float:
+        """Seconds on a clock that never goes back."""
+        return time.monotonic()
+
+
+class ByteChannel(ABC):
+    """A line of bytes, as a serial port gives it."""
+
+    @abstractmethod
+    def write(self, data: bytes) -> None:
+        """Send all of `data`; raises `LinkError`."""
+
+    @abstractmethod
+    def read(self, timeout: float) -> bytes:
+        """Bytes that arrived, waiting up to `timeout` seconds for the first; raises `LinkError`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the port."""
+
+    @property
+    @abstractmethod
+    def bytes_per_second(self) -> float:
+        """Rate of the line."""
+
+
+class FramedPipe(MessagePipe):
+    """Messages over a `ByteChannel`, as COBS frames with a CRC-32C."""
+
+    def __init__(self, channel: ByteChannel) -> None:
+        self._channel = channel
+        self._decoder = FrameDecoder()
+
+    @property
+    def damaged(self) -> int:
+        """Frames from the device that were dropped."""
+        return self._decoder.crc_errors + self._decoder.framing_errors
+
+    def send(self, messages: Sequence[bytes], *, resynchronise: bool = False) -> None:
+        """Send `messages`, each in its frame."""
+        self._channel.write(b"\0" * resynchronise + b"".join(map(encode_frame, messages)))
+
+    def receive(self, timeout: float) -> list[bytes | None]:
+        """Messages of the frames that arrived."""
+        deadline = self.now() + timeout
+        while True:
+            data = self._channel.read(max(0.0, deadline - self.now()))
+            messages = list(self._decoder.feed(data))
+            if messages or not data or self.now() >= deadline:
+                return messages
+
+    def wire_time(self, message_bytes: int) -> float:
+        """Seconds that a message takes in its frame (1 % for COBS)."""
+        return (1.01 * message_bytes + 7) / self._channel.bytes_per_second
+
+    def close(self) -> None:
+        """Let go of the port."""
+        self._channel.close()

@@ -1,0 +1,362 @@
+"""The protocol engine of the host: sessions, sequence numbers, repetition, and what became of a write.
+
+Up to eight requests are in flight. An answer that does not come, or a reject, repeats every unanswered request from
+the first (go-back-N; the device recognises the repeated ones). Three rules keep a repetition from changing what was
+asked, because a device does the *reads* of a repeated request again:
+
+- one request never writes after it has read;
+- a request that writes waits until every request that reads is answered;
+- where a failure must stop what follows (`ordered`), a request that writes waits for every answer before it.
+
+A session number left over from an earlier host may be the one chosen here, and the device then goes on with old
+sequence numbers: the second of two hellos with different numbers is always new, so opening takes two.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from morphnic.errors import LinkError, LinkTimeout
+
+from .operations import (
+    PROTOCOL_VERSION,
+    Control,
+    Hello,
+    HelloResponse,
+    MalformedMessage,
+    Message,
+    Operation,
+    Reject,
+    RejectReason,
+    Request,
+    Response,
+    Status,
+    WindowPush,
+    decode_message,
+    encode_operations,
+    is_write,
+    read_count,
+    touched,
+)
+from .pipe import MessagePipe
+from .planning import Flight, plan
+from .transport import BusError
+
+log = logging.getLogger(__name__)
+
+IN_FLIGHT = 8
+KEPT_WINDOWS = 4096
+_RETRY_MARGIN = 0.05  # seconds beyond the time on the wire before an answer counts as lost
+_MAX_BACKOFF = 8.0
+_WINDOW_ALLOWANCE = 1200  # bytes of a pushed window that may stand before an answer
+
+
+class DeviceReset(LinkError):
+    """The device was reset, or another host took its session, while requests were unanswered; see `outcome`."""
+
+    def __init__(self, message: str, *, outcome: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+class Session:
+    """Exchanges with one device over a `MessagePipe`.
+
+    timeout: seconds without an answer, beyond the time on the wire, after which an exchange gives up.
+    unresolved: outcome of the writes that the last failed exchange left unanswered; None when there were none.
+    """
+
+    def __init__(self, pipe: MessagePipe, *, url: str, timeout: float, seed: int | None = None) -> None:
+        self.pipe = pipe
+        self._url = url
+        self.timeout = timeout
+        self._numbers = random.Random(seed)
+        self.number: int | None = None
+        self._synchronised = False
+        self._next_sequence = 0
+        self._largest = 0
+        self.in_flight = IN_FLIGHT
+        self._control_sequence = 0
+        self._windows: deque[bytes] = deque(maxlen=KEPT_WINDOWS)
+        self.boot_nonce: int | None = None
+        self.unresolved: str | None = None
+        self.repeated = 0
+
+    # --- opening ---
+
+    def open(self) -> HelloResponse:
+        """Begin a fresh session; tells how far the one before it went."""
+        first = self._hello(self._another_session())
+        second = self._hello(self._another_session(first.session))
+        if second.version != PROTOCOL_VERSION:
+            raise LinkError(f"{self._url}: the device speaks version {second.version} of the link protocol, this "
+                            f"software {PROTOCOL_VERSION}: install the software that belongs to the bitstream")
+        if second.boot_nonce != first.boot_nonce:
+            raise LinkError(f"{self._url}: the device was reset while the link was being opened: try again")
+        self.number, self._next_sequence, self._synchronised = second.session, 0, True
+        self._largest = second.largest_request
+        self.in_flight = max(1, min(IN_FLIGHT, second.window // 2))
+        return first
+
+    def _another_session(self, *avoid: int) -> int:
+        return self._numbers.choice([number for number in range(1, 256)
+                                     if number != self.number and number not in avoid])
+
+    def _hello(self, session: int) -> HelloResponse:
+        message = Hello(session).encode()
+        deadline = self.pipe.now() + self.timeout + self.pipe.wire_time(_WINDOW_ALLOWANCE)
+        pause = _RETRY_MARGIN + self.pipe.wire_time(_WINDOW_ALLOWANCE)
+        while self.pipe.now() < deadline:
+            self.pipe.send([message], resynchronise=True)
+            retry = min(deadline, self.pipe.now() + pause)
+            pause *= 2
+            while (wait := retry - self.pipe.now()) > 0:
+                for answer in self.received(wait):
+                    if isinstance(answer, HelloResponse) and answer.session == session:
+                        self.boot_nonce = answer.boot_nonce
+                        return answer
+        raise LinkTimeout(f"{self._url}: nothing answers within {self.timeout:g} s: check that the device runs, "
+                          "and the rate and wiring of the line", outcome="not applied")
+
+    # --- exchanges ---
+
+    def exchange(self, operations: Sequence[Operation], *, ordered: bool) -> list[list[int]]:
+        """Carry out `operations`; the words that each read. Raises `BusError`, `LinkTimeout`, `DeviceReset`."""
+        if not self._synchronised:
+            self.open()
+        flights = plan(operations, largest=self._largest, max_words=self.pipe.max_response_words,
+                       mixed=self.pipe.reliable)
+        for flight in flights:
+            flight.sequence = self._next_sequence
+            self._next_sequence = (self._next_sequence + 1) % 256
+            body = encode_operations([piece.operation for piece in flight.pieces])
+            flight.message = Request(self.number or 0, flight.sequence, body).encode()
+        # An exception or an interrupt leaves requests unanswered: the next exchange begins with a new session.
+        self._synchronised = False
+        self.unresolved = None
+        sent = _Exchange(self, flights, ordered=ordered).run()
+        self._next_sequence = (flights[0].sequence + sent) % 256 if flights else self._next_sequence
+        self._synchronised = True
+        return self._results(operations, flights[:sent])
+
+    def _results(self, operations: Sequence[Operation], flights: list[Flight]) -> list[list[int]]:
+        results: list[list[int]] = [[] for _ in operations]
+        for flight in flights:
+            response = flight.response
+            assert response is not None
+            if response.status != Status.DONE:
+                raise self._failure(flight, response)
+            if len(response.words) != flight.words:
+                raise LinkError(f"{self._url}: the device answered {len(response.words)} words where "
+                                f"{flight.words} were asked for; none of them can be trusted")
+            start = 0
+            for piece in flight.pieces:
+                count = read_count(piece.operation)
+                results[piece.index] += response.words[start:start + count]
+                start += count
+        return results
+
+    def _failure(self, flight: Flight, response: Response) -> LinkError:
+        if response.status == Status.MALFORMED or response.index >= len(flight.pieces):
+            return LinkError(f"{self._url}: the device does not understand operation {response.index} of a request "
+                             f"(status {response.status}): install the software that belongs to the bitstream")
+        piece = flight.pieces[response.index]
+        before = sum(read_count(earlier.operation) for earlier in flight.pieces[:response.index])
+        addresses = touched(piece.operation)
+        if not is_write(piece.operation) and before <= len(response.words) < before + len(addresses):
+            addresses = addresses[len(response.words) - before:][:1]
+        verb = "written" if is_write(piece.operation) else "read"
+        shown = ", ".join(f"{address:#07x}" for address in addresses[:4]) + (", ..." if len(addresses) > 4 else "")
+        which = "the register at" if len(addresses) == 1 else "a register among"
+        return BusError(f"{self._url}: {which} {shown} cannot be {verb}: the device has none there, or it refused",
+                        index=piece.index, addresses=addresses)
+
+    # --- what a failed exchange leaves ---
+
+    def resolve(self, flights: Sequence[Flight], reason: str) -> LinkError:
+        """The error for `flights` that stay unanswered: asks the device how far they went, if it still answers."""
+        writes = [flight for flight in flights if flight.writes]
+        number, nonce = self.number, self.boot_nonce
+        self.unresolved = "unknown" if writes else None
+        try:
+            before = self.open()
+        except LinkError as error:
+            log.debug("%s: no hello after a failed exchange: %s", self._url, error)
+            return self._timed_out(writes, f"{reason}, and the link could not be opened again")
+        if before.boot_nonce != nonce:
+            return DeviceReset(f"{self._url}: the device was reset ({reason}); its allocation is that of a reset",
+                               outcome=self.unresolved or "not applied")
+        if before.previous_session != number:
+            return DeviceReset(f"{self._url}: another host used the link meanwhile ({reason}): close it",
+                               outcome=self.unresolved or "not applied")
+        # Sequences are modulo 256 and at most eight are open: those below the expected one were carried out.
+        applied = [(before.previous_expected - flight.sequence - 1) % 256 < 128 for flight in writes]
+        if writes:
+            self.unresolved = "applied" if all(applied) else "unknown" if any(applied) else "not applied"
+            reason += f"; {sum(applied)} of {len(applied)} unanswered requests that write were carried out"
+        return self._timed_out(writes, reason)
+
+    def _timed_out(self, writes: Sequence[Flight], reason: str) -> LinkTimeout:
+        outcome = self.unresolved or "not applied"
+        what = f"the outcome of what was written is: {outcome}" if writes else "nothing was being written"
+        return LinkTimeout(f"{self._url}: {reason}; {what}", outcome=outcome)
+
+    # --- messages ---
+
+    def received(self, timeout: float) -> Iterator[Message | None]:
+        """Messages that arrived; windows are put aside, and what is damaged comes as None."""
+        for raw in self.pipe.receive(timeout):
+            try:
+                message = None if raw is None else decode_message(raw)
+            except MalformedMessage as error:
+                log.debug("%s: %s", self._url, error)
+                continue
+            if isinstance(message, WindowPush):
+                self._windows.append(message.payload)
+                continue
+            yield message
+
+    def windows(self, timeout: float) -> list[bytes]:
+        """Window snapshots that arrived, waiting up to `timeout` for the first."""
+        deadline = self.pipe.now() + timeout
+        while True:
+            wait = 0.0 if self._windows else max(0.0, deadline - self.pipe.now())
+            for _ in self.received(wait):
+                pass  # an answer to a request that was given up: nobody waits for it
+            if self._windows or self.pipe.now() >= deadline:
+                found = list(self._windows)
+                self._windows.clear()
+                return found
+
+    def control(self, document: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """Send a control document; the simulation's answer."""
+        self._control_sequence = (self._control_sequence + 1) % 256
+        sequence = self._control_sequence
+        self.pipe.send([Control(0, sequence, json.dumps(document).encode()).encode()])
+        deadline = self.pipe.now() + timeout
+        while (wait := deadline - self.pipe.now()) > 0:
+            for message in self.received(wait):
+                if isinstance(message, Control) and message.answer and message.sequence == sequence:
+                    answer: dict[str, Any] = json.loads(message.document)
+                    return answer
+        raise LinkTimeout(f"{self._url}: the simulation did not answer {document!r} within {timeout:g} s")
+
+    def close(self) -> None:
+        """Let go of the pipe."""
+        self._synchronised = False
+        self.pipe.close()
+
+
+class _Exchange:
+    """One run of requests through a session; keeps what is in flight."""
+
+    def __init__(self, session: Session, flights: list[Flight], *, ordered: bool) -> None:
+        self._link = session
+        self._pipe = session.pipe
+        self._flights = flights
+        self._ordered = ordered
+        self._failed = False
+        self._sent = 0
+        self._backoff = 1.0
+        self._retry_at = self._quiet_until = self._deadline = 0.0
+
+    def _unanswered(self) -> list[Flight]:
+        return [flight for flight in self._flights[:self._sent] if flight.response is None]
+
+    def run(self) -> int:
+        """Exchange until all requests, or all up to a failure, are answered; how many were sent."""
+        while True:
+            self._send_more()
+            unanswered = self._unanswered()
+            if not unanswered:
+                return self._sent
+            now = self._pipe.now()
+            if now >= self._deadline:
+                raise self._link.resolve(unanswered, f"no answer within {self._link.timeout:g} s")
+            if now >= self._retry_at:
+                self._backoff = min(2 * self._backoff, _MAX_BACKOFF)
+                self._repeat(unanswered)
+            for message in self._link.received(max(0.0, min(self._retry_at, self._deadline) - now)):
+                self._take(message)
+
+    def _send_more(self) -> None:
+        fresh = []
+        while not self._failed and self._sent < len(self._flights):
+            flight, unanswered = self._flights[self._sent], self._unanswered()
+            # The device remembers sequences, so what counts is the distance to the first unanswered one.
+            first = unanswered[0].sequence if unanswered else flight.sequence
+            if (flight.sequence - first) % 256 >= self._link.in_flight or not self._may_send(flight, unanswered):
+                break
+            fresh.append(flight.message)
+            self._sent += 1
+        if fresh:
+            self._pipe.send(fresh)
+            self._restart_timers()
+
+    def _may_send(self, flight: Flight, unanswered: list[Flight]) -> bool:
+        if not flight.writes or not unanswered:
+            return True
+        if self._ordered:
+            return False
+        return self._pipe.reliable or not (flight.reads or any(earlier.reads for earlier in unanswered))
+
+    def _restart_timers(self) -> None:
+        now, on_wire = self._pipe.now(), self._on_wire()
+        self._retry_at = now + self._backoff * (on_wire + _RETRY_MARGIN)
+        self._deadline = now + self._link.timeout + on_wire
+
+    def _on_wire(self) -> float:
+        """Seconds until everything in flight can be answered."""
+        return self._pipe.wire_time(sum(flight.wire_bytes for flight in self._unanswered()) + _WINDOW_ALLOWANCE)
+
+    def _repeat(self, flights: Sequence[Flight]) -> None:
+        deadline, now = self._deadline, self._pipe.now()
+        self._link.repeated += len(flights)
+        self._pipe.send([flight.message for flight in flights], resynchronise=True)
+        self._restart_timers()
+        self._deadline = deadline  # a repetition is no progress
+        # Every request that a device skips is rejected by itself: those of before this repetition arrive until
+        # then. Its answers come behind those of all that is in flight.
+        self._quiet_until = now + self._pipe.wire_time(sum(flight.size for flight in flights))
+        for flight in flights:
+            flight.quiet_until = now + self._on_wire()
+
+    def _repeat_rejected(self) -> None:
+        unanswered = self._unanswered()
+        if unanswered and self._pipe.now() >= self._quiet_until:
+            self._repeat(unanswered)
+
+    def _repeat_lost(self, flights: Sequence[Flight]) -> None:
+        lost = [flight for flight in flights if self._pipe.now() >= flight.quiet_until]
+        if lost:
+            self._repeat(lost)
+
+    def _take(self, message: Message | None) -> None:
+        session = self._link.number
+        match message:
+            case None:
+                self._repeat_lost(self._unanswered()[:1])  # answers come in order: the next one it was
+            case Reject(reason=RejectReason.CORRUPT):
+                self._repeat_rejected()
+            case Response(session=number) if number == session:
+                self._answered(message)
+            case Reject(reason=RejectReason.NO_SESSION, session=number) if number == session:
+                raise self._link.resolve(self._unanswered(), "the device no longer knows the session")
+            case Reject(session=number) if number == session:
+                self._repeat_rejected()
+
+    def _answered(self, response: Response) -> None:
+        unanswered = self._unanswered()
+        for position, flight in enumerate(unanswered):
+            if flight.sequence == response.sequence:
+                flight.response = response
+                self._failed |= response.status != Status.DONE
+                self._backoff = 1.0
+                self._restart_timers()
+                self._repeat_lost(unanswered[:position])  # answers come in order: theirs were lost
+                return

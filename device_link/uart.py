@@ -1,0 +1,95 @@
+"""`uart:///dev/ttyUSB0?baud=3000000`: a device on a serial port, or on a pseudo-terminal that stands for one.
+
+The port is taken for this process alone (pyserial's `exclusive`, a `flock`): two programs on one line would take
+each other's answers. Set the FTDI latency timer to 1 ms, or each exchange waits for 16.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+
+import serial
+
+from morphnic.errors import DeviceBusy, DeviceNotFound, EnvironmentFault, LinkError
+
+from .linked import SessionTransport
+from .pipe import ByteChannel, FramedPipe
+from .transport import Capability
+
+DEFAULT_BAUD = 1_000_000
+_WRITE_TIMEOUT = 10.0
+_BITS_PER_BYTE = 10  # 8N1
+
+
+class SerialChannel(ByteChannel):
+    """A serial port opened for this process alone."""
+
+    def __init__(self, port: str, baud: int) -> None:
+        self._name = port
+        self._baud = baud
+        try:
+            self._port = serial.Serial(port, baud, exclusive=True, timeout=0, write_timeout=_WRITE_TIMEOUT)
+        except (OSError, ValueError) as error:
+            raise _refusal(port, baud, error) from error
+        with contextlib.suppress(OSError, ValueError, NotImplementedError, AttributeError):
+            self._port.set_low_latency_mode(True)  # a pseudo-terminal and some drivers do not know it
+        self._port.reset_input_buffer()
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Rate of the line."""
+        return self._baud / _BITS_PER_BYTE
+
+    def write(self, data: bytes) -> None:
+        """Send all of `data`."""
+        try:
+            self._port.write(data)
+        except OSError as error:
+            raise LinkError(f"{self._name}: writing failed ({error}): is the cable still there?") from error
+
+    def read(self, timeout: float) -> bytes:
+        """Bytes that arrived."""
+        # pyserial sets the whole port up again whenever its time-out changes: wait and read without it.
+        descriptor = self._port.fileno()
+        try:
+            if not select.select([descriptor], [], [], timeout)[0]:
+                return b""
+            data = os.read(descriptor, 1 << 16)
+        except BlockingIOError:
+            return b""
+        except OSError as error:
+            raise LinkError(f"{self._name}: reading failed ({error.strerror}): is the device still there?") from error
+        if not data:
+            raise LinkError(f"{self._name}: the port was closed by the other side")
+        return data
+
+    def close(self) -> None:
+        """Close the port, which releases it for others."""
+        self._port.close()
+
+
+def _refusal(port: str, baud: int, error: OSError | ValueError) -> Exception:
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+        return DeviceNotFound(f"there is no serial port {port}: `morphnic list` shows those that exist")
+    if number in (errno.EACCES, errno.EPERM):
+        return EnvironmentFault(f"no permission to open {port}: add your user to the group that owns it "
+                                "(dialout on Debian) and log in again")
+    if number in (errno.EBUSY, errno.EAGAIN) or "lock" in str(error):
+        return DeviceBusy(f"{port} is in use by another program: close it first")
+    if isinstance(error, ValueError):
+        return LinkError(f"{port} cannot be set to {baud} baud: {error}")
+    return LinkError(f"{port} cannot be opened: {error}")
+
+
+def open_uart(port: str, *, url: str, baud: int = DEFAULT_BAUD, timeout: float = 1.0,
+              writer: bool = False) -> SessionTransport:
+    """Transport to the device on `port`."""
+    if baud <= 0:
+        raise ValueError(f"baud must be above 0, not {baud!r}")
+    transport = SessionTransport(FramedPipe(SerialChannel(port, baud)), url=url, timeout=timeout, writer=writer)
+    transport.capabilities |= Capability.EXCLUSIVE
+    return transport
