@@ -53,7 +53,6 @@ def test_generate_writes_what_check_accepts(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("old", "new"), [
-    ("rm @ 0x01000", "rm @ 0x01000"),
     ("Whole word.", "The whole word."),
     ("cycles[31:0] = 0x186A0", "cycles[31:0] = 0x186A1"),
 ])
