@@ -15,6 +15,8 @@ its header says; a packet whose `last` comes early ends there, and its header le
 an announced length and `empty` that disagree within the last beat, the shorter wins. `admit` shows the length as
 announced. Both were granted, so neither is a `drop`.
 
+`pending`: a header is offered or not yet decided on, so that the page account does not count it yet.
+
 `PROCESS` resolves to the host or the engines: each admitted one adds `host_share` to an 8-bit accumulator of its
 tenant at this input, and those that overflow it go to the host. Responses (class bit 2) also begin with a
 request word but are not reported as `request`.
@@ -49,6 +51,7 @@ class Admission(wiring.Component):
             "cycle": In(64),
             "crosspoints": Out(WriteSignature(config)).array(config.ports),
             "ingress": Out(IngressEventSignature(config)),
+            "pending": Out(1),
         })
 
     @property
@@ -101,7 +104,10 @@ class Admission(wiring.Component):
         incoming = self.packets.header
         held = Signal()
         header = Signal(PacketHeader)
-        m.d.comb += incoming.ready.eq(~held | decided)
+        m.d.comb += [
+            incoming.ready.eq(~held | decided),
+            self.pending.eq(incoming.valid | held),
+        ]
         with m.If(incoming.ready):
             m.d.sync += [held.eq(incoming.valid), header.eq(incoming.payload)]
 

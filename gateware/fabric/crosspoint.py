@@ -8,7 +8,8 @@ keeps the credit of its unused pages until it leaves. There are no errors: what 
 
 Pages are shared by consecutive packets of one tenant: a page is full when its 16 beats or its 8 descriptors are
 used, and the next packet then begins a new page; both sides follow this rule, so neither stores where a packet
-begins. A queue that runs empty gives its last, partly filled page back.
+begins. A queue that runs empty gives its last, partly filled page back. `room` is the credit of each tenant (see
+`credit`).
 """
 
 from amaranth import *
@@ -18,6 +19,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import PAGE_BEATS, DeviceConfig
 from ..manager.allocation import AllocationSignature
 from ..stream.packet import PacketHeader, beat_layout
+from .credit import Credit
 from .pool import PagePool
 from .rows import Rows
 
@@ -98,6 +100,7 @@ class Crosspoint(wiring.Component):
             "allocation": In(AllocationSignature(config)),
             "w": In(WriteSignature(config)),
             "r": In(ReadSignature(config)),
+            "room": Out(config.tenants),
         })
 
     def elaborate(self, platform):
@@ -122,6 +125,7 @@ class Crosspoint(wiring.Component):
         completed, completed_tenant = self._write(m)
         started, finished, tenant, last_waiting = self._read(m)
         m.d.comb += self.w.hold.eq(self.pool.hold | finished)
+        self._count_credit(m)
 
         # A packet is offered to the scheduler from its end to its start.
         ready = Signal(config.tenants)
@@ -130,6 +134,29 @@ class Crosspoint(wiring.Component):
         m.d.sync += ready.eq((ready & ~depart) | arrive)
         m.d.comb += self.r.ready.eq(ready)
         return m
+
+    def _count_credit(self, m):
+        """Follows the page account: a reservation, else a release, else what the scan looks at."""
+        pool = self.pool
+        m.submodules.credit = credit = Credit(self._config)
+        m.d.comb += [
+            credit.event.eq(1),
+            credit.shared.eq(pool.room),
+            self.room.eq(credit.room),
+        ]
+        with m.If(pool.reserve):
+            m.d.comb += [
+                credit.tenant.eq(self.w.tenant),
+                credit.used.eq(pool.used + pool.need),
+                credit.quota.eq(pool.quota),
+            ]
+        with m.Else():
+            m.d.comb += [
+                credit.event.eq(pool.release | ~pool.busy),
+                credit.tenant.eq(pool.reader_tenant),
+                credit.used.eq(pool.reader_used - Mux(pool.release, pool.released, 0)),
+                credit.quota.eq(pool.reader_quota),
+            ]
 
     def _write(self, m):
         """Reserves and fills pages; returns (a packet is complete, its tenant)."""

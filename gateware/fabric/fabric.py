@@ -6,8 +6,13 @@ arrived, or is reported as cut off (see `output`). Order within (tenant, input, 
 sink or another tenant does delays a packet within the weights, and refuses one only beyond the guaranteed pages.
 Unloaded, the first beat is offered 7 cycles after the last one was.
 
-An output arbitrates its column alone; nothing but the allocation bus is shared between columns.
+An output arbitrates its column alone; nothing but the allocation bus is shared between columns. `credit[t]` tells
+the host's queues that a packet of tenant *t*, up to `CREDIT_BEATS`, is admitted without waiting (see `credit`); it
+follows the page accounts after two cycles, and is low for all while a header of the host is undecided.
 """
+
+from functools import reduce
+from operator import and_
 
 from amaranth import *
 from amaranth.lib import wiring
@@ -35,6 +40,7 @@ class Fabric(wiring.Component):
             "allocation": In(AllocationSignature(config)),
             "cycle": In(64),
             "stall_timeout": In(32),
+            "credit": Out(config.tenants),
             "ingress": Out(IngressEventSignature(config)).array(config.ports),
             "egress": Out(EgressEventSignature(config)).array(config.ports),
         })
@@ -61,6 +67,7 @@ class Fabric(wiring.Component):
             wiring.connect(m, wiring.flipped(self.egress[port]), output.egress)
             m.d.comb += output.stall_timeout.eq(self.stall_timeout)
             self._share(m, output)
+        host_room = []
         for row, admission in enumerate(admissions):
             for column, output in enumerate(outputs):
                 crosspoint = Crosspoint(config)
@@ -68,6 +75,12 @@ class Fabric(wiring.Component):
                 wiring.connect(m, wiring.flipped(self.allocation), crosspoint.allocation)
                 wiring.connect(m, admission.crosspoints[column], crosspoint.w)
                 wiring.connect(m, output.crosspoints[row], crosspoint.r)
+                if row == config.host_port:
+                    host_room.append(crosspoint.room)
+        # A host queue does not know where its next packet will be resolved to: credit needs room everywhere.
+        # While one header is undecided no other may be chosen: the account does not know it yet.
+        undecided = admissions[config.host_port].pending.replicate(config.tenants)
+        m.d.sync += self.credit.eq(reduce(and_, host_room) & ~undecided)
         return m
 
     def _share(self, m, part):

@@ -6,7 +6,7 @@ pool (`pages - sum_pages`); in both cases the pages must exist. `reserve` in the
 books `released` pages of the tenant at the reading side back. The sum of excesses is kept incrementally; after
 a commit it is made anew in T cycles plus one for each cycle in which the reading side is `busy`. In that time
 reservations within the quota are allowed and others are told to `hold`: nobody is refused for want of a sum.
-There are no errors; a release of more than is used cannot happen by construction of the crosspoint.
+`room`: the shared pool takes a packet of `CREDIT_PAGES`. There are no errors; a release of more than is used cannot happen by construction of the crosspoint.
 """
 
 from amaranth import *
@@ -15,6 +15,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import DeviceConfig
 from ..manager.allocation import AllocationSignature
+from .credit import CREDIT_PAGES
 
 __all__ = ["PagePool"]
 
@@ -35,6 +36,7 @@ class PagePool(wiring.Component):
             "fits": Out(1),
             "hold": Out(1),
             "reserve": In(1),
+            "room": Out(1),
             # Reading side: `busy` says that `reader_tenant` is in use; otherwise it may be the scan's.
             "busy": In(1),
             "scan_tenant": Out(tenant),
@@ -75,6 +77,8 @@ class PagePool(wiring.Component):
             self.fits.eq((self.need <= vacant)
                          & (within | (~stale & (excess + after - before <= shared)))),
         ]
+
+        m.d.comb += self.room.eq(~stale & (excess + CREDIT_PAGES <= shared) & (vacant >= CREDIT_PAGES))
 
         held = over(self.reader_used, self.reader_quota, "held")
         left = over(self.reader_used - self.released, self.reader_quota, "left")
