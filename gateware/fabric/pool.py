@@ -6,7 +6,8 @@ pool (`pages - sum_pages`); in both cases the pages must exist. `reserve` in the
 books `released` pages of the tenant at the reading side back. The sum of excesses is kept incrementally; after
 a commit it is made anew in T cycles plus one for each cycle in which the reading side is `busy`. In that time
 reservations within the quota are allowed and others are told to `hold`: nobody is refused for want of a sum.
-`room`: the shared pool takes a packet of `CREDIT_PAGES`. There are no errors; a release of more than is used cannot happen by construction of the crosspoint.
+`room`: the shared pool takes a packet of `CREDIT_PAGES`. There are no errors; a release of more than is used cannot
+happen by construction of the crosspoint.
 """
 
 from amaranth import *
