@@ -1,0 +1,221 @@
+"""Workload analyzer: what each tenant does, window after window, from the events of the fabric and the engine slots.
+
+Contract: every event is counted in exactly one window, the one that contains its cycle (`cycle` at the input); the
+sums over windows equal the totals exactly, modulo 2**32. A window is at least `shortest_window` cycles. At most about
+24 cycles a tenant after its end a window is published: `complete` strobes, the registers `sequence`, `start`,
+`cycles` and the block `snapshot[t]` change together and stay until the next one. The first window has number 1;
+`sequence` 0 says that none is complete. With `control.push` it is also sent on `telemetry` (see `push.py`).
+
+What counts: `bytes_in`, `packets_in` and the burst at admission; `requests` and `sequential` for each request
+word but segments', at every port but the engines' (theirs are responses); `bytes_out`, `packets_out` and latency for
+packets that left whole, not for those cut off; `backpressure_cycles` and `engine_cycles` add over ports and slots.
+"""
+
+from amaranth import *
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import DeviceConfig
+from ..csr.bus import CsrSignature
+from ..csr.registers import RegisterBlock
+from ..engine.ownership import SlotOwnership
+from ..engine.slot import SlotBusy
+from ..fabric.events import EgressEventSignature, IngressEventSignature
+from ..manager.allocation import AllocationSignature
+from .collector import Collector
+from .depth import DepthTracker
+from .flags import Flags
+from .latency import LatencyHistogram
+from .objectives import Objectives
+from .push import TELEMETRY_WORD, WindowInfo, WindowPush
+from .slices import Rule, combine
+from .snapshot import FIGURES, SnapshotWriter
+from .taps import EgressTap, EngineTap, IngressTap
+from .trend import Trend
+from .window import PARTS, WindowClock
+
+__all__ = ["RULES", "RESET_WINDOW", "Analyzer"]
+
+#: How each figure of the snapshot is joined over ports and parts of a window.
+RULES = {name: Rule.SUM for name in FIGURES if name} | {
+    "latency_sum": Rule.SATURATE,
+    "latency_max": Rule.MAXIMUM,
+}
+
+#: Cycles of the first window: the reset value of `analyzer.window`.
+RESET_WINDOW = 100_000
+
+
+class Analyzer(wiring.Component):
+    """All of it. `shortest_window` and `reset_window` are for tests; the defaults hold for a device."""
+
+    def __init__(self, config: DeviceConfig, *, shortest_window: int | None = None,
+                 reset_window: int = RESET_WINDOW):
+        least = max(PARTS * (config.tenants + 10), 26 * config.tenants + 64)
+        shortest = max(1024, least) if shortest_window is None else shortest_window
+        if shortest < least:
+            raise ValueError(f"shortest_window must be at least {least}, not {shortest_window!r}")
+        self._config = config
+        self._shortest_window = shortest
+        self._reset_window = reset_window
+        super().__init__({
+            "bus": In(CsrSignature(16)),
+            "ingress": In(IngressEventSignature(config)).array(config.ports),
+            "egress": In(EgressEventSignature(config)).array(config.ports),
+            "engine_busy": In(SlotBusy).array(config.slots),
+            "allocation": In(AllocationSignature(config)),
+            "cycle": In(64),
+            "epoch": In(8),
+            "active_tag": In(32),
+            "telemetry": Out(stream.Signature(TELEMETRY_WORD)),
+            "complete": Out(1),
+        })
+
+    @property
+    def shortest_window(self) -> int:
+        """Least cycles of a window; a smaller setting counts as this."""
+        return self._shortest_window
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        m.submodules.registers = registers = RegisterBlock({
+            "analyzer": None, "objective": config.tenants, "snapshot": config.tenants,
+            "histogram": 256 * config.tenants})
+        m.submodules.clock = clock = WindowClock(self._reset_window, self._shortest_window)
+        m.submodules.objectives = objectives = Objectives(config, config.ports)
+        m.submodules.histogram = histogram = LatencyHistogram(config)
+        m.submodules.depth = depth = DepthTracker(config)
+        m.submodules.collector = collector = Collector(config, RULES)
+        wiring.connect(m, wiring.flipped(self.bus), registers.bus)
+        wiring.connect(m, registers.objective, objectives.bus)
+        wiring.connect(m, registers.histogram, histogram.bus)
+        m.d.comb += [
+            clock.cycle.eq(self.cycle),
+            clock.setting.eq(registers.analyzer_window_cycles),
+            depth.window_end.eq(clock.window_end),
+            collector.part_end.eq(clock.part_end),
+            collector.window_end.eq(clock.window_end),
+            collector.bank.eq(clock.bank),
+        ]
+
+        taps = []
+        for port in range(config.ports):
+            taps.append(self._tap_ingress(m, port, depth))
+            taps.append(self._tap_egress(m, port, depth, objectives, histogram))
+        for slot, busy in enumerate(self.engine_busy):
+            m.submodules[f"engine_{slot}"] = tap = EngineTap(config)
+            m.d.comb += tap.busy.eq(busy)
+            taps.append(tap)
+        self._sum_taps(m, taps, clock, collector)
+        self._write_snapshots(m, registers, clock, collector, depth, objectives)
+        return m
+
+    def _tap_ingress(self, m, port, depth):
+        config = self._config
+        m.submodules[f"ingress_{port}"] = tap = IngressTap(config, requests=port != config.engine_port)
+        wiring.connect(m, wiring.flipped(self.ingress[port]), tap.event)
+        m.d.comb += [
+            depth.admitted[port].valid.eq(tap.event.admit),
+            depth.admitted[port].tenant.eq(tap.event.header.tenant),
+        ]
+        return tap
+
+    def _tap_egress(self, m, port, depth, objectives, histogram):
+        m.submodules[f"egress_{port}"] = tap = EgressTap(self._config)
+        wiring.connect(m, wiring.flipped(self.egress[port]), tap.event)
+        tenant = tap.event.header.tenant
+        m.d.comb += [
+            depth.left[port].valid.eq(tap.event.leave),
+            depth.left[port].tenant.eq(tenant),
+            objectives.slo_ask[port].eq(tap.whole),
+            objectives.slo_tenant[port].eq(tenant),
+            tap.slo.eq(objectives.slo[port]),
+            histogram.leave[port].valid.eq(tap.whole),
+            histogram.leave[port].tenant.eq(tenant),
+            histogram.leave[port].latency.eq(tap.event.latency),
+        ]
+        return tap
+
+    def _sum_taps(self, m, taps, clock, collector):
+        """Each figure of the tenant and part that the collector asks for, over all taps that have it."""
+        for tap in taps:
+            m.d.comb += [
+                tap.bank.eq(clock.bank),
+                tap.read.eq(collector.read),
+                tap.read_bank.eq(collector.read_bank),
+                tap.read_tenant.eq(collector.read_tenant),
+                tap.clear.eq(collector.clear),
+            ]
+        for name, rule in RULES.items():
+            parts = [getattr(tap, f"total_{name}") for tap in taps if name in tap.figures]
+            joined = parts[0]
+            for index, part in enumerate(parts[1:]):
+                joined = combine(m, rule, joined, part, f"{name}_{index}")
+            m.d.comb += getattr(collector, f"part_{name}").eq(joined)
+
+    def _write_snapshots(self, m, registers, clock, collector, depth, objectives):
+        config = self._config
+        m.submodules.snapshot = snapshot = SnapshotWriter(config)
+        m.submodules.trend = trend = Trend(config)
+        m.submodules.flags = flags = Flags(config)
+        m.submodules.ownership = ownership = SlotOwnership(config)
+        m.submodules.push = push = WindowPush(config)
+        wiring.connect(m, registers.snapshot, snapshot.bus)
+        wiring.connect(m, wiring.flipped(self.allocation), ownership.allocation)
+        wiring.connect(m, push.telemetry, wiring.flipped(self.telemetry))
+        ended, published = self._window_info(m, clock, collector, snapshot)
+
+        m.d.comb += [
+            snapshot.complete.eq(collector.complete),
+            collector.row_tenant.eq(snapshot.row_tenant),
+            depth.tenant.eq(snapshot.row_tenant),
+            objectives.host_tenant.eq(snapshot.row_tenant),
+            ownership.tenants[0].eq(snapshot.row_tenant),
+            trend.tenant.eq(snapshot.row_tenant),
+            trend.update.eq(snapshot.predict),
+            trend.value.eq(collector.row_bytes_in),
+            snapshot.predicted.eq(trend.predicted),
+            snapshot.depth.eq(depth.depth),
+            snapshot.peak.eq(depth.peak),
+            snapshot.cpu.eq(objectives.cpu),
+            snapshot.memory.eq(objectives.memory),
+            snapshot.row_burst.eq(collector.row_burst),
+            snapshot.flags.eq(flags.flags),
+            flags.cycles.eq(ended.cycles),
+            flags.share.eq(sum(ownership.eligible[0], Const(0))),
+            self.complete.eq(snapshot.published),
+        ]
+        m.d.comb += [getattr(snapshot, f"row_{name}").eq(getattr(collector, f"row_{name}")) for name in RULES]
+        m.d.comb += [getattr(flags, name).eq(getattr(collector, f"row_{name}"))
+                     for name in ("backpressure_cycles", "requests", "sequential", "packets_out", "slo_misses",
+                                  "engine_cycles")]
+        m.d.comb += [
+            push.enable.eq(registers.analyzer_control_push),
+            push.complete.eq(collector.complete),
+            push.published.eq(snapshot.published),
+            push.info.eq(ended),
+            push.word_valid.eq(snapshot.word_valid),
+            push.word_index.eq(snapshot.word_index),
+            push.word.eq(snapshot.word),
+            registers.analyzer_sequence_value.eq(published.number),
+            registers.analyzer_start_lo_value.eq(published.start[:32]),
+            registers.analyzer_start_hi_value.eq(published.start[32:]),
+            registers.analyzer_cycles_value.eq(published.cycles),
+            registers.analyzer_skipped_value.eq(push.skipped),
+        ]
+
+    def _window_info(self, m, clock, collector, snapshot):
+        """What belongs to the window that ended last, and to the one that is published."""
+        ended, published = Signal(WindowInfo), Signal(WindowInfo)
+        with m.If(clock.window_end):
+            m.d.sync += [
+                ended.number.eq(ended.number + 1),
+                ended.start.eq(clock.start),
+                ended.cycles.eq(clock.length),
+                ended.epoch.eq(self.epoch),
+                ended.tag.eq(self.active_tag),
+            ]
+        with m.If(snapshot.published):
+            m.d.sync += published.eq(ended)
+        return ended, published
