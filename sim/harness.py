@@ -67,6 +67,7 @@ def _bindings(ports: Sequence[Port], config: DeviceConfig) -> str:
         f"#define BOARD_CLOCK_HZ {config.clock_hz}",
         f"#define BOARD_BAUD {config.uart_baud}",
         f"#define BOARD_INTERRUPT {member('interrupt')}",
+        f"#define BOARD_CREDIT t.{member('host_credit')}",
         f"#define BOARD_BEAT_TYPE {_type_of(member('host_rx__data__payload'))}",
         f"#define BOARD_HEADER_TYPE {_type_of(member('host_rx__header__payload'))}",
         "#define BOARD_BIND \\\n    " + " \\\n    ".join(binds),

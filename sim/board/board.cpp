@@ -34,6 +34,7 @@ struct StreamPins {  // of one packet port; `header` is unused for frames from t
 class Source {
 public:
     SourceQueues queues;
+    uint64_t credit = ~0ull;  // tenants whose next packet the device has room for
 
     Source(StreamPins pins, Store& store, Scoreboard& score, unsigned count)
         : queues(count), pins_(pins), store_(store), score_(score) {}
@@ -42,7 +43,7 @@ public:
 
     void drive(uint64_t now) {
         if (pins_.header_valid ? !header_offered_ && pending_ < 2 : pending_ < 1) {
-            const int64_t index = queues.choose(store_, now);
+            const int64_t index = queues.choose(store_, now, credit);
             if (index >= 0) {
                 Sending& next = slots_[(first_ + pending_) & 1];
                 next.start(uint32_t(index), store_);
@@ -223,6 +224,7 @@ public:
 
     void step() {
         Vtop& t = *top;
+        sources[0].credit = BOARD_CREDIT;
         for (Source& source : sources) source.drive(cycle);
         for (Sink& sink : sinks) sink.drive();
         drive_link(t);

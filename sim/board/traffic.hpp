@@ -154,12 +154,13 @@ public:
         if (was_empty) refresh(queue, store, now);
     }
 
-    // Number of the packet to send next, or -1.
-    int64_t choose(const Store& store, uint64_t now) {
+    // Number of the packet to send next, of a queue whose bit is set in `credit`, or -1.
+    int64_t choose(const Store& store, uint64_t now, uint64_t credit) {
         if (now >= next_) refresh_all(store, now);
-        if (!due_) return -1;
-        const uint64_t above = due_ & ~((2ull << last_) - 1);  // last_ = 63: 2 << 63 is 0, the mask is 0
-        last_ = __builtin_ctzll(above ? above : due_);
+        const uint64_t able = due_ & credit;
+        if (!able) return -1;
+        const uint64_t above = able & ~((2ull << last_) - 1);  // last_ = 63: 2 << 63 is 0, the mask is 0
+        last_ = __builtin_ctzll(above ? above : able);
         Fifo& queue = queues_[last_];
         const uint32_t index = queue.front();
         queue.pop();

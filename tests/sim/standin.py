@@ -156,6 +156,7 @@ class StandIn(wiring.Component):
             "net_rx": In(stream.Signature(beat_layout(config))).array(n_net),
             "net_tx": Out(PacketSignature(config)).array(n_net),
             "cycle": Out(64), "epoch": Out(8), "boot_nonce": In(32), "uid": In(64), "interrupt": Out(1),
+            "host_credit": Out(config.tenants, init=-1),
         })
 
     def elaborate(self, platform):
