@@ -185,6 +185,8 @@ def run_command(command: Command, argv: Sequence[str], prog: str, inherited: arg
     quiet_level = logging.INFO if command.service else logging.WARNING
     verbosity = getattr(arguments, "verbose", 0)
     logs.configure(form=settings.log_format, verbosity=verbosity, quiet_level=quiet_level)
+    for note in settings.notes:
+        logger.warning("%s", note)
     return int(module.run(arguments, Context(settings, getattr(arguments, "json", False), prog)))
 
 

@@ -9,12 +9,11 @@ half of another would name the wrong process.
 from __future__ import annotations
 
 import difflib
-import logging
 import os
 import tempfile
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,8 +25,6 @@ __all__ = ["AgentSettings", "ManagerSettings", "Settings", "TenantSettings", "lo
 SYSTEM_FILE = Path("/etc/morphnic/config.toml")
 PREFIX = "MORPHNIC_"
 MAX_TENANTS = 64
-
-log = logging.getLogger(__name__)
 
 
 def run_directory(environment: Mapping[str, str] | None = None) -> Path:
@@ -96,7 +93,11 @@ class AgentSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that can be set. `sources` tells where each key that is not a default came from."""
+    """Everything that can be set.
+
+    sources: where each key that is not a default came from. notes: what looked odd; for the log, which is set up
+    from these settings and so after them.
+    """
 
     device: str | None = None
     data: Path | None = None
@@ -104,6 +105,7 @@ class Settings:
     manager: ManagerSettings = field(default_factory=ManagerSettings)
     agent: AgentSettings = field(default_factory=AgentSettings)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 Convert = Callable[[Any], Any]
@@ -217,11 +219,11 @@ def load(
         apply(str(path), _read(path, must_exist=False))
     if config is not None:
         apply(str(config), _read(config, must_exist=True))
-    apply_environment(variables, apply)
+    notes = _apply_environment(variables, apply)
     for key, text in (flags or {}).items():
         if text is not None:
             apply(f"--{key.replace('.', '-').replace('_', '-')}", {key: text})
-    return _build(values, tenants, sources, variables)
+    return replace(_build(values, tenants, sources, variables), notes=tuple(notes))
 
 
 def _build(
@@ -241,10 +243,11 @@ def _build(
     )
 
 
-def apply_environment(
+def _apply_environment(
     environment: Mapping[str, str], apply: Callable[[str, Mapping[str, Any]], None]
-) -> None:
-    """Apply MORPHNIC_* variables. Others may use the prefix too: only a near miss of a key gets a word."""
+) -> list[str]:
+    """Apply MORPHNIC_* variables. Others may use the prefix too: only a near miss of a key gets a note."""
+    notes = []
     names = {PREFIX + key.replace(".", "_").upper(): key for key in KEYS}
     for variable, text in sorted(environment.items()):
         if variable in names and text:
@@ -252,7 +255,8 @@ def apply_environment(
         elif variable.startswith(PREFIX) and variable not in names:
             near = difflib.get_close_matches(variable, names, n=1, cutoff=0.85)
             if near:
-                log.warning("the environment variable %s is not known; did you mean %s?", variable, near[0])
+                notes.append(f"the environment variable {variable} is not known; did you mean {near[0]}?")
+    return notes
 
 
 def _read(path: Path, *, must_exist: bool) -> dict[str, Any]:
