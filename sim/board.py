@@ -54,6 +54,7 @@ ACCESS = np.dtype([("address", "<u4"), ("data", "<u4"), ("write_mask", "<u4"), (
 WRITE = 0x10F  # write_mask of a whole word
 ACCESS_LIMIT = 64  # cycles; the bus contract says 16
 LOG_LIMIT = 2_000_000
+TAIL_CYCLES = 2_000
 NO_PACKET = 2**32 - 1
 MAX_TENANTS = 64
 
@@ -159,15 +160,19 @@ def _library(model: Model) -> dict[str, Any]:
 
 
 class Board:
-    """A device and its surroundings. Created in reset state at cycle 0; `close()` frees the model."""
+    """A device and its surroundings. Created in reset state at cycle 0; `close()` frees the model.
+
+    component: makes the top level, by default the device itself. model: an already built one (saves the elaboration).
+    log_inputs: keep what `waveform` needs to repeat the run.
+    """
 
     def __init__(self, config: DeviceConfig | None = None, *, component: Callable[[], Any] | None = None,
-                 variant: Variant = Variant.FAST, uid: int = 1, boot_nonce: int = 1, log_inputs: bool = True,
-                 progress: Progress = print_progress) -> None:
+                 model: Model | None = None, variant: Variant = Variant.FAST, uid: int = 1, boot_nonce: int = 1,
+                 log_inputs: bool = True, progress: Progress = print_progress) -> None:
         self.config = config or DeviceConfig()
         self.uid, self.boot_nonce = uid, boot_nonce
         self._component, self._progress = component, progress
-        self.model = device_model(self.config, component=component, variant=variant, progress=progress)
+        self.model = model or device_model(self.config, component=component, variant=variant, progress=progress)
         self._call = _library(self.model)
         self._log: list[tuple[str, tuple[Any, ...]]] | None = [] if log_inputs else None
         self._handle: Any = self._call["create"](uid, boot_nonce)
@@ -403,7 +408,8 @@ class Board:
     def drain(self, limit: int, *, quiet: int = 20_000) -> bool:
         """Run until every packet came out; False when nothing finished for `quiet` cycles after the last arrival.
 
-        Packets that the device dropped never come out: then the answer is False, and `account` tells.
+        Packets that the device dropped never come out: then the answer is False, and `account` tells. Some cycles
+        more are run at the end, in which a duplicate of the last packet would appear.
         """
         end = self.cycle + limit
         while self.cycle < end:
@@ -411,6 +417,7 @@ class Board:
             self.advance(min(quiet, end - self.cycle), Stop.DRAINED)
             now = self.stats()
             if not (now["waiting"] or now["in_flight"] or now["twin_waiting"]) and now["sources_idle"]:
+                self.advance(TAIL_CYCLES)
                 return True
             changed = any(before[name] != now[name] for name in ("completions", "waiting", "in_flight"))
             if not changed and now["cycle"] > now["last_arrival"]:

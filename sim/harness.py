@@ -67,6 +67,8 @@ def _bindings(ports: Sequence[Port], config: DeviceConfig) -> str:
         f"#define BOARD_CLOCK_HZ {config.clock_hz}",
         f"#define BOARD_BAUD {config.uart_baud}",
         f"#define BOARD_INTERRUPT {member('interrupt')}",
+        # A credit bit a tenant; a top level without it takes any tenant at any time.
+        f"#define BOARD_CREDIT t.{members['host_credit']}" if "host_credit" in members else "#define BOARD_CREDIT ~0ull",
         f"#define BOARD_CREDIT t.{member('host_credit')}",
         f"#define BOARD_BEAT_TYPE {_type_of(member('host_rx__data__payload'))}",
         f"#define BOARD_HEADER_TYPE {_type_of(member('host_rx__header__payload'))}",

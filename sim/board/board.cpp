@@ -30,7 +30,7 @@ struct StreamPins {  // of one packet port; `header` is unused for frames from t
 };
 
 // Sends packets into one port of the device. Headers run ahead of the data by one packet at most, so that single-beat
-// packets flow at full speed.
+// packets flow at full speed. A queue whose bit in `credit` is low waits by itself.
 class Source {
 public:
     SourceQueues queues;
@@ -41,7 +41,7 @@ public:
 
     bool idle() const { return !header_offered_ && pending_ == 0; }
 
-    void drive(uint64_t now) {
+    void drive(uint64_t now, uint64_t credit) {
         if (pins_.header_valid ? !header_offered_ && pending_ < 2 : pending_ < 1) {
             const int64_t index = queues.choose(store_, now, credit);
             if (index >= 0) {
@@ -133,8 +133,10 @@ private:
 
     // `valid` must not fall and the payload must not change until the transfer.
     void check(uint64_t now) {
-        if (held_header_ && (!*pins_.header_valid || !(header_ == *pins_.header))) score_.stream_contract(port_, now);
-        if (held_data_ && (!*pins_.data_valid || !(data_ == *pins_.data))) score_.stream_contract(port_, now);
+        if (held_header_ && (!*pins_.header_valid || std::memcmp(&header_, pins_.header, sizeof header_)))
+            score_.stream_contract(port_, now);
+        if (held_data_ && (!*pins_.data_valid || std::memcmp(&data_, pins_.data, sizeof data_)))
+            score_.stream_contract(port_, now);
         held_header_ = *pins_.header_valid && !*pins_.header_ready;
         held_data_ = *pins_.data_valid && !*pins_.data_ready;
         if (held_header_) header_ = *pins_.header;
@@ -225,7 +227,7 @@ public:
     void step() {
         Vtop& t = *top;
         sources[0].credit = BOARD_CREDIT;
-        for (Source& source : sources) source.drive(cycle);
+        for (Source& source : sources) source.drive(cycle, &source == sources.data() ? uint64_t(BOARD_CREDIT) : ~0ull);
         for (Sink& sink : sinks) sink.drive();
         drive_link(t);
         t.telemetry___05Fready = 1;

@@ -4,8 +4,8 @@ It loops every port, and can be told to lose, duplicate, corrupt, reorder or mis
 port, so that a test sees whether the board's scoreboard notices. It is a test fixture, not a device.
 
 Registers (word addresses): 0 magic, 1 the word 0x5A5A0001, 0xA and 0xB the cycle counter, 0xC scratch,
-0x20 fault (bits 2..0) and the number of the packet it hits (bits 31..16, counted from 0 since reset), 0x21 engine
-fault (read only, 0). 0x30 never answers. Every other address answers an error.
+0x20 fault (bits 2..0) and the number of the packet it hits (bits 31..16, counted from 0 since reset), 0x21 tenants
+without credit at the host port (a bit each). 0x30 never answers. Every other address answers an error.
 """
 
 from amaranth import *
@@ -20,6 +20,7 @@ from gateware.stream.packet import FlowClass, PacketHeader, PacketSignature, bea
 
 MAGIC = 0x46524F4D
 REG_FAULT = 0x20
+REG_NO_CREDIT = 0x21
 REG_MUTE = 0x30
 WINDOW_CYCLES = 1000
 WINDOW_WORDS = 24
@@ -152,7 +153,7 @@ class StandIn(wiring.Component):
             "link_rx": In(stream.Signature(8)), "link_tx": Out(stream.Signature(8)),
             "uart_rx": In(1, init=1), "uart_tx": Out(1, init=1), "uart_pins": In(1),
             "telemetry": Out(stream.Signature(StructLayout({"data": 32, "last": 1}))),
-            "host_rx": In(PacketSignature(config)), "host_tx": Out(PacketSignature(config)),
+            "host_rx": In(PacketSignature(config)), "host_credit": Out(config.tenants), "host_tx": Out(PacketSignature(config)),
             "net_rx": In(stream.Signature(beat_layout(config))).array(n_net),
             "net_tx": Out(PacketSignature(config)).array(n_net),
             "cycle": Out(64), "epoch": Out(8), "boot_nonce": In(32), "uid": In(64), "interrupt": Out(1),
@@ -162,8 +163,9 @@ class StandIn(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.d.sync += [self.cycle.eq(self.cycle + 1), self.uart_tx.eq(self.uart_rx)]
-        fault = Signal(32)
-        self._registers(m, fault)
+        fault, no_credit = Signal(32), Signal(32)
+        m.d.comb += self.host_credit.eq(~no_credit)
+        self._registers(m, {REG_FAULT: fault, REG_NO_CREDIT: no_credit})
         self._window(m)
         m.submodules.host = host = LoopPort(self.config, port=0, framed=True)
         connect(m, flipped(self.host_rx).header, host.header)
@@ -178,12 +180,12 @@ class StandIn(wiring.Component):
         connect(m, flipped(self.link_rx), flipped(self.link_tx))
         return m
 
-    def _registers(self, m, fault):
+    def _registers(self, m, settings):
         """A few registers; each access takes two cycles."""
         bus, scratch = self.mmio, Signal(32)
+        writable = {0xC: scratch, **settings}
         values = {0: C(MAGIC, 32), 1: C(0x5A5A0001, 32), 0x6: self.boot_nonce, 0xA: self.cycle[:32],
-                  0xB: self.cycle[32:], 0xC: scratch, REG_FAULT: fault}
-        writable = {0xC: scratch, REG_FAULT: fault}
+                  0xB: self.cycle[32:], **writable}
         waited = Signal()
         m.d.sync += waited.eq(bus.valid & ~waited)
         m.d.comb += [bus.ready.eq(waited & bus.valid & (bus.address != REG_MUTE)), bus.error.eq(1)]

@@ -10,8 +10,8 @@ import pytest
 
 from morphnic.errors import InputError, LinkError, LinkTimeout
 from sim.board import PACKET, TWIN, Board, Outcome, Ready, Stop
-from tests.sim.conftest import host_packets
-from tests.sim.standin import MAGIC, REG_FAULT, REG_MUTE, WINDOW_CYCLES, WINDOW_WORDS, Fault, StandIn
+from tests.sim.conftest import host_packets, standin_model
+from tests.sim.standin import MAGIC, REG_FAULT, REG_MUTE, REG_NO_CREDIT, WINDOW_CYCLES, WINDOW_WORDS, Fault
 
 PROCESS = 15
 
@@ -129,6 +129,19 @@ def test_one_tenant_without_traffic_does_not_delay_another_and_order_is_by_arriv
     assert set(records["tenant"][:4]) == {0, 1, 2, 3}
 
 
+def test_tenant_without_credit_waits_alone(board):
+    board.write(REG_NO_CREDIT, 1 << 2)
+    board.load(host_packets(40, 5, tenants=4, spacing=0), at=board.cycle)
+    assert not board.drain(100_000)
+    rows = board.tenants()
+    assert rows["done_packets"][[0, 1, 3]].tolist() == rows["offered_packets"][[0, 1, 3]].tolist()
+    assert rows["done_packets"][2] == 0
+    assert rows["backlog"][2] == rows["offered_packets"][2] > 0
+    board.write(REG_NO_CREDIT, 0)
+    assert board.drain(100_000)
+    assert board.account().clean
+
+
 def test_latency_counts_from_arrival_not_from_entry(board):
     rows = host_packets(20, 3, tenants=1, spacing=0)
     rows["arrival"] = 0
@@ -209,7 +222,7 @@ def test_paced_link_takes_the_time_of_the_wire(board):
 @pytest.mark.parametrize("seed", [21, 22])
 def test_same_calls_give_the_same_bytes(seed):
     def run() -> tuple[bytes, ...]:
-        with Board(component=StandIn, log_inputs=False) as board:
+        with Board(model=standin_model(), log_inputs=False) as board:
             board.sink(0, Ready.RANDOM, 30000, seed=seed)
             board.load(host_packets(200, seed))
             board.advance(777)
