@@ -19,7 +19,7 @@ from amaranth.lib.wiring import Out
 
 from ..config import DeviceConfig
 
-__all__ = ["BANKS", "AllocationRow", "AllocationSignature", "reset_row", "FULL_RATE"]
+__all__ = ["BANKS", "FULL_RATE", "AllocationRow", "AllocationSignature", "reset_row"]
 
 BANKS = 3
 FULL_RATE = 1 << 16  # beats a cycle, in 1/65536

@@ -4,8 +4,8 @@ Serves `rm`, `guarantee[]`, `staging[]` and `active[]` of the register map; ever
 cycles. Bus errors: an address without a register, a write to what software only reads, a row beyond the
 configuration; a staged row unless a table is staged (or being copied) and `token` equals `owner_token`; a write to a
 staged row while a command is under way; a command while another one waits. Result and row of a command are in
-`rm.status` when its `busy` is low. From the cycle in which a commit is accepted on the bus to the first cycle
-under the new table it takes tenants + 9 cycles, 5 if the table was checked.
+`rm.status` when its `busy` is low. From the first cycle of the bus access that commits to the first cycle under the
+new table it takes tenants + 7 cycles, 4 if the table was checked.
 """
 
 from amaranth import *

@@ -1,8 +1,8 @@
 """`Transaction`: carries out the commands of the allocation transaction, and swaps the banks.
 
 A command is taken in the cycle of `command` and waits for the one before it; `full` says that one waits already.
-Begin ends with the copy; check and commit of a table that is not checked take tenants + 7 cycles, of a checked one
-(and every other command) 3. A change of the allocation is one cycle: `active_bank`, `epoch`, `sum_pages` and
+Begin ends with the copy; a commit is in force tenants + 6 cycles after `command`, 3 if the table was checked; other
+commands end within that. A change of the allocation is one cycle: `active_bank`, `epoch`, `sum_pages` and
 `active_tag` change together, `changed` is high in the first cycle under the new table. A guarantee that is
 written before that is honoured: the check begins again. The token and the base epoch are compared again in
 the cycle of the change, so that an owner who is deposed meanwhile changes nothing.

@@ -1,0 +1,339 @@
+"""The transaction in time: one burst, one cycle, deadlines, rollback and fencing at every cycle."""
+
+import random
+
+import pytest
+
+from gateware.config import DeviceConfig
+from tests.gateware.manager import model
+from tests.gateware.manager.harness import Harness
+from tests.gateware.manager.model import AWAITING, COLUMNS, COMMANDS, IDLE, BusError
+
+SMALL = DeviceConfig(ports=3, tenants=5, slots=3, pages=32)
+
+
+def random_table(rng, config):
+    """Legal, and different in every column."""
+    return [{"weight": rng.randrange(1, 65536 // config.tenants), "rate": rng.randrange(65537),
+             "burst": rng.randrange(256, 1 << 15), "pages": rng.randrange(config.pages // config.tenants + 1),
+             "ports": rng.randrange(1 << config.ports), "slots": 1 << tenant if tenant < config.slots else 0,
+             "host_share": rng.randrange(257)} for tenant in range(config.tenants)]
+
+
+async def commit(harness, ctx, table, *, confirm_within=0, tag=0):
+    """A whole transaction up to the commit, accepted."""
+    assert (await harness.command(ctx, "begin"))[0] == model.OK
+    await harness.stage(ctx, table)
+    await harness.write(ctx, "rm.base_epoch", harness.mirror.epoch)
+    await harness.write(ctx, "rm.confirm_within", confirm_within)
+    await harness.write(ctx, "rm.staged_tag", tag)
+    await harness.write(ctx, "rm.command", COMMANDS["commit"])
+    changes = len(harness.mirror.changes)
+    while len(harness.mirror.changes) == changes:
+        await harness.tick(ctx)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_written_during_the_copy_are_newer_than_it(seed):
+    """Begin and rows back to back, in any order and at any row, then the commit: one burst, nothing polled."""
+    rng = random.Random(seed)
+    config = DeviceConfig(tenants=16) if seed else SMALL
+
+    async def test(harness, ctx):
+        await commit(harness, ctx, random_table(rng, config))
+        for _ in range(6):
+            expected = [dict(row) for row in harness.mirror.active]
+            legal = random_table(rng, config)
+            await harness.write(ctx, "rm.base_epoch", harness.mirror.epoch)
+            await harness.tick(ctx, rng.randrange(3))
+            await harness.write(ctx, "rm.command", COMMANDS["begin"])
+            for _ in range(rng.randrange(14)):
+                tenant, column = rng.randrange(config.tenants), rng.choice(["weight", "rate", "host_share"])
+                assert await harness.read(ctx, f"staging.{column}", tenant) == expected[tenant][column]
+                expected[tenant][column] = legal[tenant][column]
+                await harness.write(ctx, f"staging.{column}", legal[tenant][column], tenant)
+                assert await harness.read(ctx, f"staging.{column}", tenant) == expected[tenant][column]
+            await harness.write(ctx, "rm.command", COMMANDS["commit"])
+            assert await harness.finish(ctx) == (IDLE, model.OK, 0)
+            assert harness.mirror.active == expected
+            assert await harness.active_table(ctx) == expected
+
+    Harness(config).run(test)
+
+
+@pytest.mark.parametrize("tenants", [2, 16, 64])
+def test_commit_takes_effect_within_tenants_plus_48_cycles(tenants):
+    """From the first cycle of the bus access: tenants + 7 with the check, 4 when it was done before."""
+    async def test(harness, ctx):
+        for checked in (False, True):
+            await harness.write(ctx, "rm.base_epoch", harness.mirror.epoch)
+            await harness.command(ctx, "begin")
+            if checked:
+                assert await harness.command(ctx, "check") == (model.OK, 0)
+            start = harness.cycle
+            assert await harness.command(ctx, "commit") == (model.OK, 0)
+            took = harness.mirror.changes[-1] - start
+            assert took <= tenants + 48
+            assert took == (4 if checked else tenants + 7)
+
+    Harness(DeviceConfig(tenants=tenants)).run(test)
+
+
+def test_confirm_is_in_time_up_to_the_deadline_and_not_after():
+    """Confirm at every cycle around the deadline: either confirmed, or expired and the confirm refused."""
+    window = 20
+
+    async def test(harness, ctx):
+        rng = random.Random(7)
+        expired = 0
+        for delay in range(window + 4):
+            before = [dict(row) for row in harness.mirror.active]
+            await commit(harness, ctx, random_table(rng, SMALL), confirm_within=window)
+            effect, table = harness.mirror.changes[-1], [dict(row) for row in harness.mirror.active]
+            await harness.tick(ctx, delay)
+            # The access begins in cycle `effect + delay`; the command is carried out two cycles later.
+            in_time = delay + 2 < window
+            await harness.write(ctx, "rm.command", COMMANDS["confirm"])
+            assert await harness.finish(ctx) == (IDLE, model.OK if in_time else model.WRONG_STATE, 0)
+            await harness.tick(ctx, 2 * window)
+            assert harness.mirror.active == (table if in_time else before)
+            expired += not in_time
+            assert harness.mirror.changes[-1] == (effect if in_time else effect + window + 1)
+            assert await harness.read(ctx, "rm.expired") == expired
+            assert await harness.read(ctx, "rm.changed_at") == harness.mirror.changes[-1]
+        assert 0 < expired < window + 4
+
+    Harness(SMALL).run(test)
+
+
+def test_rollback_restores_everything_from_every_cycle():
+    """Rows (over the bus and as consumers hold them), sum of pages, bank and tag, at each cycle after a commit."""
+    async def test(harness, ctx):
+        rng = random.Random(3)
+        await commit(harness, ctx, random_table(rng, SMALL), tag=1)
+        tag = 1
+        for delay in range(12):
+            before = [dict(row) for row in harness.mirror.active]
+            bank, pages, epoch = harness.mirror.bank, harness.mirror.sum_pages, harness.mirror.epoch
+            await commit(harness, ctx, random_table(rng, SMALL), confirm_within=1000, tag=0x80000000 | delay)
+            assert await harness.read(ctx, "rm.active_tag") == 0x80000000 | delay
+            await harness.tick(ctx, delay)
+            assert await harness.command(ctx, "rollback") == (model.OK, 0)
+            assert harness.mirror.active == before
+            assert (harness.mirror.bank, harness.mirror.sum_pages) == (bank, pages)
+            assert harness.mirror.epoch == (epoch + 2) % 256
+            assert await harness.active_table(ctx) == before
+            assert await harness.read(ctx, "rm.active_tag") == tag
+            if delay % 3 == 0:   # the table to be restored differs from time to time
+                tag = 100 + delay
+                await commit(harness, ctx, random_table(rng, SMALL), tag=tag)
+
+    Harness(SMALL).run(test)
+
+
+def test_epoch_rises_past_255_and_never_falls():
+    async def test(harness, ctx):
+        epochs = []
+        for _ in range(131):
+            await harness.write(ctx, "rm.command", COMMANDS["begin"])
+            await harness.write(ctx, "rm.base_epoch", harness.mirror.epoch)
+            await harness.write(ctx, "rm.confirm_within", 30)
+            await harness.write(ctx, "rm.command", COMMANDS["commit"])
+            assert await harness.finish(ctx) == (AWAITING, model.OK, 0)
+            epochs.append(harness.mirror.epoch)
+            await harness.write(ctx, "rm.command", COMMANDS["rollback"])
+            await harness.finish(ctx)
+            epochs.append(harness.mirror.epoch)
+        assert epochs == [number % 256 for number in range(1, 263)]
+
+    Harness(DeviceConfig(ports=2, tenants=2, slots=1)).run(test)
+
+
+def test_new_owner_fences_a_commit_that_is_under_way():
+    """The owner changes at every cycle around a commit: once the write is answered, nothing changes any more."""
+    async def test(harness, ctx):
+        fenced = 0
+        for delay in range(SMALL.tenants + 14):
+            await harness.write(ctx, "rm.owner_token", 1)
+            await harness.write(ctx, "rm.token", 1)
+            await harness.command(ctx, "begin")
+            await harness.write(ctx, "rm.base_epoch", harness.mirror.epoch)
+            await harness.write(ctx, "rm.command", COMMANDS["commit"])
+            changes = len(harness.mirror.changes)
+            await harness.tick(ctx, delay)
+            await harness.write(ctx, "rm.owner_token", 2)
+            fence = harness.cycle
+            state, result, row = await harness.finish(ctx)
+            await harness.tick(ctx, 40)
+            if len(harness.mirror.changes) > changes:
+                assert harness.mirror.changes[-1] <= fence
+                assert (state, result) == (IDLE, model.OK)
+            else:
+                fenced += 1
+                assert (state, result, row) == (model.STAGING, model.STALE_TOKEN, 0)
+                await harness.write(ctx, "rm.token", 2)
+                assert (await harness.command(ctx, "abandon"))[0] == model.OK
+        assert 4 < fenced < SMALL.tenants + 14
+
+    Harness(SMALL).run(test)
+
+
+def test_guarantee_written_during_a_commit_holds_or_comes_after_it():
+    async def test(harness, ctx):
+        refused = 0
+        for delay in range(2 * SMALL.tenants + 12):
+            await harness.write(ctx, "guarantee.min_weight", 0, 1)
+            await harness.command(ctx, "begin")
+            await harness.write(ctx, "rm.base_epoch", harness.mirror.epoch)
+            await harness.write(ctx, "rm.command", COMMANDS["commit"])
+            changes = len(harness.mirror.changes)
+            await harness.tick(ctx, delay)
+            await harness.write(ctx, "guarantee.min_weight", 1, 1)
+            written = harness.cycle
+            _, result, row = await harness.finish(ctx)
+            if len(harness.mirror.changes) > changes:
+                assert result == model.OK
+                assert harness.mirror.changes[-1] <= written
+            else:
+                refused += 1
+                assert (result, row) == (model.GUARANTEE, 1)
+                await harness.command(ctx, "abandon")
+        assert 4 < refused < 2 * SMALL.tenants + 12
+
+    Harness(SMALL).run(test)
+
+
+def test_commit_waits_until_old_packets_have_left():
+    async def test(harness, ctx):
+        async def try_commit(confirm_within=0):
+            await harness.write(ctx, "rm.base_epoch", harness.mirror.epoch)
+            await harness.write(ctx, "rm.confirm_within", confirm_within)
+            return await harness.command(ctx, "commit")
+
+        await harness.traffic(ctx, admit=[0, 0, 0])
+        await harness.command(ctx, "begin")
+        assert await try_commit(100000) == (model.OK, 0)          # packets of the epoch in force do not matter
+        assert await harness.read(ctx, "rm.draining") == 3
+        await harness.traffic(ctx, admit=[1, 1])
+        assert await harness.command(ctx, "rollback") == (model.OK, 0)
+        assert await harness.read(ctx, "rm.draining") == 5         # those of the table rolled back, too
+        await harness.traffic(ctx, admit=[2])
+        await harness.command(ctx, "begin")
+        for leave in ([0, 1], [0, 0], [1]):
+            assert await try_commit() == (model.BUSY_DRAINING, 0)
+            assert len(harness.mirror.changes) == 2
+            await harness.traffic(ctx, leave=leave, cut=leave == [1])
+        assert await try_commit() == (model.OK, 0)
+        assert await harness.read(ctx, "rm.draining") == 1
+        assert await harness.read(ctx, "rm.cut_off") == 1
+
+    Harness(SMALL).run(test)
+
+
+def test_last_packet_may_leave_in_any_cycle_of_a_commit():
+    """Refused while it is counted, accepted after: never accepted before it left."""
+    async def test(harness, ctx):
+        accepted = 0
+        for delay in range(SMALL.tenants + 14):
+            await harness.traffic(ctx, admit=[harness.mirror.epoch])
+            old = harness.mirror.epoch
+            for attempt in range(2):
+                await harness.command(ctx, "begin")
+                await harness.write(ctx, "rm.base_epoch", harness.mirror.epoch)
+                if attempt == 0:
+                    assert (await harness.command(ctx, "commit"))[0] == model.OK
+            await harness.write(ctx, "rm.command", COMMANDS["commit"])
+            changes = len(harness.mirror.changes)
+            await harness.tick(ctx, delay)
+            left = harness.cycle
+            await harness.traffic(ctx, leave=[old])
+            _, result, _ = await harness.finish(ctx)
+            if result == model.OK:
+                accepted += 1
+                assert harness.mirror.changes[-1] > left
+            else:
+                assert result == model.BUSY_DRAINING
+                assert len(harness.mirror.changes) == changes
+                assert (await harness.command(ctx, "commit"))[0] == model.OK
+        assert 0 < accepted < SMALL.tenants + 14
+
+    Harness(SMALL).run(test)
+
+
+def test_one_command_waits_and_the_next_is_refused_on_the_bus():
+    async def test(harness, ctx):
+        await harness.write(ctx, "rm.command", COMMANDS["begin"])
+        await harness.write(ctx, "rm.command", COMMANDS["check"])
+        with pytest.raises(BusError):
+            await harness.write(ctx, "rm.command", COMMANDS["abandon"])
+        assert await harness.read(ctx, "rm.command") == COMMANDS["check"]
+        assert await harness.finish(ctx) == (model.STAGING, model.OK, 0)
+        await harness.write(ctx, "rm.command", COMMANDS["check"])
+        await harness.write(ctx, "rm.command", COMMANDS["abandon"])
+        assert await harness.finish(ctx) == (IDLE, model.OK, 0)
+        assert await harness.read(ctx, "rm.refused") == 0
+
+    Harness(DeviceConfig()).run(test)
+
+
+def test_staged_rows_do_not_change_under_a_commit():
+    """A row written at any cycle of a commit that will succeed is refused, or comes too early to be part of it."""
+    async def test(harness, ctx):
+        for delay in range(SMALL.tenants + 6):
+            before = harness.mirror.active[2]["weight"]
+            await harness.command(ctx, "begin")
+            await harness.write(ctx, "rm.base_epoch", harness.mirror.epoch)
+            await harness.write(ctx, "rm.command", COMMANDS["commit"])
+            await harness.tick(ctx, delay)
+            with pytest.raises(BusError):
+                await harness.write(ctx, "staging.weight", before + 1, 2)
+            assert (await harness.finish(ctx))[:2] == (IDLE, model.OK)
+            assert harness.mirror.active[2]["weight"] == before
+
+    Harness(SMALL).run(test)
+
+
+def test_staged_rows_are_closed_unless_staged_by_the_token_holder():
+    async def test(harness, ctx):
+        async def closed():
+            for column in COLUMNS:
+                with pytest.raises(BusError):
+                    await harness.read(ctx, f"staging.{column}", 1)
+                with pytest.raises(BusError):
+                    await harness.write(ctx, f"staging.{column}", 1, 1)
+
+        await closed()
+        await harness.command(ctx, "begin")
+        assert await harness.read(ctx, "staging.burst", 1) == 512
+        await harness.write(ctx, "rm.token", 5)
+        await closed()
+        await harness.write(ctx, "rm.token", 0)
+        with pytest.raises(BusError):
+            await harness.write(ctx, "staging.reserved", 1, 1)
+        assert await harness.read(ctx, "staging.reserved", 1) == 0
+        await harness.write(ctx, "rm.confirm_within", 1000)
+        assert await harness.command(ctx, "commit") == (model.OK, 0)
+        await closed()
+        assert await harness.command(ctx, "rollback") == (model.OK, 0)
+        assert await harness.active_table(ctx) == model.reset_table(SMALL)
+
+    Harness(SMALL).run(test)
+
+
+def test_device_after_reset_belongs_to_tenant_zero():
+    config = DeviceConfig()
+
+    async def test(harness, ctx):
+        assert harness.mirror.active == model.reset_table(config)
+        assert await harness.active_table(ctx) == model.reset_table(config)
+        for tenant in range(config.tenants):
+            assert await harness.read(ctx, "guarantee.min_weight", tenant) == 0
+        with pytest.raises(BusError):
+            await harness.write(ctx, "active.weight", 1, 0)
+        with pytest.raises(BusError):
+            await harness.read(ctx, "active.weight", config.tenants)
+        await harness.write(ctx, "rm.stall_timeout", 1234)
+        assert ctx.get(harness.dut.stall_timeout) == 1234
+        assert await harness.read(ctx, "rm.weight_capacity") == 65536
+
+    Harness(config).run(test)
