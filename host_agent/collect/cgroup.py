@@ -14,7 +14,7 @@ from pathlib import Path
 from host_agent.collect.figures import Absent, Counter, Gauge, Reading
 from host_agent.collect.kernel import Roots, key_values, number, pressure_some, text
 from host_agent.collect.network import tenant_network
-from host_agent.collect.process import host_memory, run_queue_wait
+from host_agent.collect.process import alive, host_memory, run_queue_wait
 from morphnic.settings import TenantSettings
 
 __all__ = ["Mounts", "find_mounts", "read_cgroup"]
@@ -227,7 +227,7 @@ def _wait(roots: Roots, pids: Sequence[int]) -> Counter | Absent:
     for pid in pids:
         wait = run_queue_wait(roots, pid)
         if isinstance(wait, Absent):
-            if "No such" in wait.reason:
+            if not alive(roots, pid):
                 continue
             return wait
         values[f"process {pid}"] = wait

@@ -15,7 +15,7 @@ from host_agent.collect.kernel import Roots, clock_ticks, key_values, text
 from host_agent.collect.network import tenant_network
 from morphnic.settings import TenantSettings
 
-__all__ = ["find_by_name", "find_vm", "read_processes", "run_queue_wait"]
+__all__ = ["alive", "find_by_name", "find_vm", "read_processes", "run_queue_wait"]
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -88,7 +88,7 @@ def read_processes(
     pids = sorted(starts)
 
     def counter(source: str, read: Callable[[int], float | Absent]) -> Counter | Absent:
-        return _counter(starts, source, read)
+        return _counter(roots, starts, source, read)
 
     counters: dict[str, Counter | Absent] = {
         "cpu_seconds": counter("/proc/PID/stat", lambda pid: _cpu_seconds(roots, pid)),
@@ -109,7 +109,7 @@ def read_processes(
 
 
 def _counter(
-    starts: dict[int, float], source: str, read: Callable[[int], float | Absent]
+    roots: Roots, starts: dict[int, float], source: str, read: Callable[[int], float | Absent]
 ) -> Counter | Absent:
     """The counter over all processes; absent when there is one that we may not read (others only ended)."""
     values: dict[str, float] = {}
@@ -117,12 +117,17 @@ def _counter(
     for pid, start in starts.items():
         value = read(pid)
         if isinstance(value, Absent):
-            if "No such" in value.reason:
+            if not alive(roots, pid):
                 continue  # it ended while we looked
             return value
         values[f"process {pid}/{start:.2f}"] = value
         born[f"process {pid}/{start:.2f}"] = start
     return Counter(values, source, born)
+
+
+def alive(roots: Roots, pid: int) -> bool:
+    """Whether the process is still there: a file of one that ended is missing for a good reason."""
+    return (roots.proc / str(pid) / "stat").exists()
 
 
 def _stat(roots: Roots, pid: int) -> list[str] | Absent:
