@@ -135,9 +135,9 @@ class PolicySource:
     generation rises with every accepted change; `error` is why the newest text was refused, or None.
     """
 
-    def __init__(self, path: Path | None, limits: Limits) -> None:
+    def __init__(self, limits: Limits, path: Path | None = None, policy: PolicyFile | None = None) -> None:
         self._path, self._limits = path, limits
-        self.current = PolicyFile.read(path) if path else PolicyFile.default()
+        self.current = policy or (PolicyFile.read(path) if path else PolicyFile.default())
         self.profiles = self.current.profiles(limits)
         self.generation = 1
         self.error: str | None = None
