@@ -24,11 +24,35 @@ extern "C" {
 #define ID_BLOCK__MAP_HASH__HASH_bw 32
 #define ID_BLOCK__MAP_HASH__HASH_reset 0x0
 
-// reg - word_ro
-#define WORD_RO__VALUE_bm 0xffffffff
-#define WORD_RO__VALUE_bp 0
-#define WORD_RO__VALUE_bw 32
-#define WORD_RO__VALUE_reset 0x0
+// reg - word_ro_desc_06e9d32d
+#define WORD_RO_DESC_06E9D32D__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_06E9D32D__VALUE_bp 0
+#define WORD_RO_DESC_06E9D32D__VALUE_bw 32
+#define WORD_RO_DESC_06E9D32D__VALUE_reset 0x0
+
+// reg - word_ro_desc_d436eaee
+#define WORD_RO_DESC_D436EAEE__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_D436EAEE__VALUE_bp 0
+#define WORD_RO_DESC_D436EAEE__VALUE_bw 32
+#define WORD_RO_DESC_D436EAEE__VALUE_reset 0x0
+
+// reg - word_ro_desc_a60ce498
+#define WORD_RO_DESC_A60CE498__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_A60CE498__VALUE_bp 0
+#define WORD_RO_DESC_A60CE498__VALUE_bw 32
+#define WORD_RO_DESC_A60CE498__VALUE_reset 0x0
+
+// reg - word_ro_desc_55af2e5e
+#define WORD_RO_DESC_55AF2E5E__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_55AF2E5E__VALUE_bp 0
+#define WORD_RO_DESC_55AF2E5E__VALUE_bw 32
+#define WORD_RO_DESC_55AF2E5E__VALUE_reset 0x0
+
+// reg - word_ro_desc_22a61dcd
+#define WORD_RO_DESC_22A61DCD__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_22A61DCD__VALUE_bp 0
+#define WORD_RO_DESC_22A61DCD__VALUE_bw 32
+#define WORD_RO_DESC_22A61DCD__VALUE_reset 0x0
 
 // reg - id_block::config0
 #define ID_BLOCK__CONFIG0__PORTS_bm 0xff
@@ -111,6 +135,42 @@ typedef struct __attribute__ ((__packed__)) {
 #define LINK_BLOCK__CONTROL__PUSH_bp 0
 #define LINK_BLOCK__CONTROL__PUSH_bw 1
 #define LINK_BLOCK__CONTROL__PUSH_reset 0x0
+
+// reg - word_ro_desc_5a28718a
+#define WORD_RO_DESC_5A28718A__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_5A28718A__VALUE_bp 0
+#define WORD_RO_DESC_5A28718A__VALUE_bw 32
+#define WORD_RO_DESC_5A28718A__VALUE_reset 0x0
+
+// reg - word_ro_desc_ae78065b
+#define WORD_RO_DESC_AE78065B__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_AE78065B__VALUE_bp 0
+#define WORD_RO_DESC_AE78065B__VALUE_bw 32
+#define WORD_RO_DESC_AE78065B__VALUE_reset 0x0
+
+// reg - word_ro_desc_74b71e8f
+#define WORD_RO_DESC_74B71E8F__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_74B71E8F__VALUE_bp 0
+#define WORD_RO_DESC_74B71E8F__VALUE_bw 32
+#define WORD_RO_DESC_74B71E8F__VALUE_reset 0x0
+
+// reg - word_ro_desc_745feac5
+#define WORD_RO_DESC_745FEAC5__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_745FEAC5__VALUE_bp 0
+#define WORD_RO_DESC_745FEAC5__VALUE_bw 32
+#define WORD_RO_DESC_745FEAC5__VALUE_reset 0x0
+
+// reg - word_ro_desc_21c5d3f3
+#define WORD_RO_DESC_21C5D3F3__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_21C5D3F3__VALUE_bp 0
+#define WORD_RO_DESC_21C5D3F3__VALUE_bw 32
+#define WORD_RO_DESC_21C5D3F3__VALUE_reset 0x0
+
+// reg - word_ro_desc_4ef9b419
+#define WORD_RO_DESC_4EF9B419__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_4EF9B419__VALUE_bp 0
+#define WORD_RO_DESC_4EF9B419__VALUE_bw 32
+#define WORD_RO_DESC_4EF9B419__VALUE_reset 0x0
 
 // regfile - link_block
 typedef struct __attribute__ ((__packed__)) {
@@ -248,11 +308,41 @@ typedef struct __attribute__ ((__packed__)) {
 #define RM_BLOCK__STAGED_PAGES__PAGES_bw 24
 #define RM_BLOCK__STAGED_PAGES__PAGES_reset 0x0
 
+// reg - word_ro_desc_f3c4520a
+#define WORD_RO_DESC_F3C4520A__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_F3C4520A__VALUE_bp 0
+#define WORD_RO_DESC_F3C4520A__VALUE_bw 32
+#define WORD_RO_DESC_F3C4520A__VALUE_reset 0x0
+
+// reg - word_ro_desc_c827897e
+#define WORD_RO_DESC_C827897E__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_C827897E__VALUE_bp 0
+#define WORD_RO_DESC_C827897E__VALUE_bw 32
+#define WORD_RO_DESC_C827897E__VALUE_reset 0x0
+
+// reg - word_ro_desc_37c13f01
+#define WORD_RO_DESC_37C13F01__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_37C13F01__VALUE_bp 0
+#define WORD_RO_DESC_37C13F01__VALUE_bw 32
+#define WORD_RO_DESC_37C13F01__VALUE_reset 0x0
+
+// reg - word_ro_desc_49122940
+#define WORD_RO_DESC_49122940__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_49122940__VALUE_bp 0
+#define WORD_RO_DESC_49122940__VALUE_bw 32
+#define WORD_RO_DESC_49122940__VALUE_reset 0x0
+
 // reg - rm_block::draining
 #define RM_BLOCK__DRAINING__PACKETS_bm 0xffff
 #define RM_BLOCK__DRAINING__PACKETS_bp 0
 #define RM_BLOCK__DRAINING__PACKETS_bw 16
 #define RM_BLOCK__DRAINING__PACKETS_reset 0x0
+
+// reg - word_ro_desc_1de6428e
+#define WORD_RO_DESC_1DE6428E__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_1DE6428E__VALUE_bp 0
+#define WORD_RO_DESC_1DE6428E__VALUE_bw 32
+#define WORD_RO_DESC_1DE6428E__VALUE_reset 0x0
 
 // reg - rm_block::changed_at
 #define RM_BLOCK__CHANGED_AT__CYCLE_bm 0xffffffff
@@ -357,6 +447,12 @@ typedef struct __attribute__ ((__packed__)) {
 #define ROW_HOST__HOST_SHARE_bw 9
 #define ROW_HOST__HOST_SHARE_reset 0x0
 
+// reg - word_ro_desc_7001640b
+#define WORD_RO_DESC_7001640B__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_7001640B__VALUE_bp 0
+#define WORD_RO_DESC_7001640B__VALUE_bw 32
+#define WORD_RO_DESC_7001640B__VALUE_reset 0x0
+
 // regfile - allocation_row
 typedef struct __attribute__ ((__packed__)) {
     uint32_t weight;
@@ -435,6 +531,36 @@ typedef struct __attribute__ ((__packed__)) {
 #define ANALYZER_BLOCK__CONTROL__PUSH_bw 1
 #define ANALYZER_BLOCK__CONTROL__PUSH_reset 0x0
 
+// reg - word_ro_desc_60bbf8ce
+#define WORD_RO_DESC_60BBF8CE__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_60BBF8CE__VALUE_bp 0
+#define WORD_RO_DESC_60BBF8CE__VALUE_bw 32
+#define WORD_RO_DESC_60BBF8CE__VALUE_reset 0x0
+
+// reg - word_ro_desc_ba1704ea
+#define WORD_RO_DESC_BA1704EA__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_BA1704EA__VALUE_bp 0
+#define WORD_RO_DESC_BA1704EA__VALUE_bw 32
+#define WORD_RO_DESC_BA1704EA__VALUE_reset 0x0
+
+// reg - word_ro_desc_a221df7c
+#define WORD_RO_DESC_A221DF7C__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_A221DF7C__VALUE_bp 0
+#define WORD_RO_DESC_A221DF7C__VALUE_bw 32
+#define WORD_RO_DESC_A221DF7C__VALUE_reset 0x0
+
+// reg - word_ro_desc_e0f8806e
+#define WORD_RO_DESC_E0F8806E__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_E0F8806E__VALUE_bp 0
+#define WORD_RO_DESC_E0F8806E__VALUE_bw 32
+#define WORD_RO_DESC_E0F8806E__VALUE_reset 0x0
+
+// reg - word_ro_desc_cf1f795c
+#define WORD_RO_DESC_CF1F795C__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_CF1F795C__VALUE_bp 0
+#define WORD_RO_DESC_CF1F795C__VALUE_bw 32
+#define WORD_RO_DESC_CF1F795C__VALUE_reset 0x0
+
 // regfile - analyzer_block
 typedef struct __attribute__ ((__packed__)) {
     uint32_t window;
@@ -468,6 +594,84 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t host;
 } objective_row_t;
 
+// reg - word_ro_desc_8a6c9258
+#define WORD_RO_DESC_8A6C9258__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_8A6C9258__VALUE_bp 0
+#define WORD_RO_DESC_8A6C9258__VALUE_bw 32
+#define WORD_RO_DESC_8A6C9258__VALUE_reset 0x0
+
+// reg - word_ro_desc_2c2932f2
+#define WORD_RO_DESC_2C2932F2__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_2C2932F2__VALUE_bp 0
+#define WORD_RO_DESC_2C2932F2__VALUE_bw 32
+#define WORD_RO_DESC_2C2932F2__VALUE_reset 0x0
+
+// reg - word_ro_desc_e142aba0
+#define WORD_RO_DESC_E142ABA0__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_E142ABA0__VALUE_bp 0
+#define WORD_RO_DESC_E142ABA0__VALUE_bw 32
+#define WORD_RO_DESC_E142ABA0__VALUE_reset 0x0
+
+// reg - word_ro_desc_bec85fc4
+#define WORD_RO_DESC_BEC85FC4__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_BEC85FC4__VALUE_bp 0
+#define WORD_RO_DESC_BEC85FC4__VALUE_bw 32
+#define WORD_RO_DESC_BEC85FC4__VALUE_reset 0x0
+
+// reg - word_ro_desc_51e61876
+#define WORD_RO_DESC_51E61876__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_51E61876__VALUE_bp 0
+#define WORD_RO_DESC_51E61876__VALUE_bw 32
+#define WORD_RO_DESC_51E61876__VALUE_reset 0x0
+
+// reg - word_ro_desc_125966dc
+#define WORD_RO_DESC_125966DC__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_125966DC__VALUE_bp 0
+#define WORD_RO_DESC_125966DC__VALUE_bw 32
+#define WORD_RO_DESC_125966DC__VALUE_reset 0x0
+
+// reg - word_ro_desc_36e5e358
+#define WORD_RO_DESC_36E5E358__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_36E5E358__VALUE_bp 0
+#define WORD_RO_DESC_36E5E358__VALUE_bw 32
+#define WORD_RO_DESC_36E5E358__VALUE_reset 0x0
+
+// reg - word_ro_desc_7824dec5
+#define WORD_RO_DESC_7824DEC5__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_7824DEC5__VALUE_bp 0
+#define WORD_RO_DESC_7824DEC5__VALUE_bw 32
+#define WORD_RO_DESC_7824DEC5__VALUE_reset 0x0
+
+// reg - word_ro_desc_b6d5bb52
+#define WORD_RO_DESC_B6D5BB52__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_B6D5BB52__VALUE_bp 0
+#define WORD_RO_DESC_B6D5BB52__VALUE_bw 32
+#define WORD_RO_DESC_B6D5BB52__VALUE_reset 0x0
+
+// reg - word_ro_desc_83c76fd2
+#define WORD_RO_DESC_83C76FD2__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_83C76FD2__VALUE_bp 0
+#define WORD_RO_DESC_83C76FD2__VALUE_bw 32
+#define WORD_RO_DESC_83C76FD2__VALUE_reset 0x0
+
+// reg - word_ro_desc_803b8559
+#define WORD_RO_DESC_803B8559__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_803B8559__VALUE_bp 0
+#define WORD_RO_DESC_803B8559__VALUE_bw 32
+#define WORD_RO_DESC_803B8559__VALUE_reset 0x0
+
+// reg - word_ro_desc_e80f394c
+#define WORD_RO_DESC_E80F394C__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_E80F394C__VALUE_bp 0
+#define WORD_RO_DESC_E80F394C__VALUE_bw 32
+#define WORD_RO_DESC_E80F394C__VALUE_reset 0x0
+
+// reg - word_ro_desc_f028ea8b
+#define WORD_RO_DESC_F028EA8B__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_F028EA8B__VALUE_bp 0
+#define WORD_RO_DESC_F028EA8B__VALUE_bw 32
+#define WORD_RO_DESC_F028EA8B__VALUE_reset 0x0
+
 // reg - snapshot_row::queue
 #define SNAPSHOT_ROW__QUEUE__DEPTH_bm 0xffff
 #define SNAPSHOT_ROW__QUEUE__DEPTH_bp 0
@@ -477,6 +681,12 @@ typedef struct __attribute__ ((__packed__)) {
 #define SNAPSHOT_ROW__QUEUE__BURST_bp 16
 #define SNAPSHOT_ROW__QUEUE__BURST_bw 16
 #define SNAPSHOT_ROW__QUEUE__BURST_reset 0x0
+
+// reg - word_ro_desc_61baedc0
+#define WORD_RO_DESC_61BAEDC0__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_61BAEDC0__VALUE_bp 0
+#define WORD_RO_DESC_61BAEDC0__VALUE_bw 32
+#define WORD_RO_DESC_61BAEDC0__VALUE_reset 0x0
 
 // reg - snapshot_row::flags
 #define SNAPSHOT_ROW__FLAGS__BACKPRESSURED_bm 0x1
@@ -570,6 +780,30 @@ typedef struct __attribute__ ((__packed__)) {
     uint8_t RESERVED_c_f[0x4];
 } classifier_entry__stride10_t;
 
+// reg - word_ro_desc_8728a8db
+#define WORD_RO_DESC_8728A8DB__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_8728A8DB__VALUE_bp 0
+#define WORD_RO_DESC_8728A8DB__VALUE_bw 32
+#define WORD_RO_DESC_8728A8DB__VALUE_reset 0x0
+
+// reg - word_ro_desc_6f2dc04b
+#define WORD_RO_DESC_6F2DC04B__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_6F2DC04B__VALUE_bp 0
+#define WORD_RO_DESC_6F2DC04B__VALUE_bw 32
+#define WORD_RO_DESC_6F2DC04B__VALUE_reset 0x0
+
+// reg - word_ro_desc_e7a6d41e
+#define WORD_RO_DESC_E7A6D41E__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_E7A6D41E__VALUE_bp 0
+#define WORD_RO_DESC_E7A6D41E__VALUE_bw 32
+#define WORD_RO_DESC_E7A6D41E__VALUE_reset 0x0
+
+// reg - word_ro_desc_ebef250c
+#define WORD_RO_DESC_EBEF250C__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_EBEF250C__VALUE_bp 0
+#define WORD_RO_DESC_EBEF250C__VALUE_bw 32
+#define WORD_RO_DESC_EBEF250C__VALUE_reset 0x0
+
 // regfile - port_counters
 typedef struct __attribute__ ((__packed__)) {
     uint32_t admitted;
@@ -599,6 +833,18 @@ typedef struct __attribute__ ((__packed__)) {
 #define SLOT_BLOCK__CONTROL__QUIESCE_bp 0
 #define SLOT_BLOCK__CONTROL__QUIESCE_bw 1
 #define SLOT_BLOCK__CONTROL__QUIESCE_reset 0x0
+
+// reg - word_ro_desc_5e3e75c0
+#define WORD_RO_DESC_5E3E75C0__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_5E3E75C0__VALUE_bp 0
+#define WORD_RO_DESC_5E3E75C0__VALUE_bw 32
+#define WORD_RO_DESC_5E3E75C0__VALUE_reset 0x0
+
+// reg - word_ro_desc_577a245a
+#define WORD_RO_DESC_577A245A__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_577A245A__VALUE_bp 0
+#define WORD_RO_DESC_577A245A__VALUE_bw 32
+#define WORD_RO_DESC_577A245A__VALUE_reset 0x0
 
 // regfile - slot_block
 typedef struct __attribute__ ((__packed__)) {
@@ -650,6 +896,30 @@ typedef struct __attribute__ ((__packed__)) {
 #define GENERATOR_BLOCK__COUNT__PACKETS_bp 0
 #define GENERATOR_BLOCK__COUNT__PACKETS_bw 32
 #define GENERATOR_BLOCK__COUNT__PACKETS_reset 0x0
+
+// reg - word_ro_desc_e4f011e1
+#define WORD_RO_DESC_E4F011E1__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_E4F011E1__VALUE_bp 0
+#define WORD_RO_DESC_E4F011E1__VALUE_bw 32
+#define WORD_RO_DESC_E4F011E1__VALUE_reset 0x0
+
+// reg - word_ro_desc_c21d79e8
+#define WORD_RO_DESC_C21D79E8__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_C21D79E8__VALUE_bp 0
+#define WORD_RO_DESC_C21D79E8__VALUE_bw 32
+#define WORD_RO_DESC_C21D79E8__VALUE_reset 0x0
+
+// reg - word_ro_desc_cbedfe8b
+#define WORD_RO_DESC_CBEDFE8B__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_CBEDFE8B__VALUE_bp 0
+#define WORD_RO_DESC_CBEDFE8B__VALUE_bw 32
+#define WORD_RO_DESC_CBEDFE8B__VALUE_reset 0x0
+
+// reg - word_ro_desc_3d713859
+#define WORD_RO_DESC_3D713859__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_3D713859__VALUE_bp 0
+#define WORD_RO_DESC_3D713859__VALUE_bw 32
+#define WORD_RO_DESC_3D713859__VALUE_reset 0x0
 
 // regfile - generator_block
 typedef struct __attribute__ ((__packed__)) {

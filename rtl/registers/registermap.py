@@ -142,8 +142,10 @@ def _text(source: Node, name: str) -> str:
 
 def _field(source: FieldNode) -> Field:
     access = ("r" if source.is_sw_readable else "") + ("w" if source.is_sw_writable else "")
+    # A register of one field may say what it means itself.
     return Field(source.inst_name, source.lsb, source.width, access, source.get_property("reset") or 0,
-                 bool(source.get_property("singlepulse")), _text(source, "desc"))
+                 bool(source.get_property("singlepulse")),
+                 _text(source, "desc") or _text(source.parent, "desc"))
 
 
 def _block(source: Node) -> Block:
@@ -178,6 +180,10 @@ def _check(source: Node, path: Path) -> None:
         if not isinstance(child, RegNode) or child.is_array or child.get_property("regwidth") != 32:
             raise RegisterMapError(f"{path}: {source.inst_name}.{child.inst_name} "
                                    "must be one 32-bit register")
+        for field in child.fields():
+            if not _field(field).description:
+                raise RegisterMapError(f"{path}: {source.inst_name}.{child.inst_name}.{field.inst_name} "
+                                       "must have a description")
 
 
 class _Faults(MessagePrinter):

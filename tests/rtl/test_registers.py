@@ -53,7 +53,7 @@ def test_generate_writes_what_check_accepts(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("old", "new"), [
-    ("Whole word.", "The whole word."),
+    ("Commits that came into force.", "Tables that came into force."),
     ("cycles[31:0] = 0x186A0", "cycles[31:0] = 0x186A1"),
 ])
 def test_hash_ignores_descriptions_and_resets(tmp_path, old, new):
