@@ -1,10 +1,10 @@
 """Shaper: a token bucket per tenant at one output.
 
 Contract: over any interval of n cycles a tenant with rate r and burst b starts at most r*n + b beats. `ok[t]`
-says that a packet of any size may start now: the bucket holds at least the largest packet (256 beats); that is
-why a burst below 256 counts as 256. `charge` subtracts `beats` and shows in `ok` one cycle later. Buckets are
-refilled tenant after tenant, each once in T cycles (T: tenants), so tokens arrive up to T cycles late, never
-early. A rate of 65536 or more does not limit. Rate 0 counts as 64 (1/1024 beat a cycle), so that what was
+says that a packet of any size may start now: the bucket holds at least the largest packet (256 beats). `charge`
+subtracts `beats` and shows in `ok` one cycle later. Buckets are refilled tenant after tenant, each once in T
+cycles (T: tenants) with r*T at once; a bucket is therefore kept r*T below its burst, and a burst below
+256 + r*T counts as that. A rate of 65536 or more does not limit. Rate 0 counts as 64 (1/1024 beat a cycle), so that what was
 admitted under an earlier table always drains. There are no errors.
 """
 
@@ -68,6 +68,8 @@ class Shaper(wiring.Component):
         turn_filled = filled.read_port(domain="comb")
         filled_write = filled.write_port()
         rate = Signal(17)
+        refill = Signal(17 + tenants.bit_length())
+        depth = Signal(signed(width))
         cap = Signal(signed(width))
         level = Signal(signed(width))
         capped = Signal(signed(width))
@@ -78,8 +80,10 @@ class Shaper(wiring.Component):
             turn_spent.addr.eq(turn),
             turn_filled.addr.eq(turn),
             rate.eq(Mux(row.rate == 0, LEAST_RATE, row.rate)),
-            cap.eq(Mux(row.burst > MAX_PACKET_BEATS, (row.burst - MAX_PACKET_BEATS) << FRACTION, 0)),
-            level.eq(turn_filled.data - turn_spent.data + rate * tenants),
+            refill.eq(rate * tenants),
+            depth.eq(((row.burst - MAX_PACKET_BEATS) << FRACTION) - refill),
+            cap.eq(Mux(depth > 0, depth, 0)),
+            level.eq(turn_filled.data - turn_spent.data + refill),
             capped.eq(Mux(level > cap, cap, level)),
             filled_write.en.eq(1),
             filled_write.addr.eq(turn),

@@ -1,0 +1,285 @@
+"""A test bench around packet ports: drivers, monitors and the allocation bus, on Amaranth's simulator.
+
+Everything runs in one process a port, one step a clock, with idle and back-pressure patterns drawn from a seeded
+generator, so that a test is the same in every run.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from amaranth.sim import Simulator
+
+from gateware.manager.allocation import FULL_RATE, reset_row
+
+PROCESS = 15
+
+
+@dataclass(frozen=True)
+class Packet:
+    """One packet as offered or as delivered: header fields and payload bytes."""
+
+    tenant: int
+    destination: int
+    payload: bytes
+    flow_class: int = 0
+    flow_hash: int = 0
+    length: int | None = None   # announced; None: that of the payload
+    source: int = 0
+    epoch: int = 0
+    timestamp: int = 0
+
+    @property
+    def announced(self) -> int:
+        return len(self.payload) if self.length is None else self.length
+
+
+@dataclass
+class Event:
+    """One strobe of the fabric: what, when, and the header's fields."""
+
+    kind: str
+    port: int
+    cycle: int
+    header: dict
+    extra: dict = field(default_factory=dict)
+
+
+async def _transferred(ctx, stream):
+    """Waits for the cycle in which the sink takes what is offered."""
+    while True:
+        _, _, ready = await ctx.tick().sample(stream.ready)
+        if ready:
+            return
+
+
+HEADER_FIELDS = ("tenant", "source", "destination", "epoch", "length", "flow_hash", "flow_class", "timestamp")
+
+
+def header_dict(value):
+    """Fields of a simulated header as integers."""
+    return {name: (int(value[name].value) if name == "flow_class" else int(value[name])) for name in HEADER_FIELDS}
+
+
+def row(config, **changes):
+    """An allocation row: nothing granted, plus what is named."""
+    return {**reset_row(1, config), "rate": FULL_RATE, **changes}
+
+
+def open_rows(config, weight=256, pages=2, **changes):
+    """Rows that grant every tenant every port."""
+    everywhere = (1 << config.ports) - 1
+    return [row(config, weight=weight, pages=pages, ports=everywhere, **changes) for _ in range(config.tenants)]
+
+
+async def commit(ctx, allocation, rows, bank=0, epoch=0):
+    """Writes `rows` into the next bank and makes it active; returns the new bank and epoch."""
+    bank, epoch = (bank + 1) % 3, (epoch + 1) % 256
+    ctx.set(allocation.bank, bank)
+    for tenant, content in enumerate(rows):
+        ctx.set(allocation.tenant, tenant)
+        ctx.set(allocation.row, content)
+        ctx.set(allocation.write, 1)
+        await ctx.tick()
+    ctx.set(allocation.write, 0)
+    ctx.set(allocation.active_bank, bank)
+    ctx.set(allocation.epoch, epoch)
+    ctx.set(allocation.sum_pages, sum(content["pages"] for content in rows))
+    return bank, epoch
+
+
+class Bench:
+    """Drives one fabric (or anything with its ports)."""
+
+    def __init__(self, dut, config, stall_timeout=0):
+        self.dut, self.config, self.stall_timeout = dut, config, stall_timeout
+        self.cycle = 0
+        self.events: list[Event] = []
+        self.received: list[list[Packet]] = [[] for _ in range(config.ports)]
+        self.beats_out = [0] * config.ports
+        self.arrivals: list[list[int]] = [[] for _ in range(config.ports)]
+        self.pending = 0          # packets that drivers still hold
+        self.bank, self.epoch = 0, 0
+        self.open = False         # drivers wait for the first table
+        self.simulator = Simulator(dut)
+        self.simulator.add_clock(1e-6)
+        self.simulator.add_testbench(self._clock, background=True)
+        for port in range(config.ports):
+            self.simulator.add_testbench(self._watch(port), background=True)
+
+    # -- processes --------------------------------------------------------------------------------------------
+
+    async def _clock(self, ctx):
+        """The device cycle counter, as the fabric sees it."""
+        ctx.set(self.dut.stall_timeout, self.stall_timeout)
+        async for _ in ctx.tick():
+            self.cycle += 1
+            ctx.set(self.dut.cycle, self.cycle)
+
+    def _watch(self, port):
+        ingress, egress = self.dut.ingress[port], self.dut.egress[port]
+
+        async def process(ctx):
+            ticks = ctx.tick().sample(
+                self.dut.cycle, ingress.admit, ingress.drop, ingress.header, egress.leave, egress.cut,
+                egress.header, egress.latency, ingress.request, ingress.request_tenant, ingress.request_word,
+                ingress.stalled, ingress.stalled_tenant)
+            async for (_, _, cycle, admit, drop, header, leave, cut, gone, latency, request, tenant, word,
+                       stalled, stalled_tenant) in ticks:
+                assert not (admit and drop)
+                if admit or drop:
+                    kind = "admit" if admit else "drop"
+                    self.events.append(Event(kind, port, cycle, header_dict(header)))
+                if leave:
+                    self.events.append(Event("cut" if cut else "leave", port, cycle, header_dict(gone),
+                                             {"latency": latency}))
+                if request:
+                    word = {"lba": int(word.lba), "opcode": int(word.opcode.value), "sequence": int(word.sequence)}
+                    self.events.append(Event("request", port, cycle, {}, {"tenant": tenant, "word": word}))
+                if stalled:
+                    self.events.append(Event("stalled", port, cycle, {}, {"tenant": stalled_tenant}))
+        return process
+
+    def source(self, port, packets, idle=None):
+        """Adds a driver of `packets` (an iterable) on one input; `idle()` is true in cycles without a beat."""
+        packets = list(packets)
+        self.pending += len(packets)
+        self.simulator.add_testbench(self._drive_headers(port, packets), background=True)
+        self.simulator.add_testbench(self._drive_beats(port, packets, idle or (lambda: False)), background=True)
+
+    def _drive_headers(self, port, packets):
+        stream = self.dut.inputs[port].header
+
+        async def process(ctx):
+            await self._opened(ctx)
+            for packet in packets:
+                ctx.set(stream.payload, {
+                    "tenant": packet.tenant, "destination": packet.destination, "length": packet.announced,
+                    "flow_hash": packet.flow_hash, "flow_class": packet.flow_class,
+                })
+                ctx.set(stream.valid, 1)
+                await _transferred(ctx, stream)
+            ctx.set(stream.valid, 0)
+        return process
+
+    def _drive_beats(self, port, packets, idle):
+        stream = self.dut.inputs[port].data
+        size = self.config.beat_bytes
+
+        async def process(ctx):
+            await self._opened(ctx)
+            for packet in packets:
+                payload = packet.payload
+                for start in range(0, len(payload), size):
+                    while idle():
+                        ctx.set(stream.valid, 0)
+                        await ctx.tick()
+                    chunk = payload[start:start + size]
+                    ctx.set(stream.payload, {
+                        "data": int.from_bytes(chunk, "little"),
+                        "empty": size - len(chunk),
+                        "last": start + size >= len(payload),
+                    })
+                    ctx.set(stream.valid, 1)
+                    await _transferred(ctx, stream)
+                self.pending -= 1
+            ctx.set(stream.valid, 0)
+        return process
+
+    async def _opened(self, ctx):
+        while not self.open:
+            await ctx.tick()
+
+    def sink(self, port, busy=None):
+        """Adds a monitor on one output; `busy()` is true in cycles in which it takes no beat."""
+        self.simulator.add_testbench(self._take(port, busy or (lambda: False)), background=True)
+
+    def _take(self, port, busy):
+        output = self.dut.outputs[port]
+        size = self.config.beat_bytes
+
+        async def process(ctx):
+            headers, bodies, payload = [], [], b""
+            ticks = ctx.tick().sample(output.header.valid, output.header.ready, output.header.payload,
+                                      output.data.valid, output.data.ready, output.data.payload)
+            ctx.set(output.header.ready, not busy())
+            ctx.set(output.data.ready, not busy())
+            held = [None, None]
+            async for _, _, h_valid, h_ready, header, d_valid, d_ready, beat in ticks:
+                header_now = header_dict(header) if h_valid else None
+                beat_now = (int(beat.data), int(beat.empty), int(beat.last)) if d_valid else None
+                for index, now in enumerate((header_now, beat_now)):
+                    assert held[index] is None or held[index] == now, "an offer changed before its transfer"
+                held = [None if h_ready else header_now, None if d_ready else beat_now]
+                if h_valid and h_ready:
+                    headers.append(header_now)
+                if d_valid and d_ready:
+                    data, empty, last = beat_now
+                    assert last or not empty
+                    self.beats_out[port] += 1
+                    payload += data.to_bytes(size, "little")[:size - empty]
+                    if last:
+                        bodies.append(payload)
+                        payload = b""
+                if headers and bodies:
+                    self._deliver(port, headers.pop(0), bodies.pop(0))
+                ctx.set(output.header.ready, not busy())
+                ctx.set(output.data.ready, not busy())
+        return process
+
+    def _deliver(self, port, header, payload):
+        self.arrivals[port].append(self.cycle)
+        self.received[port].append(Packet(payload=payload, **header))
+
+    # -- the allocation ---------------------------------------------------------------------------------------
+
+    async def commit(self, ctx, rows):
+        """Makes `rows` the active table, as the resource manager would."""
+        self.bank, self.epoch = await commit(ctx, self.dut.allocation, rows, self.bank, self.epoch)
+
+    # -- running ----------------------------------------------------------------------------------------------
+
+    def run(self, rows=None, script=None, cycles=None, drain=None, limit=200_000):
+        """Commits `rows`, lets the drivers begin, runs `script(ctx)`, then for `cycles` or until all is done.
+
+        Done is: every driver is empty and `drain()` (default: the fabric is idle) holds.
+        """
+        drain = drain or self.idle
+
+        async def main(ctx):
+            if rows is not None:
+                await self.commit(ctx, rows)
+            self.open = True
+            if script is not None:
+                await script(ctx)
+            if cycles is not None:
+                for _ in range(cycles):
+                    await ctx.tick()
+                return
+            end = self.cycle + limit
+            while self.pending or not drain():
+                await ctx.tick().repeat(16)
+                assert self.cycle < end, f"not finished after {limit} cycles"
+
+        self.simulator.add_testbench(main)
+        self.simulator.run()
+
+    def of_kind(self, *kinds):
+        return [event for event in self.events if event.kind in kinds]
+
+    def in_flight(self):
+        """Packets admitted that have not left."""
+        return len(self.of_kind("admit")) - len(self.of_kind("leave", "cut"))
+
+    def idle(self):
+        """True when nothing is in the fabric and all that left has been taken."""
+        delivered = sum(len(packets) for packets in self.received)
+        return self.in_flight() == 0 and delivered == len(self.of_kind("leave"))
+
+
+def delivered_as(packet, source):
+    """The packet as it should come out, apart from the fields that depend on time."""
+    return replace(packet, source=source, length=packet.announced, epoch=0, timestamp=0)
+
+
+def without_stamps(packet):
+    """A received packet with the time-dependent fields cleared."""
+    return replace(packet, epoch=0, timestamp=0)

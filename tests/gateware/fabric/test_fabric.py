@@ -1,0 +1,228 @@
+"""The whole fabric against per-queue FIFO models."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from gateware.config import DeviceConfig
+from gateware.fabric.fabric import Fabric
+from gateware.manager.allocation import FULL_RATE
+from tests.gateware.fabric.bench import PROCESS, Bench, Packet, delivered_as, open_rows, row, without_stamps
+
+SMALL = DeviceConfig(ports=2, data_width=32, tenants=4, pages=32)
+NETWORK = DeviceConfig(ports=3, data_width=32, tenants=4, pages=32)
+
+
+def queues(packets):
+    """Packets by (tenant, input, output), in order."""
+    result = {}
+    for packet, output in packets:
+        result.setdefault((packet.tenant, packet.source, output), []).append(packet)
+    return result
+
+
+def random_packets(rng, config, count, sizes, tenants=None, destinations=None):
+    return [Packet(tenant=rng.choice(tenants or range(config.tenants)),
+                   destination=rng.choice(destinations or range(config.ports)),
+                   payload=rng.randbytes(rng.choice(sizes)), flow_class=rng.choice([0, 1, 2, 3]),
+                   flow_hash=index) for index in range(count)]
+
+
+def check_all_delivered(bench, sent):
+    """Everything arrived once, unchanged, in order, at its output; nothing else did; the events agree."""
+    expected = queues((delivered_as(packet, port), packet.destination)
+                      for port, packets in enumerate(sent) for packet in packets)
+    got = queues((without_stamps(packet), output)
+                 for output, packets in enumerate(bench.received) for packet in packets)
+    assert got == expected
+    count = sum(map(len, sent))
+    assert len(bench.of_kind("admit")) == len(bench.of_kind("leave")) == count
+    assert not bench.of_kind("drop", "cut")
+    for event in bench.of_kind("leave"):
+        assert event.extra["latency"] >= 1
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("idle", "busy"), [(0, 0), (0.4, 0), (0, 0.4), (0.3, 0.3)])
+def test_random_traffic_arrives_once_in_order_and_unchanged(seed, idle, busy):
+    rng = random.Random(f"{seed} {idle} {busy}")
+    bench = Bench(Fabric(SMALL), SMALL)
+    sent = [random_packets(rng, SMALL, 60, [1, 3, 4, 5, 17, 60, 64, 65, 130]) for _ in range(SMALL.ports)]
+    for port in range(SMALL.ports):
+        bench.source(port, sent[port], lambda: rng.random() < idle)
+        bench.sink(port, lambda: rng.random() < busy)
+    bench.run(open_rows(SMALL))
+    check_all_delivered(bench, sent)
+
+
+@pytest.mark.slow
+def test_random_traffic_on_the_default_device():
+    rng = random.Random(7)
+    config = DeviceConfig()
+    bench = Bench(Fabric(config), config)
+    sent = [random_packets(rng, config, 30, [1, 8, 64, 100, 300]) for _ in range(config.ports)]
+    for port in range(config.ports):
+        bench.source(port, sent[port], lambda: rng.random() < 0.2)
+        bench.sink(port, lambda: rng.random() < 0.2)
+    bench.run(open_rows(config, pages=3))
+    check_all_delivered(bench, sent)
+
+
+@pytest.mark.parametrize(("bytes_each", "least"), [(64, 0.93), (16, 0.75), (4, 0.3)])
+def test_saturated_outputs_keep_the_promised_rate(bytes_each, least):
+    bench = Bench(Fabric(SMALL), SMALL)
+    for port in range(2):
+        bench.source(port, [Packet(port, port, bytes(bytes_each)) for _ in range(400)])
+        bench.sink(port)
+
+    async def script(ctx):
+        await ctx.tick().repeat(100)
+        bench.beats_out = [0, 0]
+        await ctx.tick().repeat(400)
+
+    bench.run(open_rows(SMALL), script, cycles=0)
+    assert min(bench.beats_out) >= least * 400
+
+
+@pytest.mark.parametrize("beats", [1, 4])
+def test_unloaded_packet_is_offered_eight_cycles_after_its_last_beat(beats):
+    bench = Bench(Fabric(SMALL), SMALL)
+    seen = {}
+
+    async def watch(ctx):
+        ticks = ctx.tick().sample(bench.dut.inputs[0].data.valid, bench.dut.inputs[0].data.ready,
+                                  bench.dut.inputs[0].data.payload.last, bench.dut.outputs[1].data.valid)
+        cycle = 0
+        async for _, _, valid, ready, last, offered in ticks:
+            if valid and ready and last:
+                seen["in"] = cycle
+            if offered and "out" not in seen:
+                seen["out"] = cycle
+            cycle += 1
+
+    bench.simulator.add_testbench(watch, background=True)
+    bench.source(0, [Packet(1, 1, bytes(4 * beats))])
+    bench.sink(1)
+    bench.run(open_rows(SMALL))
+    assert seen["out"] - seen["in"] <= 8
+
+
+def test_shares_follow_weights_under_overload():
+    """A network port offers four times what the sink takes and drops the rest: every queue stays full."""
+    weights, sizes = [1000, 2000, 4000, 1000], [64, 4, 32, 64]
+    bench = Bench(Fabric(NETWORK), NETWORK)
+    rows = open_rows(NETWORK, pages=8)
+    for content, weight in zip(rows, weights, strict=True):
+        content["weight"] = weight
+    # Tenant 1 must offer sixteen one-beat packets for each large one of the others.
+    bench.source(1, [Packet(tenant, 2, bytes(sizes[tenant])) for _ in range(100)
+                     for tenant in (0, 1, 1, 1, 1, 2, 1, 1, 1, 1, 2, 3, 1, 1, 1, 1, 2, 1, 1, 1, 1)])
+    bench.sink(2, lambda: bench.cycle % 8 != 0)
+    bench.run(rows, cycles=3500)
+    beats = Counter()
+    for packet in bench.received[2][40:]:
+        beats[packet.tenant] += -(-len(packet.payload) // 4)
+    total = sum(beats.values())
+    for tenant, weight in enumerate(weights):
+        assert beats[tenant] / total == pytest.approx(weight / sum(weights), abs=0.05)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_commits_in_mid_traffic_lose_nothing_and_stamp_the_epoch_of_admission(seed):
+    rng = random.Random(seed)
+    bench = Bench(Fabric(SMALL), SMALL)
+    sent = [random_packets(rng, SMALL, 90, [4, 20, 64, 100]) for _ in range(2)]
+    changes = [(0, 0)]   # (cycle from which it is seen, epoch)
+
+    async def script(ctx):
+        changes.append((bench.cycle, bench.epoch))
+        for _ in range(12):
+            await ctx.tick().repeat(rng.randrange(20, 70))
+            pages = rng.choice([0, 2, 4, 8])
+            rows = open_rows(SMALL, weight=rng.choice([1, 100, 4096]), pages=pages)
+            await bench.commit(ctx, rows)
+            changes.append((bench.cycle, bench.epoch))
+
+    for port in range(2):
+        bench.source(port, sent[port], lambda: rng.random() < 0.2)
+        bench.sink(port, lambda: rng.random() < 0.2)
+    bench.run(open_rows(SMALL), script)
+    check_all_delivered(bench, sent)
+    assert bench.epoch == 13
+    for event in bench.of_kind("admit"):
+        active = [epoch for cycle, epoch in changes if cycle <= event.cycle][-1]
+        assert event.header["epoch"] == active
+        assert event.header["timestamp"] == event.cycle
+    admitted = Counter((e.header["source"], e.header["flow_hash"], e.header["epoch"], e.header["timestamp"])
+                       for e in bench.of_kind("admit"))
+    delivered = Counter((p.source, p.flow_hash, p.epoch, p.timestamp)
+                        for packets in bench.received for p in packets)
+    assert admitted == delivered
+    assert len({e.header["epoch"] for e in bench.of_kind("admit")}) > 5
+
+
+def test_a_stalled_sink_does_not_hold_up_other_outputs():
+    bench = Bench(Fabric(NETWORK), NETWORK)
+    blocked = [Packet(1, 2, bytes(64)) for _ in range(3)]
+    flowing = [Packet(0, 1, bytes(64), flow_hash=index) for index in range(20)]
+    bench.source(0, [*blocked, *flowing])
+    bench.source(1, [Packet(0, 0, bytes(64)) for _ in range(20)])
+    bench.sink(0)
+    bench.sink(1)
+    bench.run(open_rows(NETWORK, pages=4), drain=lambda: bench.in_flight() == 3)
+    assert len(bench.received[1]) == 20
+    assert len(bench.received[0]) == 20
+    assert bench.received[2] == []
+
+
+def test_a_network_port_drops_without_pages_and_a_host_port_waits():
+    """Sink 2 is stuck; both inputs send more than the pages of their crosspoint hold."""
+    bench = Bench(Fabric(NETWORK), NETWORK)
+    for port in (0, 1):
+        bench.source(port, [Packet(1, 2, bytes(64), flow_hash=index) for index in range(12)])
+    stuck = True
+    bench.sink(2, lambda: stuck)
+    rows = open_rows(NETWORK, pages=8)
+
+    async def script(ctx):
+        nonlocal stuck
+        await ctx.tick().repeat(600)
+        assert bench.pending > 0                       # the host port holds on to its packets
+        assert any(e.port == 0 and e.extra["tenant"] == 1 for e in bench.of_kind("stalled"))
+        stuck = False
+
+    bench.run(rows, script)
+    dropped = bench.of_kind("drop")
+    assert {event.port for event in dropped} == {1}
+    assert not any(event.port == 1 for event in bench.of_kind("stalled"))
+    assert [p.flow_hash for p in bench.received[2] if p.source == 0] == list(range(12))
+    # The output holds three of the twelve outside the crosspoint at most; the quota is eight pages.
+    assert 8 <= sum(p.source == 1 for p in bench.received[2]) <= 10
+    assert len(dropped) + sum(p.source == 1 for p in bench.received[2]) == 12
+
+
+@pytest.mark.parametrize("share", [0, 1, 100, 255, 256])
+def test_processing_is_steered_in_the_exact_ratio(share):
+    config = DeviceConfig(ports=2, data_width=32, tenants=2, pages=32)
+    bench = Bench(Fabric(config), config)
+    bench.source(0, [Packet(1, PROCESS, bytes(4), flow_hash=index) for index in range(256)])
+    bench.sink(0)
+    bench.sink(1)
+    bench.run(open_rows(config, host_share=share))
+    assert len(bench.received[config.host_port]) == share
+    assert len(bench.received[config.engine_port]) == 256 - share
+    assert {event.header["destination"] for event in bench.of_kind("admit")} <= {0, 1}
+
+
+def test_a_shaped_tenant_does_not_slow_another():
+    bench = Bench(Fabric(SMALL), SMALL)
+    rows = open_rows(SMALL, pages=8)
+    rows[1] = row(SMALL, weight=256, pages=8, ports=3, rate=FULL_RATE // 64, burst=256)
+    bench.source(0, [Packet(0, 1, bytes(64)) for _ in range(200)])
+    bench.source(1, [Packet(1, 1, bytes(64)) for _ in range(200)])
+    bench.sink(1)
+    bench.run(rows, cycles=1500)
+    beats = Counter(packet.tenant for packet in bench.received[1])
+    assert beats[1] * 16 <= 256 + 1500 / 64
+    assert (beats[0] + beats[1]) * 16 >= 0.9 * 1450

@@ -1,0 +1,100 @@
+"""Token buckets: the curve rate * n + burst is never passed, and is reached."""
+
+import random
+
+import pytest
+from amaranth.sim import Simulator
+
+from gateware.config import DeviceConfig
+from gateware.fabric.shaper import Shaper
+from gateware.manager.allocation import FULL_RATE
+from tests.gateware.fabric.bench import commit, row
+
+CONFIG = DeviceConfig(ports=2, tenants=4, pages=32)
+
+
+def spend(rows, cycles, size, seed=0, idle=0.0, change=None):
+    """Starts packets whenever a bucket allows, one beat a cycle over all; returns [(cycle, tenant, beats)]."""
+    dut = Shaper(CONFIG)
+    rng = random.Random(seed)
+    started = []
+
+    async def testbench(ctx):
+        bank, epoch = await commit(ctx, dut.allocation, rows)
+        until = 0
+        for cycle in range(cycles):
+            if change is not None and cycle == change[0]:
+                await commit(ctx, dut.allocation, change[1], bank, epoch)
+            able = [tenant for tenant in range(CONFIG.tenants) if ctx.get(dut.ok) >> tenant & 1]
+            ctx.set(dut.charge, 0)
+            if able and cycle >= until and rng.random() >= idle:
+                tenant, beats = rng.choice(able), size(rng)
+                ctx.set(dut.charge, 1)
+                ctx.set(dut.tenant, tenant)
+                ctx.set(dut.beats, beats)
+                started.append((cycle, tenant, beats))
+                until = cycle + beats + 1
+            await ctx.tick()
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
+    return started
+
+
+def worst_excess(started, tenant, rate, burst):
+    """Most by which any interval passes the curve (at most 0 if the contract holds)."""
+    entries = [(cycle, beats) for cycle, who, beats in started if who == tenant]
+    worst = -burst
+    for first in range(len(entries)):
+        total = 0
+        for cycle, beats in entries[first:]:
+            total += beats
+            worst = max(worst, total - burst - rate * (cycle - entries[first][0]) / FULL_RATE)
+    return worst
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_interval_passes_rate_and_burst(seed):
+    limits = [(FULL_RATE // 8, 256), (FULL_RATE // 5, 600), (FULL_RATE // 100, 300), (1000, 1024)]
+    rows = [row(CONFIG, weight=1, rate=rate, burst=burst) for rate, burst in limits]
+    started = spend(rows, 6000, lambda rng: rng.choice([1, 4, 16, 100, 256]), seed)
+    assert {tenant for _, tenant, _ in started} == {0, 1, 2, 3}
+    for tenant, (rate, burst) in enumerate(limits):
+        least = 256 + rate * CONFIG.tenants / FULL_RATE
+        assert worst_excess(started, tenant, rate, max(burst, least)) <= 0
+
+
+@pytest.mark.parametrize("beats", [1, 16])
+@pytest.mark.parametrize("share", [2, 5])
+def test_a_backlogged_tenant_reaches_its_rate(beats, share):
+    blocked = row(CONFIG, weight=1, rate=1, burst=256)
+    rows = [row(CONFIG, weight=1, rate=FULL_RATE // share, burst=300), blocked, blocked, blocked]
+    started = [entry for entry in spend(rows, 5000, lambda rng: beats) if entry[1] == 0 and entry[0] > 1000]
+    limit = min(1 / share, beats / (beats + 1))
+    assert sum(beats for _, _, beats in started) / 4000 == pytest.approx(limit, rel=0.05)
+
+
+def test_full_rate_does_not_limit():
+    slow = row(CONFIG, weight=1, rate=1, burst=256)
+    rows = [row(CONFIG, weight=1, rate=FULL_RATE, burst=256), slow, slow, slow]
+    started = [entry for entry in spend(rows, 3000, lambda rng: 256) if entry[1] == 0]
+    assert sum(beats for _, _, beats in started) > 0.97 * (3000 - 4 * 257)
+
+
+def test_rate_zero_still_drains():
+    rows = [row(CONFIG, weight=1, rate=0, burst=256)] * 4
+    started = [entry for entry in spend(rows, 6000, lambda rng: 1) if entry[1] == 0]
+    assert 4 <= len(started) <= 7
+
+
+def test_a_lowered_burst_takes_effect_at_once():
+    """A bucket filled to a large burst is cut to the new one when the table changes."""
+    start = [row(CONFIG, weight=1, rate=FULL_RATE, burst=4000)] * 4
+    later = [row(CONFIG, weight=1, rate=64, burst=300)] * 4
+    started = [entry for entry in spend(start, 6000, lambda rng: 16, change=(1000, later))
+               if entry[0] > 1000 + 2 * CONFIG.tenants]
+    for tenant in range(4):
+        assert worst_excess(started, tenant, 64, 300) <= 0
+        assert sum(beats for _, who, beats in started if who == tenant) <= 300 + 64 * 5000 / FULL_RATE
