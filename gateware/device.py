@@ -12,10 +12,11 @@ link gets its own copy when `link.control.push` is set, and neither waits for th
 """
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .analyzer.analyzer import Analyzer
+from .analyzer.push import TELEMETRY_WORD
 from .bridge.link import LinkBridge
 from .bridge.uart import Uart
 from .config import DeviceConfig
@@ -35,10 +36,6 @@ from .stream.packet import PacketSignature, beat_layout
 from .vni.classifier import Classifier
 
 __all__ = ["TELEMETRY_WORD", "Device"]
-
-#: One word of a pushed window.
-TELEMETRY_WORD = data.StructLayout({"data": 32, "last": 1})
-
 
 class Device(wiring.Component):
     """The offload device.
@@ -142,8 +139,8 @@ class Device(wiring.Component):
             ]
 
     def _connect_allocation(self, m, manager, fabric, analyzer, engines):
-        for consumer in (fabric, engines):
-            for name, member in manager.allocation.signature.members.items():
+        for consumer in (fabric, engines, analyzer):
+            for name in manager.allocation.signature.members:
                 m.d.comb += getattr(consumer.allocation, name).eq(getattr(manager.allocation, name))
         m.d.comb += [
             fabric.stall_timeout.eq(manager.stall_timeout),
