@@ -22,8 +22,8 @@ Paths (all below `API_PREFIX`):
 | GET, POST /loop | `LoopControl` | `LoopStatus` |
 | GET /events | | server-sent events: `window`, `decision`, `loop`; `id:` is the window number |
 
-Every failure is a `Problem` with the HTTP status 400 (wrong input), 404, 409 (state), 422 (refused document)
-or 503 (the device does not answer).
+Every failure is a `Problem` with the HTTP status 404, 409 (state), 422 (wrong input or refused document) or 503
+(the device does not answer).
 """
 
 from __future__ import annotations

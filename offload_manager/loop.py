@@ -377,6 +377,11 @@ class ControlLoop:
 
     # --- changes from outside ---
 
+    def adopt_adjustments(self, adjustments: Mapping[int, Adjustment]) -> None:
+        """What requests changed about tenants, from now on."""
+        self.adjustments = dict(adjustments)
+        self._apply_profiles()
+
     def settle_early(self, detail: str) -> Decision | None:
         """End a measurement now by confirming the table; used before a change that somebody asked for."""
         return self._settle(Outcome.CONFIRMED, detail, None) if self._trial is not None else None

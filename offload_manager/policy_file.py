@@ -52,9 +52,12 @@ class PolicyFile:
             raise InputError(f"{source}:1: not YAML: {error}") from error
         if not isinstance(node, yaml.MappingNode):
             raise InputError(f"{source}:1: a policy must be a mapping with the keys of the default policy")
-        _refuse_duplicate_keys(node, source)
+        _check_nodes(node, source, set())
         try:
             spec = Spec.model_validate(yaml.safe_load(text))
+        except yaml.constructor.ConstructorError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            raise InputError(f"{source}:{line}: {error.problem}: plain YAML only") from error
         except ValidationError as error:
             raise InputError(_describe(error, node, source)) from error
         return cls(text=text, source=source, spec=spec)
@@ -97,6 +100,12 @@ class PolicyFile:
             raise InputError(f"{self.source}: tenants.{unknown[0]}: the device has tenants 0 to "
                              f"{limits.tenants - 1}")
         profiles = tuple(self._profile(tenant, limits) for tenant in range(limits.tenants))
+        owners: dict[int, int] = {}
+        for t, profile in enumerate(profiles):
+            for slot in range(limits.slots):
+                if profile.slots >> slot & 1 and owners.setdefault(slot, t) != t:
+                    raise InputError(f"{self.source}: tenants.{t}.slots: slot {slot} is owned by tenants "
+                                     f"{owners[slot]} and {t}")
         weight = sum(p.guarantee.weight for p in profiles)
         pages = sum(p.guarantee.pages for p in profiles)
         room = limits.pages - limits.packet_pages
@@ -189,19 +198,25 @@ def _make(spec: PolicySpec, host_shift: HostShift) -> Policy:
             return BestOf([_make(part, host_shift) for part in spec.policies], spec.margin)
 
 
-def _refuse_duplicate_keys(node: yaml.Node, source: str) -> None:
-    """YAML lets the last of two equal keys win silently."""
+def _check_nodes(node: yaml.Node, source: str, seen: set[int]) -> None:
+    """Refuse keys given twice, of which YAML takes the last silently, and aliases, which can make a file endless."""
+    if isinstance(node, yaml.ScalarNode):
+        return
+    if id(node) in seen:
+        raise InputError(f"{source}:{node.start_mark.line + 1}: anchors and aliases are not used in a policy: write "
+                         "the values out")
+    seen.add(id(node))
     if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
+        names: set[str] = set()
         for key, value in node.value:
             name = str(key.value)
-            if name in seen:
+            if name in names:
                 raise InputError(f"{source}:{key.start_mark.line + 1}: {name}: given twice")
-            seen.add(name)
-            _refuse_duplicate_keys(value, source)
-    elif isinstance(node, yaml.SequenceNode):
+            names.add(name)
+            _check_nodes(value, source, seen)
+    else:
         for item in node.value:
-            _refuse_duplicate_keys(item, source)
+            _check_nodes(item, source, seen)
 
 
 def _describe(error: ValidationError, node: yaml.Node, source: str) -> str:
@@ -209,7 +224,7 @@ def _describe(error: ValidationError, node: yaml.Node, source: str) -> str:
     lines = []
     for fault in error.errors():
         path = [part for part in fault["loc"] if part != "[key]"]
-        line, keys = _locate(node, path)
+        line, keys = _locate(node, path, missing=fault["type"] == "missing")
         what = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
             what = "unknown key"
@@ -219,7 +234,7 @@ def _describe(error: ValidationError, node: yaml.Node, source: str) -> str:
     return "\n".join(dict.fromkeys(lines))
 
 
-def _locate(node: yaml.Node, path: list[int | str]) -> tuple[int, list[str]]:
+def _locate(node: yaml.Node, path: list[int | str], *, missing: bool) -> tuple[int, list[str]]:
     """Line of the deepest node on `path`, and the path in the user's words.
 
     pydantic's path also names the member of a union (the policy's kind), which the file does not have.
@@ -229,7 +244,7 @@ def _locate(node: yaml.Node, path: list[int | str]) -> tuple[int, list[str]]:
         if isinstance(node, yaml.MappingNode):
             found = next(((k, v) for k, v in node.value if str(k.value) == str(part)), None)
             if found is None:
-                if position == len(path) - 1:
+                if missing and position == len(path) - 1:
                     keys.append(str(part))
                 continue
             line, node = found[0].start_mark.line + 1, found[1]
