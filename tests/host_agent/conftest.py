@@ -6,7 +6,7 @@ import pytest
 from host_agent.collect import collector as collectors
 from host_agent.collect.kernel import Roots
 from tests.host_agent.trees import Host
-from tests.morphnic.conftest import home, type_command  # noqa: F401
+from tests.morphnic.conftest import home, type_command, typed  # noqa: F401
 
 
 @pytest.fixture
@@ -45,3 +45,14 @@ def figures_of(host, clock):
         clock.advance(seconds)
         return collector.sample().tenants[tenant]
     return run
+
+
+@pytest.fixture
+def manager(monkeypatch):
+    """A stand-in manager whose address is in the environment."""
+    from tests.host_agent.manager import Manager
+
+    made = Manager()
+    monkeypatch.setenv("MORPHNIC_MANAGER_URL", made.url)
+    yield made
+    made.close()

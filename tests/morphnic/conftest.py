@@ -1,5 +1,6 @@
 """The command line as a user types it, in an environment of the test's own."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -8,6 +9,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
+from morphnic.main import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,6 +36,28 @@ def type_command(home):
     def run(*arguments, variables=None, cwd=ROOT):
         return subprocess.run([sys.executable, "-m", "morphnic", *arguments], capture_output=True, text=True,
                               cwd=cwd, env=os.environ | (variables or {}), timeout=60, check=False)
+    return run
+
+
+@pytest.fixture
+def typed(home, capsys, monkeypatch):
+    """The same in this process, for the many cases that need no process of their own."""
+    def run(*arguments, variables=None):
+        root = logging.getLogger()
+        handlers, level = list(root.handlers), root.level
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            for name, value in (variables or {}).items():
+                patch.setenv(name, value)
+            try:
+                code = main(arguments)
+            except SystemExit as end:
+                code = end.code or 0
+            finally:
+                root.handlers[:] = handlers
+                root.setLevel(level)
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, out, err)
     return run
 
 

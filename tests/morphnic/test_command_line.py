@@ -43,25 +43,25 @@ def test_version(type_command):
 
 
 @pytest.mark.parametrize("name", ["doctor", "list", "info", "regs", "watch"])
-def test_each_command_explains_itself_with_the_global_flags(type_command, name):
-    done = type_command(name, "--help")
+def test_each_command_explains_itself_with_the_global_flags(typed, name):
+    done = typed(name, "--help")
     assert done.returncode == 0, done.stderr
     for flag in ("--json", "--verbose", "--log-format", "--config"):
         assert flag in done.stdout
 
 
-def test_command_that_does_not_exist_suggests_a_close_one(type_command):
-    assert "did you mean 'list'?" in one_line(type_command("lst"), 1)
+def test_command_that_does_not_exist_suggests_a_close_one(typed):
+    assert "did you mean 'list'?" in one_line(typed("lst"), 1)
 
 
-def test_missing_command_exits_1_with_the_help(type_command):
-    done = type_command()
+def test_missing_command_exits_1_with_the_help(typed):
+    done = typed()
     assert "a command is missing" in one_line(done, 1)
     assert "commands:" in done.stderr
 
 
-def test_unknown_flag_is_the_users_fault_not_a_build_failure(type_command):
-    assert "unrecognized arguments: --frob" in one_line(type_command("list", "--frob"), 1)
+def test_unknown_flag_is_the_users_fault_not_a_build_failure(typed):
+    assert "unrecognized arguments: --frob" in one_line(typed("list", "--frob"), 1)
 
 
 def test_bad_toml_names_file_and_line(type_command, home):
@@ -72,16 +72,16 @@ def test_bad_toml_names_file_and_line(type_command, home):
     assert "line 2" in message
 
 
-def test_unknown_key_names_file_and_key(type_command, home):
+def test_unknown_key_names_file_and_key(typed, home):
     path = home / "mine.toml"
     path.write_text("[agent]\nintervall = 2\n")
-    message = one_line(type_command("--config", str(path), "doctor"), 1)
+    message = one_line(typed("--config", str(path), "doctor"), 1)
     assert f"{path}: unknown key 'agent.intervall'; did you mean 'agent.interval'?" in message
 
 
-def test_bad_flag_value_names_the_flag(type_command):
+def test_bad_flag_value_names_the_flag(typed):
     assert "--log-format: log_format must be 'text' or 'json'" in one_line(
-        type_command("doctor", "--log-format", "xml"), 1)
+        typed("doctor", "--log-format", "xml"), 1)
 
 
 def test_no_device_is_an_error_with_the_remedy(type_command):
@@ -90,15 +90,15 @@ def test_no_device_is_an_error_with_the_remedy(type_command):
     assert "morphnic sim run" in message
 
 
-def test_list_without_devices_is_no_failure(type_command):
-    done = type_command("list")
+def test_list_without_devices_is_no_failure(typed):
+    done = typed("list")
     assert (done.returncode, done.stdout) == (0, "")
-    assert json.loads(type_command("list", "--json").stdout) == {"schema": "1.0", "kind": "list", "devices": []}
+    assert json.loads(typed("list", "--json").stdout) == {"schema": "1.0", "kind": "list", "devices": []}
 
 
 @pytest.mark.parametrize("order", [("--json", "doctor"), ("doctor", "--json")])
-def test_global_flag_works_before_and_after_the_command(type_command, order):
-    assert json.loads(type_command(*order).stdout)["kind"] == "doctor"
+def test_global_flag_works_before_and_after_the_command(typed, order):
+    assert json.loads(typed(*order).stdout)["kind"] == "doctor"
 
 
 def test_log_goes_to_stderr_in_json_and_leaves_stdout_alone(type_command):

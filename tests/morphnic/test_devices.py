@@ -15,53 +15,53 @@ def test_list_shows_and_probes_the_device(type_command, stand_in):
     assert device["identity"]["config"]["tenants"] == 16
 
 
-def test_info_reads_identity_and_allocation(type_command, stand_in):
-    found = json.loads(type_command("info", "--json").stdout)
+def test_info_reads_identity_and_allocation(typed, stand_in):
+    found = json.loads(typed("info", "--json").stdout)
     assert found["identity"]["config"]["pages"] == 64
     assert found["allocation"] == {
         "epoch": 3, "tag": 0, "state": "idle", "commits": 0, "rollbacks": 0, "refused": 0}
     assert found["cycle"] == 5000
-    text = type_command("info").stdout
+    text = typed("info").stdout
     assert "100 MHz, cycle 5000 (5e-05 s since reset)" in text
     assert "4 ports x 64 bits, 64 pages" in text
 
 
-def test_two_devices_must_be_told_apart(type_command, stand_in):
+def test_two_devices_must_be_told_apart(typed, stand_in):
     other = StandIn("other")
     try:
-        message = one_line(type_command("info"), 1)
+        message = one_line(typed("info"), 1)
         assert "several devices" in message
         assert "sim://other, sim://stand-in" in message
-        assert type_command("info", "--device", "sim://other").returncode == 0
-        assert type_command("info", variables={"MORPHNIC_DEVICE": "sim://other"}).returncode == 0
+        assert typed("info", "--device", "sim://other").returncode == 0
+        assert typed("info", variables={"MORPHNIC_DEVICE": "sim://other"}).returncode == 0
     finally:
         other.close()
 
 
-def test_device_that_does_not_run_is_named(type_command):
-    assert "'nix'" in one_line(type_command("info", "--device", "sim://nix"), 1)
+def test_device_that_does_not_run_is_named(typed):
+    assert "'nix'" in one_line(typed("info", "--device", "sim://nix"), 1)
 
 
-def test_device_of_another_register_map_is_refused_with_the_remedy(type_command, stand_in):
+def test_device_of_another_register_map_is_refused_with_the_remedy(typed, stand_in):
     stand_in.registers.set("id.map_hash", 0xDEAD)
-    message = one_line(type_command("info"), 1)
+    message = one_line(typed("info"), 1)
     assert "0x0000dead" in message
     assert "flash the bitstream of this version" in message
 
 
-def test_register_is_read_by_name_field_and_address(type_command, stand_in):
+def test_register_is_read_by_name_field_and_address(typed, stand_in):
     stand_in.registers.set("rm.active", 0x203)
-    done = type_command("regs", "read", "rm.active", "rm.active.epoch", "0x1014", "--json")
+    done = typed("regs", "read", "rm.active", "rm.active.epoch", "0x1014", "--json")
     whole, field, address = json.loads(done.stdout)["registers"]
     assert whole == {"name": "rm.active", "address": 0x1014, "value": 0x203, "fields": {"epoch": 3, "bank": 2}}
     assert field == {"name": "rm.active.epoch", "address": 0x1014, "value": 3}
     assert address["name"] == "rm.active"
-    assert type_command("regs", "read", "rm.active").stdout == "0x01014  rm.active  0x203 (515)  epoch=3 bank=2\n"
+    assert typed("regs", "read", "rm.active").stdout == "0x01014  rm.active  0x203 (515)  epoch=3 bank=2\n"
 
 
-def test_write_of_a_field_keeps_the_other_fields(type_command, stand_in):
+def test_write_of_a_field_keeps_the_other_fields(typed, stand_in):
     stand_in.registers.set("classifier[2].action", 0xABC0_00)
-    done = type_command("regs", "write", "classifier[2].action.enable=1", "classifier[2].action.tenant=5",
+    done = typed("regs", "write", "classifier[2].action.enable=1", "classifier[2].action.tenant=5",
                         "id.scratch=0xC0FFEE")
     assert done.returncode == 0, done.stderr
     assert stand_in.registers.get("classifier[2].action") == (0xABC000 & ~(63 << 8)) | 5 << 8 | 1
@@ -90,42 +90,42 @@ def test_write_of_a_field_keeps_the_other_fields(type_command, stand_in):
     (("dump", "staging[64]"), "index of staging must be in 0..63"),
     (("frob", "rm"), "invalid choice"),
 ])
-def test_wrong_arguments_are_refused_before_a_device_is_opened(type_command, arguments, message):
-    assert message in one_line(type_command("regs", *arguments, "--device", "sim://does-not-exist"), 1)
+def test_wrong_arguments_are_refused_before_a_device_is_opened(typed, arguments, message):
+    assert message in one_line(typed("regs", *arguments, "--device", "sim://does-not-exist"), 1)
 
 
-def test_bus_error_names_the_register_and_nothing_is_made_up(type_command, stand_in):
-    message = one_line(type_command("regs", "read", "staging[40].weight"), 1)
+def test_bus_error_names_the_register_and_nothing_is_made_up(typed, stand_in):
+    message = one_line(typed("regs", "read", "staging[40].weight"), 1)
     assert "staging[40].weight" in message
-    message = one_line(type_command("regs", "write", "id.scratch=1", "staging[40].weight=2"), 1)
+    message = one_line(typed("regs", "write", "id.scratch=1", "staging[40].weight=2"), 1)
     assert "staging[40].weight" in message
 
 
-def test_write_is_refused_with_the_remedy_while_a_manager_holds_the_device(type_command, stand_in):
+def test_write_is_refused_with_the_remedy_while_a_manager_holds_the_device(typed, stand_in):
     stand_in.writer = "the manager's connection"
-    message = one_line(type_command("regs", "write", "id.scratch=5"), 1)
+    message = one_line(typed("regs", "write", "id.scratch=5"), 1)
     assert "host-agent request" in message
     assert stand_in.registers.get("id.scratch") == 0
-    assert type_command("regs", "read", "id.scratch").returncode == 0
+    assert typed("regs", "read", "id.scratch").returncode == 0
 
 
-def test_dump_prints_the_rows_that_the_device_has(type_command, stand_in):
-    found = json.loads(type_command("regs", "dump", "port", "staging[3]", "rm", "--json").stdout)["registers"]
+def test_dump_prints_the_rows_that_the_device_has(typed, stand_in):
+    found = json.loads(typed("regs", "dump", "port", "staging[3]", "rm", "--json").stdout)["registers"]
     names = [one["name"] for one in found]
     assert "port[3].admitted" in names
     assert "port[4].admitted" not in names
     assert "staging[3].weight" in names
     assert "staging[4].weight" not in names
-    everything = json.loads(type_command("regs", "dump", "--json").stdout)["registers"]
+    everything = json.loads(typed("regs", "dump", "--json").stdout)["registers"]
     assert len(everything) == len({one["address"] for one in everything}) == len(stand_in.registers.words)
 
 
-def test_watch_prints_rates_by_the_devices_clock(type_command, stand_in):
+def test_watch_prints_rates_by_the_devices_clock(typed, stand_in):
     registers = stand_in.registers
     for name, value in {"bytes_in": 125_000, "packets_in": 10, "bytes_out": 250_000, "packets_out": 10,
                         "latency_sum": 5000, "latency_max": 900, "slo_misses": 2}.items():
         registers.set(f"snapshot[3].{name}", value)
-    done = type_command("watch", "--windows", "1")
+    done = typed("watch", "--windows", "1")
     assert done.returncode == 0, done.stderr
     head, columns, row = done.stdout.strip().splitlines()
     assert head.startswith("window 9: 100000 cycles from 0, epoch 3")
@@ -135,7 +135,7 @@ def test_watch_prints_rates_by_the_devices_clock(type_command, stand_in):
     assert len(columns.split()) == 13
 
 
-def test_watch_reads_again_when_the_window_ends_while_it_is_read(type_command, stand_in):
+def test_watch_reads_again_when_the_window_ends_while_it_is_read(typed, stand_in):
     """The stand-in ends a window in the middle of the first snapshot, once."""
     registers = stand_in.registers
     last = registers.map.register("snapshot[7].bytes_in").address
@@ -147,11 +147,11 @@ def test_watch_reads_again_when_the_window_ends_while_it_is_read(type_command, s
                 registers.set(f"snapshot[{tenant}].bytes_in", 1000)
 
     registers.on_read = end_a_window
-    window = json.loads(type_command("watch", "--windows", "1", "--json").stdout)
+    window = json.loads(typed("watch", "--windows", "1", "--json").stdout)
     assert window["number"] == 10
     assert [row["bytes_in"] for row in window["tenants"]] == [1000] * 16
 
 
-def test_watch_gives_up_when_no_window_ends(type_command, stand_in):
+def test_watch_gives_up_when_no_window_ends(typed, stand_in):
     stand_in.registers.set("analyzer.sequence", 0)
-    assert "no window has ended for 0.2 s" in one_line(type_command("watch", "--timeout", "0.2"), 1)
+    assert "no window has ended for 0.2 s" in one_line(typed("watch", "--timeout", "0.2"), 1)
