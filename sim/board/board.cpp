@@ -41,7 +41,7 @@ public:
 
     bool idle() const { return !header_offered_ && pending_ == 0; }
 
-    void drive(uint64_t now, uint64_t credit) {
+    void drive(uint64_t now) {
         if (pins_.header_valid ? !header_offered_ && pending_ < 2 : pending_ < 1) {
             const int64_t index = queues.choose(store_, now, credit);
             if (index >= 0) {
@@ -227,7 +227,7 @@ public:
     void step() {
         Vtop& t = *top;
         sources[0].credit = BOARD_CREDIT;
-        for (Source& source : sources) source.drive(cycle, &source == sources.data() ? uint64_t(BOARD_CREDIT) : ~0ull);
+        for (Source& source : sources) source.drive(cycle);
         for (Sink& sink : sinks) sink.drive();
         drive_link(t);
         t.telemetry___05Fready = 1;

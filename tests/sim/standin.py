@@ -153,7 +153,7 @@ class StandIn(wiring.Component):
             "link_rx": In(stream.Signature(8)), "link_tx": Out(stream.Signature(8)),
             "uart_rx": In(1, init=1), "uart_tx": Out(1, init=1), "uart_pins": In(1),
             "telemetry": Out(stream.Signature(StructLayout({"data": 32, "last": 1}))),
-            "host_rx": In(PacketSignature(config)), "host_credit": Out(config.tenants), "host_tx": Out(PacketSignature(config)),
+            "host_rx": In(PacketSignature(config)), "host_tx": Out(PacketSignature(config)),
             "net_rx": In(stream.Signature(beat_layout(config))).array(n_net),
             "net_tx": Out(PacketSignature(config)).array(n_net),
             "cycle": Out(64), "epoch": Out(8), "boot_nonce": In(32), "uid": In(64), "interrupt": Out(1),
