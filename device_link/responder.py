@@ -99,14 +99,14 @@ class Responder:
             return self.corrupt()
         match decoded:
             case Hello(session):
-                return self._hello(session)
+                return self._hello(session, message[2])
             case Request(session, sequence, body):
                 return self._request(session, sequence, body)
         return self.corrupt()
 
-    def _hello(self, session: int) -> bytes:
+    def _hello(self, session: int, sequence: int) -> bytes:
         if session == 0:
-            return Reject(0, 0, RejectReason.NO_SESSION, 0).encode()
+            return Reject(0, sequence, RejectReason.NO_SESSION, self._expected).encode()
         if session != self._session:
             self._previous = (self._session, self._expected)
             self._session, self._expected = session, 0

@@ -1,8 +1,8 @@
 """CRC-32C (Castagnoli) as a combinational step over any number of bytes.
 
 Contract: `crc32c_step(state, data)` is the register after the bytes of `data`, the byte in the least
-significant bits first. It is purely combinational: one level of XOR trees, no carried state, no error. A checksum starts
-from `CRC32C_INIT` and is the register XOR `CRC32C_FINAL`, sent little-endian; the register over a message
+significant bits first. It is purely combinational: one level of XOR trees, no carried state, no error. A checksum
+starts from `CRC32C_INIT` and is the register XOR `CRC32C_FINAL`, sent little-endian; the register over a message
 followed by its own little-endian checksum is `CRC32C_RESIDUE`.
 """
 

@@ -1,0 +1,303 @@
+"""The link of the gateware, driven with the codec of `device_link` and compared with its responder."""
+
+import random
+from itertools import pairwise
+
+import pytest
+
+from device_link.framing import FrameDecoder, encode_frame
+from device_link.operations import (
+    Hello,
+    Read,
+    ReadList,
+    Reject,
+    RejectReason,
+    Request,
+    Response,
+    Status,
+    Window,
+    WindowRow,
+    Write,
+    WriteList,
+    decode_message,
+    encode_operations,
+)
+from device_link.responder import Responder
+from gateware.bridge.link import LinkBridge
+from gateware.config import DeviceConfig
+from tests.device_link.line import RegisterModel
+from tests.gateware.bridge.link_bench import BOOT_NONCE, LinkBench
+
+CONTROL = 0x400
+REPEATS = 0x414
+
+
+def request(sequence, operations, session=7):
+    return Request(session, sequence, encode_operations(operations)).encode()
+
+
+def exchange(messages, **options):
+    """Answers of the gateware to `messages`, behind a hello that begins session 7."""
+    bench = LinkBench([encode_frame(message) for message in [Hello(7).encode(), *messages]], **options)
+    bench.run()
+    return [decode_message(message) for message in bench.answers()[1:]], bench
+
+
+def reference(chunks, registers):
+    """Bytes that the software responder sends for `chunks`."""
+    responder = Responder(registers, boot_nonce=BOOT_NONCE)
+    decoder, sent = FrameDecoder(limit=1024), b""
+    for chunk in chunks:
+        for message in decoder.feed(chunk):
+            sent += encode_frame(responder.corrupt() if message is None else responder.handle(message))
+    return sent
+
+
+def random_operations(rng, most_bytes=480):
+    """Operations of every kind in a small part of the space, some of them at addresses without a register."""
+    operations, size = [], 0
+    while size < most_bytes:
+        address = 4 * rng.randrange(32) if rng.random() < 0.95 else 0x3_0000
+        count = rng.choice([1, 1, 2, 3, rng.randrange(1, 20)])
+        words = tuple(rng.getrandbits(32) for _ in range(count))
+        operations.append(rng.choice([
+            Read(address, count), ReadList(tuple(4 * rng.randrange(64) for _ in range(count))),
+            Write(address, words), WriteList(tuple((4 * rng.randrange(64), word) for word in words)),
+        ]))
+        size += 6 + 6 * count
+        if rng.random() < 0.3:
+            break
+    return operations
+
+
+def random_chunks(rng, count):
+    """A hello, then requests: good, repeated, out of order, of another session, malformed, damaged, noise."""
+    chunks, sequence, sent, session = [encode_frame(Hello(7).encode())], 0, [], 7
+    for _ in range(count):
+        kind = rng.choice(["good"] * 8 + ["repeat"] * 3 + ["ahead", "session", "malformed", "damaged", "noise",
+                                                            "hello", "unknown", "short"])
+        message = Request(session, sequence, encode_operations(random_operations(rng))).encode()
+        if kind == "repeat" and sent:
+            message = rng.choice(sent[-17:])
+        elif kind == "ahead":
+            message = bytes([1, session, (sequence + rng.randrange(1, 200)) % 256]) + message[3:]
+        elif kind == "session":
+            message = bytes([1, rng.choice([0, 9]), sequence]) + message[3:]
+        elif kind == "malformed":
+            message = message[:-1] if rng.random() < 0.5 else message + bytes([rng.randrange(256)])
+        elif kind == "hello":
+            session = rng.choice([0, 7, 8, session])
+            message, sent = Hello(session).encode(), []
+        elif kind == "unknown":
+            message = bytes([rng.choice([0, 3, 0x10, 0x81, 0xFF])]) + message[1:]
+        elif kind == "short":
+            message = message[:rng.randrange(1, 4)]
+        frame = bytearray(encode_frame(message))
+        if kind == "damaged":
+            frame[rng.randrange(len(frame) - 1)] ^= 1 << rng.randrange(8)
+        elif kind == "noise":
+            frame = bytearray(rng.choices(range(1, 256), k=rng.randrange(1, 700))) + b"\0"
+        if kind in ("good", "malformed"):
+            sent.append(message)
+            sequence = (sequence + 1) % 256
+        if kind == "hello":
+            sequence = 0
+        chunks.append(bytes(frame))
+    return chunks
+
+
+@pytest.mark.parametrize(("seed", "busy", "stalls", "latency"), [
+    (1, 0.0, 0.0, 0), (2, 0.3, 0.0, 15), (3, 0.0, 0.6, 2), (4, 0.5, 0.5, 5),
+])
+def test_answers_match_the_responder_byte_for_byte(seed, busy, stalls, latency):
+    chunks = random_chunks(random.Random(seed), 25)
+    model = RegisterModel(hole=range(0x400, 0x4_0000))
+    expected = reference(chunks, model)
+    bench = LinkBench(chunks, seed=seed, busy=busy, stalls=stalls, latency=latency, answers=expected.count(0),
+                      registers=RegisterModel(hole=range(0x400, 0x4_0000)))
+    bench.run()
+    assert bytes(bench.sent) == expected
+    assert bench.registers.log == model.log
+
+
+def test_block_is_written_and_read_back():
+    words = tuple(random.Random(1).getrandbits(32) for _ in range(120))
+    answers, _ = exchange([request(0, [Write(0x1000, words)]), request(1, [Read(0x1000, 120)])])
+    assert answers == [Response(7, 0, (), Status.DONE, 0), Response(7, 1, words, Status.DONE, 0)]
+
+
+def test_longest_answer_is_whole():
+    model = RegisterModel()
+    model.words = {4 * index: index * 0x01010101 for index in range(255)}
+    answers, _ = exchange([request(0, [Read(0, 255), Read(0, 255)])], registers=model)
+    assert answers[0].words == tuple(index * 0x01010101 for index in range(255)) * 2
+
+
+def test_bus_error_stops_the_list_and_names_the_operation():
+    answers, bench = exchange([request(0, [
+        Write(0, (1,)), ReadList((0, 0x3_0000, 0)), Write(4, (2,))])])
+    assert answers == [Response(7, 0, (1,), Status.BUS_ERROR, 1)]
+    assert bench.registers.log == [(0, 1)]
+
+
+@pytest.mark.parametrize(("body", "index"), [
+    (bytes([5, 1, 0, 0, 0, 0]), 1),                      # unknown opcode
+    (bytes([0, 1, 0, 0, 0, 0]), 1),
+    (bytes([1, 0, 0, 0, 0, 0]), 1),                      # n = 0
+    (bytes([1]), 1),                                     # truncated: no n
+    (bytes([1, 1, 0, 0, 0]), 1),                         # truncated address
+    (bytes([3, 2, 0, 0, 0, 0, 1, 2, 3, 4]), 1),          # a word short
+    (bytes([4, 1, 0, 0, 1, 2, 3]), 1),
+    (bytes([1, 1, 2, 0, 0, 0]), 1),                      # misaligned
+    (bytes([1, 1, 0, 0, 4, 0]), 1),                      # outside the space
+    (bytes([1, 2, 0xFC, 0xFF, 3, 0]), 1),                # leaves the space
+    (bytes([3, 1, 0, 0, 0, 1, 1, 2, 3, 4]), 1),
+])
+def test_malformed_list_carries_out_nothing(body, index):
+    good = encode_operations([Write(0x10, (5,))])
+    answers, bench = exchange([Request(7, 0, good + body).encode(), request(1, [Read(0x10)])])
+    assert answers == [Response(7, 0, (), Status.MALFORMED, index), Response(7, 1, (0,), Status.DONE, 0)]
+    assert bench.registers.log == []
+
+
+def test_last_word_of_the_space_is_reached():
+    model = RegisterModel(hole=())
+    answers, _ = exchange([request(0, [Write(0x3_FFF8, (1, 2)), Read(0x3_FFFC), ReadList((0x3_FFF8,))])],
+                              registers=model)
+    assert answers[0].words == (2, 1)
+
+
+def test_repetition_reads_again_and_writes_nothing():
+    first = request(0, [Write(0x10, (5,)), WriteList(((0x14, 6),)), Read(0x10, 2)])
+    second = request(1, [Write(0x10, (9,))])
+    answers, bench = exchange([first, first, second, first, second, request(2, [Read(REPEATS)])])
+    assert [answer.words for answer in answers] == [(5, 6), (5, 6), (), (9, 6), (), (3,)]
+    assert bench.registers.log == [(0x10, 5), (0x14, 6), (0x10, 9)]
+
+
+def test_repetition_is_answered_with_the_remembered_failure():
+    failed = request(0, [Read(0), Write(0x3_0000, (1,)), Read(0)])
+    answers, _ = exchange([failed, failed])
+    assert answers == [Response(7, 0, (0,), Status.BUS_ERROR, 1)] * 2
+
+
+def test_sixteen_requests_are_remembered_and_no_more():
+    messages = [request(sequence, [Write(0x10, (sequence,))]) for sequence in range(17)]
+    answers, bench = exchange([*messages, messages[1], messages[0]])
+    assert answers[-2] == Response(7, 1, (), Status.DONE, 0)
+    assert answers[-1] == Reject(7, 0, RejectReason.OUT_OF_ORDER, 17)
+    assert bench.registers.words[0x10] == 16
+
+
+def test_session_tells_how_far_the_one_before_it_went():
+    answers, _ = exchange([request(0, [Read(0)]), request(1, [Read(0)]), Hello(9).encode(), Hello(9).encode(),
+                           request(2, [Read(0)]), request(0, [Read(0)], session=9), Hello(7).encode()])
+    hello = answers[2]
+    assert (hello.version, hello.window, hello.largest_request, hello.boot_nonce) == (1, 16, 512, BOOT_NONCE)
+    assert (hello.previous_session, hello.previous_expected) == (7, 2)
+    assert answers[3] == hello
+    assert answers[4] == Reject(7, 2, RejectReason.NO_SESSION, 0)
+    assert answers[5] == Response(9, 0, (0,), Status.DONE, 0)
+    assert (answers[6].previous_session, answers[6].previous_expected) == (9, 1)
+
+
+def test_without_a_session_nothing_is_carried_out():
+    bench = LinkBench([encode_frame(request(0, [Write(0, (1,))], session=session)) for session in (0, 7)])
+    bench.run()
+    assert [decode_message(message) for message in bench.messages] == [
+        Reject(session, 0, RejectReason.NO_SESSION, 0) for session in (0, 7)]
+    assert bench.registers.log == []
+
+
+@pytest.mark.parametrize("length", [513, 600, 5000])
+def test_overlong_frame_is_discarded_without_harm(length):
+    body = encode_operations([Write(0, (1,))])
+    long = Request(7, 0, body * (length // len(body) + 1)).encode()[:length]
+    chunks = [encode_frame(Hello(7).encode()), encode_frame(long), encode_frame(request(0, [Read(0)]))]
+    bench = LinkBench(chunks)
+    bench.run()
+    assert [decode_message(message) for message in bench.messages[1:]] == [
+        Reject(7, 0, RejectReason.CORRUPT, 0), Response(7, 0, (0,), Status.DONE, 0)]
+
+
+def test_longest_message_is_taken_and_one_byte_more_is_not():
+    body = encode_operations([Write(0, tuple(range(124))), ReadList((0, 4))])
+    longest = Request(7, 0, body + b"\1").encode()  # a list has an even length: the longest message is malformed
+    assert len(longest) == 512
+    answers, bench = exchange([longest, longest + b"\1", Request(7, 1, body).encode()])
+    assert answers == [Response(7, 0, (), Status.MALFORMED, 2), Reject(7, 0, RejectReason.CORRUPT, 1),
+                       Response(7, 1, (0, 1), Status.DONE, 0)]
+    assert len(bench.registers.log) == 124
+
+
+def test_eight_longest_requests_wait_while_the_line_is_stalled():
+    words = tuple(range(124))
+    messages = [request(sequence, [Write(0x10, words)]) for sequence in range(8)]
+    answers, _ = exchange(messages, stalls=0.9, outstanding=9, latency=0)
+    assert [answer.sequence for answer in answers] == list(range(8))
+
+
+def test_error_counters_tell_what_happened():
+    frame = bytearray(encode_frame(request(0, [Read(0)])))
+    frame[1] ^= 0x40
+    broken = encode_frame(request(0, [Read(0)]))[:-3] + b"\0"
+    chunks = [encode_frame(Hello(7).encode()), bytes(frame), broken, b"\0\0\0",
+              encode_frame(request(0, [Read(CONTROL, 7)]))]
+    bench = LinkBench(chunks, answers=4)
+    bench.run()
+    words = decode_message(bench.messages[-1]).words
+    assert words == (0, 2, 3, 1, 1, 0, 0)
+
+
+def make_window(tenants, number):
+    rows = tuple(WindowRow(*(number * 1000 + tenant * 16 + column for column in range(16)))
+                 for tenant in range(tenants))
+    return Window(number, 0x1_0000_0000 + number, 1024, 3, 0, 77, rows)
+
+
+def test_windows_are_pushed_between_answers_under_load():
+    config = DeviceConfig(tenants=2)
+    windows = [make_window(2, number) for number in range(100)]
+    messages = [request(0, [Write(CONTROL, (1,))])]
+    messages += [request(sequence, [Read(0, 40)]) for sequence in range(1, 20)]
+    answers, bench = exchange(messages, config=config, windows=[window.to_words() for window in windows], gap=150)
+    assert [answer.status for answer in answers] == [Status.DONE] * 20
+    pushed = [Window.decode(payload) for payload in bench.pushed()]
+    assert len(pushed) >= 5
+    for window in pushed:
+        expected = make_window(2, window.number)
+        assert window.rows == expected.rows
+        assert (window.start, window.active_tag) == (expected.start, 77)
+    # Windows that found the line busy were skipped as a whole, and each pushed one says how many before it.
+    gaps = [after.number - before.number - 1 for before, after in pairwise(pushed)]
+    assert [after.skipped - before.skipped for before, after in pairwise(pushed)] == gaps
+    assert bench.telemetry_stalls == 0
+
+
+def test_stalled_line_never_stalls_the_telemetry():
+    windows = [make_window(2, number).to_words() for number in range(200)]
+    messages = [request(0, [Write(CONTROL, (1,))]), request(1, [Read(0, 60)]), request(2, [Read(CONTROL + 0x18)])]
+    answers, bench = exchange(messages, config=DeviceConfig(tenants=2), windows=windows, stalls=0.85)
+    assert bench.telemetry_stalls == 0
+    assert answers[-1].words[0] > 3
+
+
+def test_nothing_is_pushed_unless_asked_for():
+    windows = [make_window(2, 1).to_words()]
+    _, bench = exchange([request(sequence, [Read(0, 40)]) for sequence in range(10)],
+                        config=DeviceConfig(tenants=2), windows=windows)
+    assert bench.pushed() == []
+
+
+def test_window_that_is_too_long_is_dropped_and_counted():
+    windows = [list(range(100)), make_window(2, 5).to_words()]
+    messages = [request(0, [Write(CONTROL, (1,))])] + [request(n, [Read(0, 60)]) for n in range(1, 6)]
+    _, bench = exchange(messages, config=DeviceConfig(tenants=2), windows=windows, gap=100)
+    assert bench.pushed()
+    assert all(Window.decode(payload).number == 5 for payload in bench.pushed())
+    assert Window.decode(bench.pushed()[0]).skipped > 0
+
+
+def test_config_is_told():
+    config = DeviceConfig(tenants=4)
+    assert LinkBridge(config).config is config
