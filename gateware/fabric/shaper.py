@@ -4,8 +4,8 @@ Contract: over any interval of n cycles a tenant with rate r and burst b starts 
 says that a packet of any size may start now: the bucket holds at least the largest packet (256 beats). `charge`
 subtracts `beats` and shows in `ok` one cycle later. Buckets are refilled tenant after tenant, each once in T
 cycles (T: tenants) with r*T at once; a bucket is therefore kept r*T below its burst, and a burst below
-256 + r*T counts as that. A rate of 65536 or more does not limit. Rate 0 counts as 64 (1/1024 beat a cycle), so that what was
-admitted under an earlier table always drains. There are no errors.
+256 + r*T counts as that. A rate of 65536 or more does not limit. Rate 0 counts as 64 (1/1024 beat a cycle), so
+that what was admitted under an earlier table always drains. There are no errors.
 """
 
 from amaranth import *

@@ -101,9 +101,9 @@ class Bench:
         self.open = False         # drivers wait for the first table
         self.simulator = Simulator(dut)
         self.simulator.add_clock(1e-6)
-        self.simulator.add_testbench(self._clock, background=True)
+        self.simulator.add_process(self._clock)
         for port in range(config.ports):
-            self.simulator.add_testbench(self._watch(port), background=True)
+            self.simulator.add_process(self._watch(port))
 
     # -- processes --------------------------------------------------------------------------------------------
 
@@ -142,8 +142,8 @@ class Bench:
         """Adds a driver of `packets` (an iterable) on one input; `idle()` is true in cycles without a beat."""
         packets = list(packets)
         self.pending += len(packets)
-        self.simulator.add_testbench(self._drive_headers(port, packets), background=True)
-        self.simulator.add_testbench(self._drive_beats(port, packets, idle or (lambda: False)), background=True)
+        self.simulator.add_process(self._drive_headers(port, packets))
+        self.simulator.add_process(self._drive_beats(port, packets, idle or (lambda: False)))
 
     def _drive_headers(self, port, packets):
         stream = self.dut.inputs[port].header
@@ -190,7 +190,7 @@ class Bench:
 
     def sink(self, port, busy=None):
         """Adds a monitor on one output; `busy()` is true in cycles in which it takes no beat."""
-        self.simulator.add_testbench(self._take(port, busy or (lambda: False)), background=True)
+        self.simulator.add_process(self._take(port, busy or (lambda: False)))
 
     def _take(self, port, busy):
         output = self.dut.outputs[port]

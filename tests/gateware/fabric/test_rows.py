@@ -68,7 +68,7 @@ def test_rows_write_nothing_without_the_strobe():
 
 
 def test_rows_refuse_an_unknown_column():
-    with pytest.raises(ValueError, match="columns must be of .* not 'colour'"):
+    with pytest.raises(ValueError, match=r"columns must be of .* not 'colour'"):
         Rows(CONFIG, ["colour"])
     with pytest.raises(ValueError, match="readers must be at least 1, not 0"):
         Rows(CONFIG, ["weight"], readers=0)

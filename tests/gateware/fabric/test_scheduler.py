@@ -1,6 +1,7 @@
 """Surplus round robin: shares, work conservation, debt, draining."""
 
 import random
+from itertools import pairwise
 
 import pytest
 from amaranth.sim import Simulator
@@ -90,7 +91,7 @@ def test_debt_is_at_most_one_packet():
     """After one large packet the light tenant waits for its share and no longer."""
     served = serve([3000, 1000], lambda tenant: (4, 256)[tenant], 9000)
     starts = [cycle for cycle, tenant, _ in served if tenant == 1]
-    gaps = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(starts)]
     # A packet of 256 at a quarter of the line: every 1024 beats, and a round of slack.
     assert len(gaps) >= 4
     assert all(gap < 1024 * 5 / 4 + 600 for gap in gaps)

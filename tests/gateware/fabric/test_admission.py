@@ -1,0 +1,298 @@
+"""Admission of one input: grants, stamps, malformed packets, drop and stall, request events."""
+
+import random
+
+import pytest
+from amaranth.hdl import Signal
+from amaranth.sim import Simulator
+
+from gateware.config import DeviceConfig
+from gateware.fabric.admission import Admission
+from tests.gateware.fabric.bench import Packet, commit, header_dict, row
+
+CONFIG = DeviceConfig(ports=3, data_width=64, tenants=4, pages=32)
+HOST, NET, ENGINE = 0, 1, 2
+EVERYWHERE = 0b111
+
+
+class Result:
+    """What one run wrote into the crosspoints, and reported."""
+
+    def __init__(self):
+        self.stored = []      # (crosspoint, tenant, reserved beats, header, payload)
+        self.events = []      # (kind, header)
+        self.requests = []    # (tenant, lba, opcode, sequence)
+        self.stalled = 0
+        self.taken = 0        # beats that the input took
+
+    def kinds(self):
+        return [kind for kind, _ in self.events]
+
+
+def run(packets, rows, port=HOST, config=CONFIG, answers=None, cycles=None, idle=lambda: False, commits=()):
+    """Feeds `packets`; `answers(cycle, crosspoint)` gives (fits, hold), by default (1, 0).
+
+    `commits` are (cycle, rows) pairs.
+    """
+    dut = Admission(config, port)
+    result = Result()
+    size = config.beat_bytes
+    cycle = 0
+
+    async def watch(ctx):
+        open_packets = [None] * config.ports
+        ports = dut.crosspoints
+        samples = [value for p in ports for value in (p.reserve, p.tenant, p.beats, p.write, p.beat, p.end, p.header)]
+        i = dut.ingress
+        ticks = ctx.tick().sample(i.admit, i.drop, i.header, i.stalled, i.request, i.request_tenant, i.request_word,
+                                  dut.packets.data.valid & dut.packets.data.ready, *samples)
+        async for (_, _, admit, drop, header, stalled, request, tenant, word, taken, *rest) in ticks:
+            if admit or drop:
+                result.events.append(("admit" if admit else "drop", header_dict(header)))
+            if request:
+                result.requests.append((tenant, int(word.lba), int(word.opcode.value), int(word.sequence)))
+            result.stalled += stalled
+            result.taken += taken
+            for number in range(config.ports):
+                reserve, who, beats, write, beat, end, stored = rest[7 * number:7 * number + 7]
+                if reserve:
+                    assert open_packets[number] is None
+                    open_packets[number] = [who, beats, b""]
+                if write:
+                    current = open_packets[number]
+                    count = size - int(beat.empty)
+                    assert int(beat.last) == end
+                    assert end or count == size
+                    current[2] += int(beat.data).to_bytes(size, "little")[:count]
+                    assert len(current[2]) <= size * current[1], "more beats than reserved"
+                    if end:
+                        result.stored.append((number, current[0], current[1], header_dict(stored), current[2]))
+                        open_packets[number] = None
+
+    async def headers(ctx):
+        stream = dut.packets.header
+        for packet in packets:
+            ctx.set(stream.payload, {"tenant": packet.tenant, "destination": packet.destination,
+                                     "length": packet.announced, "flow_class": packet.flow_class,
+                                     "flow_hash": packet.flow_hash})
+            ctx.set(stream.valid, 1)
+            ready = 0
+            while not ready:
+                _, _, ready = await ctx.tick().sample(stream.ready)
+        ctx.set(stream.valid, 0)
+
+    async def beats(ctx):
+        stream = dut.packets.data
+        for packet in packets:
+            for start in range(0, len(packet.payload), size):
+                chunk = packet.payload[start:start + size]
+                while idle():
+                    ctx.set(stream.valid, 0)
+                    await ctx.tick()
+                ctx.set(stream.payload, {"data": int.from_bytes(chunk, "little"), "empty": size - len(chunk),
+                                         "last": start + size >= len(packet.payload)})
+                ctx.set(stream.valid, 1)
+                ready = 0
+                while not ready:
+                    _, _, ready = await ctx.tick().sample(stream.ready)
+        ctx.set(stream.valid, 0)
+
+    async def main(ctx):
+        nonlocal cycle
+        bank, epoch = await commit(ctx, dut.allocation, rows)
+        pending = list(commits)
+        simulator_cycles = cycles or 40 + sum(6 + 3 * len(p.payload) // size for p in packets)
+        ctx.set(start, 1)
+        for cycle in range(simulator_cycles):
+            if pending and pending[0][0] == cycle:
+                bank, epoch = await commit(ctx, dut.allocation, pending.pop(0)[1], bank, epoch)
+            ctx.set(dut.cycle, 1000 + cycle)
+            for number in range(config.ports):
+                fits, hold = answers(cycle, number) if answers else (1, 0)
+                ctx.set(dut.crosspoints[number].fits, fits)
+                ctx.set(dut.crosspoints[number].hold, hold)
+            await ctx.tick()
+
+    start = Signal()
+
+    def started(process):
+        async def wrapped(ctx):
+            while not ctx.get(start):
+                await ctx.tick()
+            await process(ctx)
+        return wrapped
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(watch, background=True)
+    simulator.add_testbench(started(headers), background=True)
+    simulator.add_testbench(started(beats), background=True)
+    simulator.add_testbench(main)
+    simulator.run()
+    return result
+
+
+def granted(**changes):
+    return row(CONFIG, **{"weight": 10, "pages": 4, "ports": EVERYWHERE, **changes})
+
+
+ROWS = [granted() for _ in range(4)]
+
+
+def test_an_admitted_packet_is_stamped_and_stored_unchanged():
+    rng = random.Random(1)
+    packets = [Packet(tenant, destination, rng.randbytes(size), flow_hash=size)
+               for tenant, destination, size in [(0, 0, 1), (1, 1, 8), (2, 2, 9), (3, 0, 64), (1, 2, 2048)]]
+    result = run(packets, ROWS, port=NET)
+    assert result.kinds() == ["admit"] * 5
+    for packet, (number, tenant, beats, header, payload), (_, reported) in zip(
+            packets, result.stored, result.events, strict=True):
+        assert (number, tenant, payload) == (packet.destination, packet.tenant, packet.payload)
+        assert beats == -(-len(payload) // 8)
+        assert header == reported
+        assert header["source"] == NET
+        assert header["epoch"] == 1
+        assert header["length"] == len(payload)
+        assert header["flow_hash"] == packet.flow_hash
+
+
+@pytest.mark.parametrize(("packet", "changes"), [
+    (Packet(1, 1, bytes(64)), {"weight": 0}),
+    (Packet(1, 1, bytes(64)), {"ports": 0b101}),
+    (Packet(1, 3, bytes(64)), {"ports": 0xFFFF}),
+    (Packet(1, 14, bytes(64)), {"ports": 0xFFFF}),
+    (Packet(4, 1, bytes(64)), {}),
+    (Packet(63, 1, bytes(64)), {}),
+    (Packet(1, 1, bytes(64), length=0), {}),
+    (Packet(1, 1, bytes(64), length=2049), {}),
+    (Packet(1, 15, bytes(64)), {"ports": 0b011}),
+    (Packet(1, 15, bytes(64)), {"ports": 0b110, "host_share": 256}),
+], ids=["weight 0", "port not granted", "no such port", "no such port either", "no such tenant", "tenant 63",
+        "length 0", "too long", "processing at an engine not granted", "processing at a host not granted"])
+@pytest.mark.parametrize("port", [HOST, NET, ENGINE])
+def test_what_is_not_granted_is_dropped_entirely_at_every_port(packet, changes, port):
+    """The next packet of another tenant is admitted as if nothing had been before it."""
+    rows = [*ROWS]
+    rows[1] = granted(**changes)
+    result = run([packet, Packet(2, 2, b"good")], rows, port)
+    assert result.kinds() == ["drop", "admit"]
+    assert result.events[0][1]["tenant"] == packet.tenant
+    assert [(number, payload) for number, *_, payload in result.stored] == [(2, b"good")]
+    assert result.taken == 9
+
+
+@pytest.mark.parametrize(("payload", "length", "stored"), [
+    (40, 16, 16),      # more beats than announced: cut at the length
+    (40, 13, 13),
+    (40, 1, 1),
+    (16, 40, 16),      # fewer: ends at `last`
+    (13, 40, 13),
+    (1, 2048, 1),
+    (16, 13, 13),      # within the last beat the shorter claim wins
+    (13, 16, 13),
+])
+def test_length_that_disagrees_with_the_beats_harms_nobody(payload, length, stored):
+    rng = random.Random(payload + length)
+    body = rng.randbytes(payload)
+    result = run([Packet(1, 1, body, length=length), Packet(2, 1, b"next packet")], ROWS)
+    assert result.kinds() == ["admit", "admit"]
+    (_, _, beats, header, got), second = result.stored
+    assert got == body[:stored]
+    assert header["length"] == stored
+    assert beats == -(-length // 8)
+    assert second[4] == b"next packet"
+
+
+@pytest.mark.parametrize("port", [HOST, ENGINE])
+def test_a_port_without_pages_waits_until_there_are_some(port):
+    result = run([Packet(1, 1, bytes(16))], ROWS, port, answers=lambda cycle, number: (cycle >= 30, 0), cycles=60)
+    assert result.kinds() == ["admit"]
+    assert result.events[0][1]["timestamp"] == 1030
+    assert 20 <= result.stalled <= 30
+
+
+def test_a_network_port_without_pages_drops():
+    result = run([Packet(1, 1, bytes(16)), Packet(1, 2, b"good")], ROWS, NET,
+                 answers=lambda cycle, number: (number == 2, 0))
+    assert result.kinds() == ["drop", "admit"]
+    assert result.stalled == 0
+    assert [payload for *_, payload in result.stored] == [b"good"]
+
+
+def test_hold_is_no_answer_and_drops_nothing():
+    result = run([Packet(1, 1, bytes(16))], ROWS, NET, cycles=60,
+                 answers=lambda cycle, number: (cycle >= 25, cycle < 25))
+    assert result.kinds() == ["admit"]
+    assert result.events[0][1]["timestamp"] == 1025
+
+
+@pytest.mark.parametrize(("quota", "shared", "admitted"), [(2, 0, True), (1, 1, True), (1, 0, False), (0, 2, True)])
+@pytest.mark.parametrize("port", [HOST, NET])
+def test_a_packet_that_can_never_fit_is_dropped_instead_of_waiting(quota, shared, admitted, port):
+    rows = [granted(pages=quota), granted(pages=CONFIG.pages - quota - shared), granted(pages=0), granted(pages=0)]
+    result = run([Packet(0, 1, bytes(17 * 8))], rows, port, answers=lambda cycle, number: (admitted, 0))
+    assert result.kinds() == ["admit" if admitted else "drop"]
+
+
+def test_a_waiting_packet_is_judged_and_stamped_under_the_table_of_its_decision():
+    revoked = [granted(), granted(weight=0), granted(), granted()]
+    result = run([Packet(1, 1, bytes(16)), Packet(2, 1, bytes(8))], ROWS, HOST, cycles=80,
+                 answers=lambda cycle, number: (cycle >= 40, 0), commits=[(20, revoked)])
+    assert result.kinds() == ["drop", "admit"]
+    assert [header["epoch"] for _, header in result.events] == [2, 2]
+
+
+@pytest.mark.parametrize(("share", "host"), [(0, 0), (1, 1), (64, 64), (200, 200), (256, 256)])
+def test_processing_is_divided_exactly_for_each_tenant(share, host):
+    """Tenants interleaved: each has its own accumulator; other destinations and refusals do not count."""
+    rows = [granted(host_share=share), granted(host_share=128), granted(ports=0b011), granted()]
+    packets = []
+    for _ in range(256):
+        packets += [Packet(0, 15, bytes(8)), Packet(1, 15, bytes(8))]
+        packets += [Packet(0, 1, bytes(8)), Packet(2, 15, bytes(8))][:len(packets) % 3]
+    result = run(packets, rows)
+    count = {tenant: [0, 0] for tenant in (0, 1)}
+    for number, tenant, _, header, _ in result.stored:
+        assert header["destination"] == number
+        if number != 1:
+            count[tenant][number == HOST] += 1
+    assert count == {0: [256 - host, host], 1: [128, 128]}
+
+
+@pytest.mark.parametrize("width", [32, 64, 128])
+def test_requests_are_reported_with_their_word_once(width):
+    config = DeviceConfig(ports=2, data_width=width, tenants=2, pages=32)
+    rows = [row(config, weight=1, pages=8, ports=3), row(config, weight=0)]
+    word = (0x123456789 | 2 << 36 | 0xABCDEF << 40).to_bytes(8, "little")
+    packets = [
+        Packet(0, 1, word + bytes(50), flow_class=8),
+        Packet(0, 1, word, flow_class=9),
+        Packet(0, 1, word + bytes(8), flow_class=1),       # no request class
+        Packet(0, 1, word + bytes(8), flow_class=12),      # a response
+        Packet(0, 1, word[:7], flow_class=8),              # ends before the word does
+        Packet(0, 1, word[:3], flow_class=8),
+        Packet(0, 1, word[:3], flow_class=8, length=16),
+        Packet(1, 1, word, flow_class=8),                  # dropped
+        Packet(0, 1, word + bytes(9), flow_class=10),
+    ]
+    result = run(packets, rows, config=config)
+    assert result.requests == [(0, 0x123456789, 2, 0xABCDEF)] * 3
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_idle_gaps_and_busy_crosspoints_change_nothing(seed):
+    rng = random.Random(seed)
+    packets = [Packet(rng.randrange(5), rng.randrange(4), rng.randbytes(rng.randrange(1, 60)),
+                      length=rng.choice([None, None, 5, 30])) for _ in range(60)]
+    pattern = [rng.random() < 0.5 for _ in range(8000)]
+    result = run(packets, ROWS, answers=lambda cycle, number: (1, pattern[cycle]), cycles=2500,
+                 idle=lambda: rng.random() < 0.3)
+    expected = [(p.destination, p.tenant, p.payload[:p.announced]) for p in packets
+                if p.tenant < 4 and p.destination < 3]
+    assert [(number, tenant, payload) for number, tenant, _, _, payload in result.stored] == expected
+    assert len(result.events) == 60
+
+
+def test_port_must_exist():
+    with pytest.raises(ValueError, match=r"port must be in 0\.\.2, not 3"):
+        Admission(CONFIG, 3)
