@@ -1,0 +1,162 @@
+"""The serialiser bit by bit: frames, baud error, glitches, broken stop bits, overflow."""
+
+import random
+
+import pytest
+from amaranth.sim import Simulator
+
+from gateware.bridge.uart import Uart
+
+
+def levels(byte, stop=1):
+    """Line levels of one byte, a bit each."""
+    return [0, *(byte >> bit & 1 for bit in range(8)), stop]
+
+
+class UartBench:
+    """Drives `rx_pin` with (level, cycles) and records bytes, framing errors and overflows."""
+
+    def __init__(self, divisor, waveform, *, ready=lambda cycle: True):
+        self.dut = Uart(divisor)
+        self.bytes, self.framing_errors, self.overflows = [], 0, 0
+        self._waveform = waveform
+        self._ready = ready
+
+    async def _drive(self, ctx):
+        cycle = 0
+        time, total = 0.0, 0
+        for level, cycles in [*self._waveform, (1, 3 * self.dut.divisor)]:
+            ctx.set(self.dut.rx_pin, level)
+            time += cycles
+            for _ in range(round(time) - total):
+                ready = self._ready(cycle)
+                ctx.set(self.dut.rx.ready, ready)
+                _, _, valid, payload, framing, overflow = await ctx.tick().sample(
+                    self.dut.rx.valid, self.dut.rx.payload, self.dut.framing_error, self.dut.overflow)
+                cycle += 1
+                self.framing_errors += framing
+                self.overflows += overflow
+                if valid and ready:
+                    self.bytes.append(payload)
+            total = round(time)
+
+    def run(self):
+        simulator = Simulator(self.dut)
+        simulator.add_clock(1e-8)
+        simulator.add_testbench(self._drive)
+        simulator.run()
+        return self
+
+
+def waveform(data, bit_cycles, gap=lambda: 0):
+    """Levels and durations of `data` sent back to back, with `gap()` idle bits between bytes."""
+    out = [(1, 2 * bit_cycles)]
+    for byte in data:
+        out += [(level, bit_cycles) for level in levels(byte)]
+        out.append((1, gap() * bit_cycles))
+    return out
+
+
+@pytest.mark.parametrize("divisor", [4, 5, 8, 13, 50])
+def test_bytes_back_to_back_are_received(divisor):
+    data = random.Random(divisor).randbytes(12) + b"\0\xff\x55"
+    bench = UartBench(divisor, waveform(data, divisor)).run()
+    assert bytes(bench.bytes) == data
+    assert (bench.framing_errors, bench.overflows) == (0, 0)
+
+
+@pytest.mark.parametrize("error", [-0.03, -0.015, 0.015, 0.03])
+def test_sender_with_another_rate_is_understood(error):
+    divisor = 100
+    data = random.Random(1).randbytes(6) + b"\0\xff"
+    bench = UartBench(divisor, waveform(data, divisor * (1 + error))).run()
+    assert bytes(bench.bytes) == data
+    assert bench.framing_errors == 0
+
+
+def test_sender_with_a_wrong_rate_is_not_silently_understood():
+    data = bytes([0x55] * 6)
+    bench = UartBench(50, waveform(data, 50 * 1.3)).run()
+    assert bytes(bench.bytes) != data
+
+
+def test_idle_between_bytes_changes_nothing():
+    rng = random.Random(3)
+    data = rng.randbytes(12)
+    bench = UartBench(16, waveform(data, 16, gap=lambda: rng.random() * 3)).run()
+    assert bytes(bench.bytes) == data
+
+
+def test_glitch_shorter_than_half_a_bit_begins_nothing():
+    divisor = 32
+    glitches = [(1, 64), (0, 10), (1, 400), (0, 3), (1, 400), (0, 1), (1, 400)]
+    bench = UartBench(divisor, glitches + waveform(b"\xa5", divisor)).run()
+    assert bytes(bench.bytes) == b"\xa5"
+    assert bench.framing_errors == 0
+
+
+def test_spike_in_a_bit_is_outvoted():
+    divisor = 32
+    spiked = [(1, 64)]
+    for level in levels(0x5A):
+        spiked += [(level, 15), (1 - level, 2), (level, 15)]
+    bench = UartBench(divisor, spiked).run()
+    assert bytes(bench.bytes) == b"\x5a"
+
+
+def test_missing_stop_bit_loses_that_byte_only():
+    divisor = 16
+    broken = [(level, divisor) for level in levels(0x0F, stop=0)] + [(0, 5 * divisor), (1, 2 * divisor)]
+    bench = UartBench(divisor, waveform(b"\x11", divisor) + broken + waveform(b"\x22", divisor)).run()
+    assert bytes(bench.bytes) == b"\x11\x22"
+    assert bench.framing_errors == 1
+
+
+def test_byte_that_finds_no_room_is_lost_and_told():
+    divisor = 8
+    data = b"\x01\x02\x03"
+    start = 2 * divisor + 2 * 10 * divisor + 5 * divisor
+    bench = UartBench(divisor, waveform(data, divisor), ready=lambda cycle: cycle > start).run()
+    assert bytes(bench.bytes) == b"\x01\x03"
+    assert bench.overflows == 1
+
+
+@pytest.mark.parametrize("divisor", [4, 7, 20])
+def test_bytes_are_sent_bit_by_bit(divisor):
+    dut = Uart(divisor)
+    data = random.Random(divisor).randbytes(4) + b"\0\xff"
+    line = []
+
+    async def send(ctx):
+        for byte in data:
+            ctx.set(dut.tx.payload, byte)
+            ctx.set(dut.tx.valid, 1)
+            await ctx.tick().until(dut.tx.ready)
+        ctx.set(dut.tx.valid, 0)
+
+    async def watch(ctx):
+        for _ in range((10 * len(data) + 3) * divisor):
+            _, _, level = await ctx.tick().sample(dut.tx_pin)
+            line.append(level)
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-8)
+    simulator.add_testbench(send, background=True)
+    simulator.add_testbench(watch)
+    simulator.run()
+    received, position = [], 0
+    while 0 in line[position:]:
+        start = line.index(0, position)
+        frame = line[start:start + 10 * divisor]
+        bits = [frame[index * divisor:(index + 1) * divisor] for index in range(10)]
+        assert all(len(set(bit)) == 1 for bit in bits), "a bit changes within its time"
+        assert bits[9][0] == 1
+        received.append(sum(bits[1 + index][0] << index for index in range(8)))
+        position = start + 10 * divisor
+    assert bytes(received) == data
+
+
+@pytest.mark.parametrize("divisor", [3, 0, -1, 10.5, "10"])
+def test_divisor_that_leaves_no_room_for_samples_is_refused(divisor):
+    with pytest.raises(ValueError, match="divisor must be an integer of at least 4"):
+        Uart(divisor)
