@@ -21,7 +21,9 @@ from offload_manager import api
 
 __all__ = ["Event", "ManagerAway", "ManagerClient", "ManagerRefused", "ManagerUnknown"]
 
-START_COMMAND = "morphnic manager run --device sim://NAME"
+START_COMMAND = "morphnic manager --device URL"
+#: The manager sends a comment every 15 s when it has no event: so long a silence is a dead connection.
+SILENCE_S = 60.0
 Answer = TypeVar("Answer", bound=api.Document)
 
 
@@ -55,15 +57,19 @@ EVENTS: dict[str, type[api.WindowEvent] | type[api.DecisionEvent] | type[api.Loo
 
 
 class ManagerClient:
-    """Typed access to a manager. `transport` is for tests that need no socket."""
+    """Typed access to a manager at http://HOST:PORT or unix:PATH. `transport` is for tests without a socket."""
 
     def __init__(
         self, url: str, *, timeout: float = 5.0, transport: httpx.BaseTransport | None = None
     ) -> None:
         self.url = url.rstrip("/")
+        address = self.url
+        if url.startswith("unix:"):
+            transport = transport or httpx.HTTPTransport(uds=url.removeprefix("unix:"))
+            address = "http://localhost"
         # A proxy from the environment has nothing to say about a service on this machine.
         self._http = httpx.Client(
-            base_url=self.url + api.API_PREFIX, timeout=timeout, transport=transport, trust_env=False,
+            base_url=address + api.API_PREFIX, timeout=timeout, transport=transport, trust_env=False,
         )
 
     def __enter__(self) -> Self:
@@ -122,8 +128,7 @@ class ManagerClient:
     def events(self) -> Iterator[Event]:
         """Server-sent events as they come, until the manager goes away (which raises `ManagerAway`)."""
         try:
-            # Windows may be seconds apart; the manager's silence is no fault.
-            timeout = httpx.Timeout(self._http.timeout.connect, read=None)
+            timeout = httpx.Timeout(self._http.timeout.connect, read=SILENCE_S)
             with self._http.stream("GET", "/events", timeout=timeout,
                                    headers={"Accept": "text/event-stream"}) as response:
                 if response.status_code != 200:

@@ -124,9 +124,11 @@ def _path(value: Any) -> Path:
 
 
 def _url(value: Any) -> str:
-    rule = "an http:// or https:// address such as 'http://127.0.0.1:8642'"
+    rule = "an http:// or https:// address such as 'http://127.0.0.1:8642', or unix:PATH"
     if not isinstance(value, str):
         raise ValueError(rule)
+    if value.startswith("unix:/"):
+        return value
     try:
         parts = urlsplit(value)
         port_is_valid = parts.port is None or parts.port > 0

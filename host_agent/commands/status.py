@@ -35,7 +35,8 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
         print(f"device     {health.device}")
         print(f"loop       {loop.state.value}, policy {loop.policy}, window {loop.window}; {loop.commits} commits, "
               f"{loop.rollbacks} rollbacks, {loop.refusals} refusals")
-        print("agent      " + (f"process {pid} on this host" if pid else "does not run on this host"))
+        where = run_directory()
+        print("agent      " + (f"process {pid}" if pid else f"none has published itself in {where}"))
     return 1 if health.status == "failed" else 0
 
 

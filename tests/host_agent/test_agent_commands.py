@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def nobody(home, monkeypatch):
 def test_manager_that_is_away_is_named_with_the_command_that_starts_it(typed, nobody, command):
     message = one_line(typed("agent", *command), 3)
     assert nobody in message
-    assert "morphnic manager run" in message
+    assert "morphnic manager --device" in message
 
 
 def test_what_is_no_manager_is_said(typed, manager):
@@ -57,7 +58,7 @@ def test_status_in_words_and_as_document(type_command, manager):
     done = type_command("agent", "status")
     assert done.returncode == 0, done.stderr
     assert "running, policy latency, window 12; 5 commits, 1 rollbacks, 2 refusals" in done.stdout
-    assert "does not run on this host" in done.stdout
+    assert "none has published itself in" in done.stdout
     found = json.loads(type_command("agent", "status", "--json").stdout)
     assert (found["kind"], found["agent_pid"], found["loop"]["commits"]) == ("agent-status", None, 5)
 
@@ -252,3 +253,34 @@ def test_daemon_goes_on_when_the_manager_comes_and_goes(home, monkeypatch):
     assert reports[0]["baseline"], "a manager that comes back is told the baseline first"
     assert reports[0]["sequence"] > 5
     assert any("collecting goes on" in line["message"] for line in log)
+
+
+def test_manager_at_a_unix_socket_is_reached(typed, manager, home, monkeypatch):
+    """A relay stands between: the socket of a manager that listens on unix:PATH."""
+    path = home / "s"
+    relay = socket.socket(socket.AF_UNIX)
+    relay.bind(str(path))
+    relay.listen()
+
+    def serve():
+        while True:
+            try:
+                peer, _ = relay.accept()
+            except OSError:
+                return
+            with peer, socket.create_connection(("127.0.0.1", manager.port)) as behind:
+                behind.sendall(peer.recv(1 << 16))
+                while data := behind.recv(1 << 16):
+                    peer.sendall(data)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    monkeypatch.setenv("MORPHNIC_MANAGER_URL", f"unix:{path}")
+    try:
+        done = typed("agent", "status")
+    finally:
+        relay.shutdown(socket.SHUT_RDWR)
+        relay.close()
+        thread.join()
+    assert done.returncode == 0, done.stderr
+    assert f"unix:{path}" in done.stdout
