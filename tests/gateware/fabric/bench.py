@@ -138,18 +138,22 @@ class Bench:
                     self.events.append(Event("stalled", port, cycle, {}, {"tenant": stalled_tenant}))
         return process
 
-    def source(self, port, packets, idle=None):
-        """Adds a driver of `packets` (an iterable) on one input; `idle()` is true in cycles without a beat."""
+    def source(self, port, packets, idle=None, after=None):
+        """Adds a driver of `packets` on one input, to be started before `run`.
+
+        `idle()` is true in cycles without a beat; nothing is offered before `after()` is true.
+        """
         packets = list(packets)
         self.pending += len(packets)
-        self.simulator.add_process(self._drive_headers(port, packets))
-        self.simulator.add_process(self._drive_beats(port, packets, idle or (lambda: False)))
+        begin = after or (lambda: True)
+        self.simulator.add_process(self._drive_headers(port, packets, begin))
+        self.simulator.add_process(self._drive_beats(port, packets, idle or (lambda: False), begin))
 
-    def _drive_headers(self, port, packets):
+    def _drive_headers(self, port, packets, begin):
         stream = self.dut.inputs[port].header
 
         async def process(ctx):
-            await self._opened(ctx)
+            await self._opened(ctx, begin)
             for packet in packets:
                 ctx.set(stream.payload, {
                     "tenant": packet.tenant, "destination": packet.destination, "length": packet.announced,
@@ -160,12 +164,12 @@ class Bench:
             ctx.set(stream.valid, 0)
         return process
 
-    def _drive_beats(self, port, packets, idle):
+    def _drive_beats(self, port, packets, idle, begin):
         stream = self.dut.inputs[port].data
         size = self.config.beat_bytes
 
         async def process(ctx):
-            await self._opened(ctx)
+            await self._opened(ctx, begin)
             for packet in packets:
                 payload = packet.payload
                 for start in range(0, len(payload), size):
@@ -184,15 +188,19 @@ class Bench:
             ctx.set(stream.valid, 0)
         return process
 
-    async def _opened(self, ctx):
-        while not self.open:
+    async def _opened(self, ctx, begin):
+        while not (self.open and begin()):
             await ctx.tick()
 
-    def sink(self, port, busy=None):
-        """Adds a monitor on one output; `busy()` is true in cycles in which it takes no beat."""
-        self.simulator.add_process(self._take(port, busy or (lambda: False)))
+    def sink(self, port, busy=None, busy_headers=None):
+        """Adds a monitor on one output; `busy()` is true in cycles in which it takes no beat.
 
-    def _take(self, port, busy):
+        `busy_headers()`: the same for headers (default: `busy`, asked once more).
+        """
+        busy = busy or (lambda: False)
+        self.simulator.add_process(self._take(port, busy, busy_headers or busy))
+
+    def _take(self, port, busy, busy_headers):
         output = self.dut.outputs[port]
         size = self.config.beat_bytes
 
@@ -200,7 +208,7 @@ class Bench:
             headers, bodies, payload = [], [], b""
             ticks = ctx.tick().sample(output.header.valid, output.header.ready, output.header.payload,
                                       output.data.valid, output.data.ready, output.data.payload)
-            ctx.set(output.header.ready, not busy())
+            ctx.set(output.header.ready, not busy_headers())
             ctx.set(output.data.ready, not busy())
             held = [None, None]
             async for _, _, h_valid, h_ready, header, d_valid, d_ready, beat in ticks:
@@ -221,7 +229,7 @@ class Bench:
                         payload = b""
                 if headers and bodies:
                     self._deliver(port, headers.pop(0), bodies.pop(0))
-                ctx.set(output.header.ready, not busy())
+                ctx.set(output.header.ready, not busy_headers())
                 ctx.set(output.data.ready, not busy())
         return process
 

@@ -1,0 +1,108 @@
+"""One output seen through a small fabric: the cut-off of a stalled sink, and turns among inputs."""
+
+import random
+from itertools import pairwise
+
+import pytest
+
+from gateware.config import DeviceConfig
+from gateware.fabric.fabric import Fabric
+from tests.gateware.fabric.bench import Bench, Packet, delivered_as, open_rows, without_stamps
+
+CONFIG = DeviceConfig(ports=2, data_width=32, tenants=2, pages=32)
+
+
+def numbered(rng, count, size, tenant=1):
+    return [Packet(tenant, 1, rng.randbytes(size), flow_hash=index) for index in range(count)]
+
+
+def is_cut_version(got, packet):
+    """`got` is a beginning of `packet`, closed by one zero beat; its header still announces all of it."""
+    body, end = got.payload[:-4], got.payload[-4:]
+    return (end == bytes(4) and packet.payload.startswith(body) and len(got.payload) < len(packet.payload) + 4
+            and got.length == len(packet.payload) and got.flow_hash == packet.flow_hash)
+
+
+@pytest.mark.parametrize("size", [4, 8, 64])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_stalled_sink_is_cut_off_and_served_again_when_it_returns(size, seed):
+    rng = random.Random(f"{size} {seed}")
+    packets, later = numbered(rng, 25, size), numbered(rng, 5, size, tenant=0)
+    bench = Bench(Fabric(CONFIG), CONFIG, stall_timeout=50)
+    stuck = returned = False
+    bench.source(0, packets, lambda: rng.random() < 0.2)
+    bench.source(1, later, after=lambda: returned)
+    bench.sink(1, lambda: stuck or rng.random() < 0.2)
+    stalled_at = 0
+
+    async def script(ctx):
+        nonlocal stuck, returned, stalled_at
+        while len(bench.received[1]) < 5:
+            await ctx.tick()
+        stuck, stalled_at = True, bench.cycle
+        # The fabric empties itself although nobody takes anything.
+        while bench.pending > len(later) or bench.in_flight():
+            await ctx.tick()
+            assert bench.cycle < 3000
+        stuck = False
+        await ctx.tick().repeat(20)
+        returned = True
+
+    bench.run(open_rows(CONFIG), script,
+              drain=lambda: sum(packet.tenant == 0 for packet in bench.received[1]) == len(later))
+    cut, left = bench.of_kind("cut"), bench.of_kind("leave")
+    assert min(event.cycle for event in cut) >= stalled_at + 50
+    assert len(cut) + len(left) == len(packets) + len(later)
+
+    # What was delivered: all that left, in order, and at most one packet that was cut after it had begun.
+    sent = {event.header["flow_hash"] for event in left if event.header["tenant"] == 1}
+    got = [without_stamps(packet) for packet in bench.received[1]]
+    whole = [packet for packet in got if packet.tenant == 1 and packet.flow_hash in sent]
+    assert whole == [delivered_as(packet, 0) for packet in packets if packet.flow_hash in sent]
+    assert [packet for packet in got if packet.tenant == 0] == [delivered_as(packet, 1) for packet in later]
+    partial = [packet for packet in got if packet.tenant == 1 and packet.flow_hash not in sent]
+    assert len(partial) == (1 if size == 64 else len(partial)) <= 1
+    for packet in partial:
+        assert is_cut_version(packet, packets[packet.flow_hash])
+
+
+def test_headers_that_are_not_taken_are_a_stall_too():
+    bench = Bench(Fabric(CONFIG), CONFIG, stall_timeout=40)
+    bench.source(0, numbered(random.Random(1), 8, 16))
+    bench.sink(1, busy_headers=lambda: True)
+    bench.run(open_rows(CONFIG), drain=lambda: bench.in_flight() == 0)
+    assert len(bench.of_kind("leave")) == 2      # in the port's buffer, with their headers
+    assert len(bench.of_kind("cut")) == 6
+
+
+@pytest.mark.parametrize(("timeout", "pause"), [(0, 200), (50, 45)])
+def test_a_slow_sink_is_not_cut_off(timeout, pause):
+    bench = Bench(Fabric(CONFIG), CONFIG, stall_timeout=timeout)
+    packets = numbered(random.Random(2), 3, 12)
+    bench.source(0, packets)
+    bench.sink(1, lambda: bench.cycle % pause != 0)
+    bench.run(open_rows(CONFIG))
+    assert not bench.of_kind("cut")
+    assert [without_stamps(packet) for packet in bench.received[1]] == [delivered_as(p, 0) for p in packets]
+
+
+def test_inputs_of_one_tenant_take_turns():
+    bench = Bench(Fabric(CONFIG), CONFIG)
+    for port in range(2):
+        bench.source(port, numbered(random.Random(port), 30, 16))
+    bench.sink(1, lambda: bench.cycle % 2 == 0)
+    bench.run(open_rows(CONFIG, pages=16))
+    sources = [packet.source for packet in bench.received[1]][4:-4]
+    assert all(now != then for now, then in pairwise(sources))
+
+
+def test_latency_is_counted_from_admission_to_the_last_beat():
+    bench = Bench(Fabric(CONFIG), CONFIG)
+    bench.source(0, numbered(random.Random(3), 10, 20))
+    bench.sink(1, lambda: bench.cycle % 3 != 0)
+    bench.run(open_rows(CONFIG))
+    admitted = {event.header["flow_hash"]: event.cycle for event in bench.of_kind("admit")}
+    for event in bench.of_kind("leave"):
+        # `leave` is reported one cycle after the last beat went.
+        assert event.extra["latency"] == event.cycle - 1 - admitted[event.header["flow_hash"]]
+        assert event.header["length"] == 20
