@@ -120,6 +120,7 @@ class ControlLoop:
         self.adjustments: dict[int, Adjustment] = {}
         self.profiles: tuple[Profile, ...] = policy.profiles
         self._host: dict[int, HostPressure] = {}
+        self._host_baseline: list[HostPressure] = []
         self._baseline: list[Window] | None = []
         self._history: deque[Window] = deque(maxlen=HISTORY)
         self._trial: _Trial | None = None
@@ -196,9 +197,16 @@ class ControlLoop:
             for t, p in figures.items())
         self._host.update(figures)
 
-    def host_figures(self, tenant: int) -> HostPressure | None:
-        """The newest figures of the host agent for a tenant."""
-        return self._host.get(tenant)
+    def set_host_baseline(self, figures: list[HostPressure]) -> None:
+        """Add what the host did at start to the baseline of the device, whichever comes first."""
+        self._host_baseline = figures
+        found = self.store.baseline()
+        if found is not None and self._baseline is None:
+            self.store.put_baseline(found.model_copy(update={"host": figures}))
+
+    def host_figures(self) -> dict[int, HostPressure]:
+        """The newest figures of the host agent, by tenant."""
+        return dict(self._host)
 
     # --- one window ---
 
@@ -259,7 +267,7 @@ class ControlLoop:
                 sequential_ratio=sum(r.sequential for r in rows) / requests if requests else 0.0))
         self.store.put_baseline(Baseline(
             windows=count, first_window=windows[0].number, window_cycles=self.settings.window_cycles,
-            tenants=tenants, host=list(self._host.values())))
+            tenants=tenants, host=self._host_baseline))
         log.info("baseline established over %d windows", count)
 
     # --- decide ---
