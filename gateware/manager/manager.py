@@ -1,6 +1,6 @@
 """`ResourceManager`: owns the allocation; checks a new table, commits it in one cycle, rolls it back.
 
-Serves `rm`, `guarantee[]`, `staging[]` and `active[]` of the register map; every access is answered within 3
+Serves `rm`, `guarantee[]`, `staging[]` and `active[]` of the register map; every access is answered within 2
 cycles. Bus errors: an address without a register, a write to what software only reads, a row beyond the
 configuration; a staged row unless a table is staged (or being copied) and `token` equals `owner_token`; a write to a
 staged row while a command is under way; a command while another one waits. Result and row of a command are in

@@ -27,10 +27,11 @@ async def commit(harness, ctx, table, *, confirm_within=0, tag=0):
     await harness.write(ctx, "rm.base_epoch", harness.mirror.epoch)
     await harness.write(ctx, "rm.confirm_within", confirm_within)
     await harness.write(ctx, "rm.staged_tag", tag)
+    start, changes = harness.cycle, len(harness.mirror.changes)
     await harness.write(ctx, "rm.command", COMMANDS["commit"])
-    changes = len(harness.mirror.changes)
     while len(harness.mirror.changes) == changes:
         await harness.tick(ctx)
+        assert harness.cycle < start + harness.config.tenants + 48, "the commit did not come into force"
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -162,7 +163,7 @@ def test_new_owner_fences_a_commit_that_is_under_way():
             changes = len(harness.mirror.changes)
             await harness.tick(ctx, delay)
             await harness.write(ctx, "rm.owner_token", 2)
-            fence = harness.cycle
+            fence = harness.cycle - 1    # the cycle of the answer
             state, result, row = await harness.finish(ctx)
             await harness.tick(ctx, 40)
             if len(harness.mirror.changes) > changes:
@@ -189,7 +190,7 @@ def test_guarantee_written_during_a_commit_holds_or_comes_after_it():
             changes = len(harness.mirror.changes)
             await harness.tick(ctx, delay)
             await harness.write(ctx, "guarantee.min_weight", 1, 1)
-            written = harness.cycle
+            written = harness.cycle - 1   # the cycle of the answer
             _, result, row = await harness.finish(ctx)
             if len(harness.mirror.changes) > changes:
                 assert result == model.OK
