@@ -66,12 +66,16 @@ async def send_headers(ctx: Any, stream: Any, packets: list[Packet]) -> None:
 
 
 def add_source(simulator: Simulator, port: Any, packets: list[Packet], config: DeviceConfig,
-               pace: Pace | None = None) -> None:
-    """Send `packets` into `port`; a header is offered as soon as the one before was taken."""
+               pace: Pace | None = None, after: int = 1) -> None:
+    """Send `packets` into `port` from cycle `after` on; a header is offered as soon as the one before was taken."""
     async def headers(ctx: Any) -> None:
+        for _ in range(after):
+            await ctx.tick()
         await send_headers(ctx, port.header, packets)
 
     async def beats(ctx: Any) -> None:
+        for _ in range(after):
+            await ctx.tick()
         await send_beats(ctx, port.data, [packet.payload for packet in packets], config, pace or Pace())
 
     simulator.add_testbench(headers, background=True)

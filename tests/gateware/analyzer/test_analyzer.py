@@ -1,0 +1,276 @@
+"""The whole analyzer against the golden model: every event in exactly one window, whatever else happens."""
+
+import random
+
+import pytest
+
+from gateware.analyzer.analyzer import RESET_WINDOW, RULES, Analyzer
+from gateware.config import DeviceConfig
+from gateware.csr import regmap
+from tests.gateware.analyzer.harness import IDLE_EGRESS, IDLE_INGRESS, Bench, Traffic, address
+from tests.gateware.analyzer.model import WORDS, Cycle, Egress, Ingress, Model
+from tests.gateware.csr.initiator import access
+
+CONFIG = DeviceConfig(ports=3, tenants=3)
+WINDOW = 210
+IDLE = Cycle([IDLE_INGRESS] * CONFIG.ports, [IDLE_EGRESS] * CONFIG.ports, [None] * CONFIG.slots)
+SLO = [0, 100, 5000]
+HOST = [(0, 0), (255, 1), (7, 250)]
+SHARE = [CONFIG.slots, 0, 0]  # after reset tenant 0 owns every slot
+
+
+async def set_up(ctx, bench):
+    for tenant, (slo, (cpu, memory)) in enumerate(zip(SLO, HOST, strict=True)):
+        await bench.write(ctx, slo, "objective", tenant, "slo")
+        await bench.write(ctx, cpu | memory << 8, "objective", tenant, "host")
+    await bench.write(ctx, bench.window, "analyzer", None, "window")
+    await bench.write(ctx, 1, "analyzer", None, "control")
+
+
+def observe(traffic, *, windows, bench=None, ready=lambda: True, software=None, config=CONFIG, length=WINDOW):
+    """Drive `traffic`, an iterator of `Cycle`s, until `windows` windows were pushed; return bench and model."""
+    bench = bench or Bench(config, length)
+    model = Model(config, length, SLO, HOST, SHARE)
+    started = []
+
+    async def control(ctx):
+        await set_up(ctx, bench)
+        started.append(True)
+        if software:
+            await software(ctx, bench, model)
+
+    async def drive(ctx):
+        while len(bench.windows) < windows:
+            assert bench.cycle < 12 * length * (windows + 1), "too few windows were pushed"
+            events = next(traffic, IDLE) if started else IDLE
+            model.step(events)
+            ctx.set(bench.dut.telemetry.ready, ready())
+            await bench.step(ctx, events)
+
+    bench.simulator.add_testbench(control, background=True)
+    bench.simulator.add_testbench(drive)
+    bench.simulator.run()
+    return bench, model
+
+
+def random_traffic(seed, cycles, **options):
+    traffic = Traffic(CONFIG, seed, **options)
+    return (traffic.cycle() for _ in range(cycles))
+
+
+def assert_same(windows, model):
+    for window in windows:
+        expected = model.windows[window.number - 1]
+        assert (window.start, window.cycles) == (expected.start, expected.cycles)
+        for tenant, (row, wanted) in enumerate(zip(window.rows, expected.rows, strict=True)):
+            different = {name: (row[name], wanted[name]) for name in WORDS if row[name] != wanted[name]}
+            assert not different, f"window {window.number}, tenant {tenant}: (device, model) {different}"
+
+
+@pytest.mark.parametrize(("seed", "load", "tenants"), [(0, 0.5, None), (1, 1.0, None), (2, 1.0, [1])])
+def test_every_window_equals_the_model_with_events_at_all_ports(seed, load, tenants):
+    bench, model = observe(random_traffic(seed, 700, load=load, tenants=tenants), windows=4)
+    assert [window.number for window in bench.windows] == list(range(1, 5))
+    assert_same(bench.windows, model)
+
+
+def test_sums_over_windows_equal_the_totals():
+    events = list(random_traffic(5, 500, load=0.8))
+    bench, _ = observe(iter(events), windows=3)
+    for tenant in range(CONFIG.tenants):
+        admitted = [event.admit[1] for cycle in events for event in cycle.ingress
+                    if event.admit and event.admit[0] == tenant]
+        left = [event.leave for cycle in events for event in cycle.egress
+                if event.leave and event.leave[0] == tenant and not event.leave[3]]
+        total = {name: sum(window.rows[tenant][name] for window in bench.windows) for name in RULES}
+        assert total["bytes_in"] == sum(admitted)
+        assert total["packets_in"] == len(admitted)
+        assert total["bytes_out"] == sum(leave[1] for leave in left)
+        assert total["latency_sum"] == sum(leave[2] for leave in left)
+
+
+@pytest.mark.parametrize("offset", [-1, 0])
+def test_event_at_a_boundary_is_in_the_window_of_its_cycle(offset):
+    at = WINDOW + offset
+    busy = Cycle([Ingress(admit=(1, 100), request=(1, 1, 10), stalled=1)] * 3,
+                 [Egress(leave=(1, 100, 200, False))] * 3, [1, 1])
+    bench = Bench(CONFIG, WINDOW)
+
+    def traffic():
+        while True:
+            yield busy if bench.cycle == at else IDLE
+
+    observe(traffic(), windows=2, bench=bench)
+    hit, other = (0, 1) if offset < 0 else (1, 0)
+    row = bench.windows[hit].rows[1]
+    assert [row[name] for name in ("bytes_in", "requests", "packets_out", "slo_misses", "latency_sum")] == \
+        [300, 2, 3, 3, 600]
+    assert (row["backpressure_cycles"], row["engine_cycles"]) == (3, 2)
+    assert not any(bench.windows[other].rows[1][name] for name in RULES)
+
+
+@pytest.mark.parametrize("seed", [6])
+def test_slow_consumer_gets_whole_windows_and_the_skipped_ones_are_counted(seed):
+    rng = random.Random(seed)
+    bench, model = observe(random_traffic(seed, 1500), windows=3, ready=lambda: rng.random() < 0.2)
+    assert_same(bench.windows, model)
+    numbers = [window.number for window in bench.windows]
+    assert numbers[-1] > 3, "the consumer was not slow"
+    for before, window in zip([None, *bench.windows], bench.windows, strict=False):
+        previous = before.number if before else 0
+        assert window.extra["skipped"] - (before.extra["skipped"] if before else 0) == window.number - previous - 1
+
+
+def test_bus_shows_the_published_window_until_the_next_one():
+    shots, regs = [], []
+
+    async def software(ctx, bench, model):
+        for _ in range(2):
+            before = await bench.read(ctx, "analyzer", None, "sequence")
+            while await bench.read(ctx, "analyzer", None, "sequence") == before:
+                pass
+            number = await bench.read(ctx, "analyzer", None, "sequence")
+            rows = []
+            names = [register.name for register in regmap.node("snapshot").registers]
+            for tenant in range(CONFIG.tenants):
+                rows.append([await bench.read(ctx, "snapshot", tenant, name) for name in names])
+            regs.append([await bench.read(ctx, "analyzer", None, name)
+                         for name in ("sequence", "start_lo", "start_hi", "cycles", "skipped")])
+            shots.append((number, rows))
+
+    bench, model = observe(random_traffic(8, 900), windows=4, software=software)
+    assert len(shots) == 2
+    for (number, rows), registers in zip(shots, regs, strict=True):
+        expected = model.windows[number - 1]
+        assert [dict(zip(WORDS, row, strict=True)) for row in rows] == expected.rows
+        assert registers == [number, expected.start, 0, expected.cycles, 0]
+
+
+def test_new_window_length_holds_from_the_next_boundary():
+    async def software(ctx, bench, model):
+        for length in (400, 100, 333):
+            await bench.write(ctx, length, "analyzer", None, "window")
+            model.setting = max(length, WINDOW)
+            while bench.cycle < model._start + model._length - 1:
+                await ctx.tick()
+            number = len(model.windows)
+            while len(model.windows) == number:
+                await ctx.tick()
+
+    bench, model = observe(random_traffic(9, 1000), windows=4, software=software)
+    assert_same(bench.windows, model)
+    assert {window.cycles for window in bench.windows} == {WINDOW, 333, 400}
+
+
+def test_histogram_counts_every_packet_that_left_whole():
+    totals = {}
+
+    async def software(ctx, bench, model):
+        while len(model.windows) < 2:
+            await ctx.tick()
+        counted = {256 * tenant + number for tenant, number in model.histogram}
+        for index in sorted(counted | set(range(0, 256 * CONFIG.tenants, 17))):
+            totals[divmod(index, 256)] = await bench.read(ctx, "histogram", index)
+
+    bench, model = observe(random_traffic(10, 300, load=1.0), windows=6, software=software)
+    assert {key: count for key, count in totals.items() if count} == dict(model.histogram)
+
+
+def test_latency_sum_saturates_and_extremes_have_their_bins():
+    latencies = [0, 7, 8, 15, 16, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
+    cycles = [Cycle([Ingress(admit=(1, 1))] * 3, [Egress(leave=(1, 1, latency, False))] * 3, [None] * 2)
+              for latency in latencies]
+    totals = {}
+
+    async def software(ctx, bench, model):
+        while not model.windows:
+            await ctx.tick()
+        for number in [*range(20), 30, 31, 32, 231, 232, 239, 240, 255]:
+            totals[1, number] = await bench.read(ctx, "histogram", 256 + number)
+
+    bench, model = observe(iter(cycles), windows=4, software=software)
+    assert_same(bench.windows, model)
+    assert bench.windows[0].rows[1]["latency_sum"] == 0xFFFFFFFF
+    assert bench.windows[0].rows[1]["latency_max"] == 0xFFFFFFFF
+    assert {key: count for key, count in totals.items() if count} == dict(model.histogram)
+
+
+def test_allocation_decides_the_share_for_engine_bound():
+    bench = Bench(CONFIG, WINDOW)
+
+    async def software(ctx, bench, model):
+        bus = bench.dut.allocation
+        for tenant, slots in enumerate([0, 0b01, 0]):
+            ctx.set(bus.tenant, tenant)
+            ctx.set(bus.bank, 2)
+            ctx.set(bus.row.slots, slots)
+            ctx.set(bus.write, 1)
+            await ctx.tick()
+        ctx.set(bus.write, 0)
+        ctx.set(bus.active_bank, 2)
+        model._share = [1, 1, 1]
+
+    cycle = Cycle(IDLE.ingress, IDLE.egress, [1, 2])
+    bench, model = observe((cycle for _ in range(2000)), windows=4, software=software)
+    assert_same(bench.windows[1:], model)
+    assert [row["flags"] >> 3 & 1 for row in bench.windows[2].rows] == [0, 1, 1]
+
+
+def test_epoch_and_tag_are_those_at_the_end_of_the_window():
+    async def software(ctx, bench, model):
+        for value in range(10_000):
+            ctx.set(bench.dut.epoch, value & 0xFF)
+            ctx.set(bench.dut.active_tag, value << 8 | 1)
+            bench.tags = getattr(bench, "tags", {}) | {bench.cycle: value}
+            await ctx.tick()
+
+    bench, model = observe(iter([]), windows=3, software=software)
+    for window in bench.windows:
+        value = window.extra["tag"] >> 8
+        assert window.extra["epoch"] == value & 0xFF
+        last = window.start + window.cycles - 1
+        assert abs(value - bench.tags[last]) <= 1  # the two test benches run in one cycle in either order
+
+
+@pytest.mark.parametrize(("block", "index", "register", "value"), [
+    ("snapshot", 0, "drops", 1), ("snapshot", 3, "drops", None), ("objective", 3, "slo", None),
+    ("objective", 3, "slo", 5), ("histogram", 0, None, 1), ("histogram", 3 * 256, None, None)])
+def test_access_without_a_register_is_an_error(block, index, register, value):
+    bench = Bench(CONFIG, WINDOW)
+    answers = []
+
+    async def software(ctx):
+        answers.append(await access(ctx, bench.dut.bus, address(block, index, register), value))
+
+    bench.simulator.add_testbench(software)
+    bench.simulator.run()
+    assert answers[0][0] == 1
+
+
+def test_objective_bytes_are_written_one_by_one():
+    bench = Bench(CONFIG, WINDOW)
+    read = []
+
+    async def software(ctx):
+        place = address("objective", 2, "slo")
+        await access(ctx, bench.dut.bus, place, 0x11223344)
+        await access(ctx, bench.dut.bus, place, 0xAABBCCDD, 0b0110)
+        await access(ctx, bench.dut.bus, place + 4, 0xFFFFBEEF, 0b0001)
+        read.append(await bench.read(ctx, "objective", 2, "slo"))
+        read.append(await bench.read(ctx, "objective", 2, "host"))
+        read.append(await bench.read(ctx, "objective", 1, "slo"))
+
+    bench.simulator.add_testbench(software)
+    bench.simulator.run()
+    assert read == [0x11BBCC44, 0xEF, 0]
+
+
+def test_first_window_is_the_reset_value_of_the_register():
+    window = next(register for register in regmap.node("analyzer").registers if register.name == "window")
+    assert window.fields[0].reset == RESET_WINDOW
+    assert Analyzer(DeviceConfig()).shortest_window == 1024
+
+
+def test_too_short_a_window_is_refused():
+    with pytest.raises(ValueError, match="shortest_window must be at least"):
+        Analyzer(CONFIG, shortest_window=100)
