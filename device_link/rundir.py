@@ -120,7 +120,7 @@ def read_ready(folder: Path) -> ReadyFile:
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise DeviceNotFound(f"no device has published {path}: start one with `morphnic sim start`") from error
+        raise DeviceNotFound(f"no device has published {path}: start one with `morphnic sim run`") from error
     except (OSError, ValueError) as error:
         raise DeviceNotFound(f"the ready file {path} cannot be read: {error}") from error
     if document.get("schema") != READY_SCHEMA:

@@ -42,7 +42,7 @@ class DatagramPipe(MessagePipe):
         except OSError as error:
             self._socket.close()
             gone = error.errno in (errno.ENOENT, errno.ECONNREFUSED)
-            remedy = "start it with `morphnic sim start`" if gone else "is it a device's socket?"
+            remedy = "start it with `morphnic sim run`" if gone else "is it a device's socket?"
             raise DeviceNotFound(f"no simulated device answers at {path} ({error.strerror}): {remedy}") from error
 
     def send(self, messages: Sequence[bytes], *, resynchronise: bool = False) -> None:
@@ -76,7 +76,7 @@ class DatagramPipe(MessagePipe):
 
     def _ended(self, error: OSError | None) -> LinkError:
         why = f" ({error.strerror})" if error else ""
-        return LinkError(f"the simulated device at {self._path} ended{why}: start it again with `morphnic sim start`")
+        return LinkError(f"the simulated device at {self._path} ended{why}: start it again with `morphnic sim run`")
 
 
 def find(name: str) -> rundir.ReadyFile:
@@ -91,7 +91,7 @@ def find(name: str) -> rundir.ReadyFile:
         raise DeviceNotFound(f"several simulated devices run, say which: {names}")
     others = ", ".join(device.url for device in rundir.running()) or "none"
     which = f"no simulated device {name!r} runs" if name else "no simulated device runs"
-    raise DeviceNotFound(f"{which} (running: {others}): start one with `morphnic sim start`")
+    raise DeviceNotFound(f"{which} (running: {others}): start one with `morphnic sim run`")
 
 
 def open_sim(target: str, *, url: str, timeout: float = 1.0, writer: bool = False) -> SessionTransport:

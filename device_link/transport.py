@@ -18,7 +18,7 @@ from enum import Flag, auto
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from morphnic.errors import LinkError, UnsupportedCapability
+from morphnic.errors import DeviceBusy, LinkError, UnsupportedCapability
 
 from .operations import (
     SPACE_BYTES,
@@ -188,6 +188,9 @@ class Transport(ABC):
         answer = self._advance(cycles)
         if self.recorder:
             self.recorder.control({"advance": cycles}, answer)
+        if not answer.get("ok"):
+            kind = DeviceBusy if answer.get("reason") == "busy" else LinkError
+            raise kind(f"{self.url}: {answer.get('error', 'the grant of time was refused')}")
         return answer
 
     def control(self, document: dict[str, Any], timeout: float | None = None) -> dict[str, Any]:
