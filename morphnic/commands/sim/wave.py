@@ -1,7 +1,7 @@
 """Write a waveform of what a running simulated device did, from a cycle on or around a trigger.
 
     morphnic sim wave out.vcd --start 5000 --cycles 2000
-    morphnic sim wave out.vcd --trigger commit --before 200
+    morphnic sim wave out.vcd --trigger epoch --before 200
 
 The run so far is repeated with the same inputs in a build that traces, so nothing of it slows the device down; the
 cycles asked for must have passed. A viewer such as GTKWave or Surfer shows the file.
@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="VCD file to write")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--start", type=int, metavar="CYCLE", help="first cycle")
-    where.add_argument("--trigger", help="event around which to look (an unknown one is answered with a list)")
+    where.add_argument("--trigger", help="event around which to look: interrupt, window, epoch, fault or link")
     parser.add_argument("--cycles", type=int, default=1000, metavar="N", help="how many (default 1000)")
     parser.add_argument("--before", type=int, default=100, metavar="N", help="cycles before the trigger (default 100)")
     add_device_flag(parser)
