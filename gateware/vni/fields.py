@@ -4,7 +4,8 @@ Contract: `beat` is looked at when `take` is high; from the cycle after a frame'
 holds that frame's: `mac` (destination address, first byte most significant), `tagged` and `vlan` (one 802.1Q tag,
 type 0x8100 at byte 12), and `flow_hash`. No errors: what a short frame lacks is zero.
 
-The hash: h = 0; for each 16-bit word w (network byte order), in frame order: h = rotate_left(h, 3) ^ w. The words are
+The hash: h = 0; for each 16-bit word w (network byte order), in frame order: h = rotate_left(h, 3) ^ w; in the end
+h ^= h >> 8 and h ^= h >> 4, so that the low bits depend on all. The words are
 
 - IPv4 (type 0x0800): protocol (with the time to live masked off), source and destination address, and the two
   ports if the protocol is TCP or UDP, there are no options, and it is no fragment (all of a flow agree);
@@ -88,11 +89,14 @@ class FrameFields(wiring.Component):
                 first.eq(self.beat.last),
                 count.eq(Mux(index + lanes > NOT_YET, NOT_YET, index + lanes)),
             ]
+        chosen, folded = Signal(16), Signal(16)
         m.d.comb += [
+            chosen.eq(Mux(state.ipv4 | state.ipv6, state.ip_hash, state.mac_hash)),
             self.fields.mac.eq(state.mac),
             self.fields.tagged.eq(state.tagged),
             self.fields.vlan.eq(state.vlan),
-            self.fields.flow_hash.eq(Mux(state.ipv4 | state.ipv6, state.ip_hash, state.mac_hash)),
+            folded.eq(chosen ^ (chosen >> 8)),
+            self.fields.flow_hash.eq(folded ^ (folded >> 4)),
         ]
         return m
 
