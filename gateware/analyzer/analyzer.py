@@ -1,14 +1,17 @@
-"""Workload analyzer: what each tenant does, window after window, from the events of the fabric and the engine slots.
+"""Workload analyzer: what each tenant does, window after window, from the events of the fabric and the engine
+slots.
 
-Contract: every event is counted in exactly one window, the one that contains its cycle (`cycle` at the input); the
-sums over windows equal the totals exactly, modulo 2**32. A window is at least `shortest_window` cycles. At most about
-24 cycles a tenant after its end a window is published: `complete` strobes, the registers `sequence`, `start`,
-`cycles` and the block `snapshot[t]` change together and stay until the next one. The first window has number 1;
-`sequence` 0 says that none is complete. With `control.push` it is also sent on `telemetry` (see `push.py`).
+Contract: every event is counted in exactly one window, the one that contains its cycle (`cycle` at the input);
+the sums over windows equal the totals exactly, modulo 2**32. A window is at least `shortest_window` cycles. At
+most about 24 cycles a tenant after its end a window is published: `complete` strobes, the registers `sequence`,
+`start`, `cycles` and the block `snapshot[t]` change together and stay until the next one. The first window has
+number 1; `sequence` 0 says that none is complete. With `control.push` it is also sent on `telemetry` (see
+`push.py`).
 
 What counts: `bytes_in`, `packets_in` and the burst at admission; `requests` and `sequential` for each request
-word but segments', at every port but the engines' (theirs are responses); `bytes_out`, `packets_out` and latency for
-packets that left whole, not for those cut off; `backpressure_cycles` and `engine_cycles` add over ports and slots.
+word but segments', at every port but the engines' (theirs are responses); `bytes_out`, `packets_out` and
+latency for packets that left whole, not for those cut off; `backpressure_cycles` and `engine_cycles` add over
+ports and slots.
 """
 
 from amaranth import *
@@ -34,7 +37,7 @@ from .taps import EgressTap, EngineTap, IngressTap
 from .trend import Trend
 from .window import PARTS, WindowClock
 
-__all__ = ["RULES", "RESET_WINDOW", "Analyzer"]
+__all__ = ["RESET_WINDOW", "RULES", "Analyzer"]
 
 #: How each figure of the snapshot is joined over ports and parts of a window.
 RULES = {name: Rule.SUM for name in FIGURES if name} | {

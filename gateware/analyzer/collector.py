@@ -1,10 +1,11 @@
 """Collector: at the end of each part of a window, adds what the slices counted to the window's totals.
 
-Contract: `part_end` starts a walk over the tenants, one a cycle, after the last events of the part have settled. It drives the
-slices' `read`, `read_bank`, `read_tenant`; a cycle later `part_<figure>` must be the figure of that tenant and part over all
-slices. After the walk `clear` empties the bank. With the walk of a window's last part done, `complete` strobes: from then until the next
-`complete` the totals are read with `row_tenant`, a cycle later `row_<figure>`. `burst` is the maximum of
-`part_bytes_in` over the parts. A walk takes tenants + SETTLE + 3 cycles and must be shorter than a part.
+Contract: `part_end` starts a walk over the tenants, one a cycle, after the last events of the part have
+settled. It drives the slices' `read`, `read_bank`, `read_tenant`; a cycle later `part_<figure>` must be the
+figure of that tenant and part over all slices. After the walk `clear` empties the bank. With the walk of a
+window's last part done, `complete` strobes: from then until the next `complete` the totals are read with
+`row_tenant`, a cycle later `row_<figure>`. `burst` is the maximum of `part_bytes_in` over the parts. A walk
+takes tenants + SETTLE + 3 cycles and must be shorter than a part.
 """
 
 from amaranth import *

@@ -1,8 +1,9 @@
 """Queue depth: packets of each tenant that are in the fabric, now and at most within a window.
 
 Contract: `admitted` and `left` bring any number of events a cycle, one a port; `window_end` is high in the last
-cycle of a window. From the cycle after it until the next one, `depth` and `peak` answer for `tenant`, combinationally: the
-packets at the end of that window, and the most after any cycle of it or at its start. Counts are modulo 2**16.
+cycle of a window. From the cycle after it until the next one, `depth` and `peak` answer for `tenant`,
+combinationally: the packets at the end of that window, and the most after any cycle of it or at its start.
+Counts are modulo 2**16.
 """
 
 from amaranth import *

@@ -1,7 +1,7 @@
 """Bottleneck flags of one tenant and window, combinationally from its totals.
 
-Contract: every figure is of the same tenant and window of `cycles` cycles; `share` is the number of engine slots that
-the tenant may use. A comparison is exact (no rounding): see `elaborate`.
+Contract: every figure is of the same tenant and window of `cycles` cycles; `share` is the number of engine
+slots that the tenant may use. A comparison is exact (no rounding): see `elaborate`.
 """
 
 from amaranth import *

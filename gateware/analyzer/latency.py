@@ -1,9 +1,9 @@
 """Latency histograms: for each tenant 256 running totals, 8 sub-bins an octave, readable over the bus.
 
-Contract: `leave[p]` is one packet a port and cycle, always taken, with its latency in cycles; it is counted three
-cycles later. Bin of x: x for x < 8, else 8 * (floor(log2 x) - 2) + (the three bits below the leading one). Totals are
-modulo 2**32 and never cleared. The bus reads word tenant * 256 + bin of the block in two cycles; a write, or a tenant that
-does not exist, is answered with an error.
+Contract: `leave[p]` is one packet a port and cycle, always taken, with its latency in cycles; it is counted
+three cycles later. Bin of x: x for x < 8, else 8 * (floor(log2 x) - 2) + (the three bits below the leading
+one). Totals are modulo 2**32 and never cleared. The bus reads word tenant * 256 + bin of the block in two
+cycles; a write, or a tenant that does not exist, is answered with an error.
 """
 
 from amaranth import *

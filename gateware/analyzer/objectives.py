@@ -1,8 +1,8 @@
 """Objectives and host figures: what software tells the analyzer about each tenant.
 
-Contract: the bus block `objective[t]`, two cycles an access, bytes enabled one by one; a tenant that does not exist is
-answered with an error. `slo[i]` is the latency objective of `slo_tenant[i]` one cycle after it was asked with `slo_ask[i]`;
-`cpu` and `memory` are those of `host_tenant`, one cycle later.
+Contract: the bus block `objective[t]`, two cycles an access, bytes enabled one by one; a tenant that does not
+exist is answered with an error. `slo[i]` is the latency objective of `slo_tenant[i]` one cycle after it was
+asked with `slo_ask[i]`; `cpu` and `memory` are those of `host_tenant`, one cycle later.
 """
 
 from amaranth import *

@@ -1,9 +1,10 @@
 """Stream detector: is a request sequential to one of its tenant's recent streams?
 
-Contract: one request a cycle; `sequential` answers for it in the next cycle. For each tenant the last sectors of up
-to four streams are kept, the most recent first. A request is sequential when its sector lies 1 to 256 beyond that of a
-stream (a request is at most 128 KiB; its own length is not in the request word); the most recent such stream is
-continued. Else it begins a new one, in place of the stream that was continued longest ago. State: 4 x 37 bits a tenant.
+Contract: one request a cycle; `sequential` answers for it in the next cycle. For each tenant the last sectors
+of up to four streams are kept, the most recent first. A request is sequential when its sector lies 1 to 256
+beyond that of a stream (a request is at most 128 KiB; its own length is not in the request word); the most
+recent such stream is continued. Else it begins a new one, in place of the stream that was continued longest
+ago. State: 4 x 37 bits a tenant.
 """
 
 from amaranth import *

@@ -1,9 +1,9 @@
 """Push: sends whole windows on the telemetry stream, as `docs/reference/link-protocol.md` describes.
 
-Contract: a window is taken at `complete` if `enable` is high and the one before has been sent to its end; else, with
-`enable` high, it is skipped and counted in `skipped`. The words of a window taken are copied as the snapshot is written
-and sent from `published` on: header, 16 words a tenant, `last` on the final one; however slowly the consumer takes
-them, all are of the same window.
+Contract: a window is taken at `complete` if `enable` is high and the one before has been sent to its end; else,
+with `enable` high, it is skipped and counted in `skipped`. The words of a window taken are copied as the
+snapshot is written and sent from `published` on: header, 16 words a tenant, `last` on the final one; however
+slowly the consumer takes them, all are of the same window.
 """
 
 from amaranth import *

@@ -1,8 +1,9 @@
-"""Counter slice: what one source of events (a port, a slot) adds to each tenant's figures in one part of a window.
+"""Counter slice: what one source of events (a port, a slot) adds to each tenant's figures in one part of a
+window.
 
 Contract: one event a cycle, always taken; `bank` says which part of a window it belongs to. The collector reads
-the bank that is not being counted into: `read_bank` and `read_tenant` in one cycle, `totals` in the next. `clear` empties
-`clear_bank` in one cycle. An event is in the memory two cycles after it was given.
+the bank that is not being counted into: `read_bank` and `read_tenant` in one cycle, `totals` in the next.
+`clear` empties `clear_bank` in one cycle. An event is in the memory two cycles after it was given.
 """
 
 from amaranth import *

@@ -1,10 +1,10 @@
 """Snapshot: turns the totals of a complete window into the 16 words a tenant that software sees.
 
-Contract: `complete` begins; for each tenant the totals are asked for with `row_tenant`, then 16 words are written,
-one a cycle. When all are there the bank is published in one cycle: `published` strobes, and `bus` (block `snapshot[t]`, read
-only, two cycles an access) answers from the new window until the next one is published. `word_valid`, `word_index`
-and `word` show each word as it is written, for the push. `complete` to `published` takes
-2 + 22 cycles a tenant at most, and must be over before the next `complete`.
+Contract: `complete` begins; for each tenant the totals are asked for with `row_tenant`, then 16 words are
+written, one a cycle. When all are there the bank is published in one cycle: `published` strobes, and `bus`
+(block `snapshot[t]`, read only, two cycles an access) answers from the new window until the next one is
+published. `word_valid`, `word_index` and `word` show each word as it is written, for the push. `complete` to
+`published` takes 2 + 22 cycles a tenant at most, and must be over before the next `complete`.
 """
 
 from amaranth import *

@@ -1,8 +1,8 @@
 """Taps: turn the events of one port or slot into counter slices.
 
 Contract: events are taken every cycle, `bank` with them. All taps have the collector's side in common: `read`,
-`read_bank`, `read_tenant`, `clear` as a `CounterSlice` has them (`clear` empties `read_bank`), and `total_<figure>`
-for each name in `figures`, a cycle after `read`.
+`read_bank`, `read_tenant`, `clear` as a `CounterSlice` has them (`clear` empties `read_bank`), and
+`total_<figure>` for each name in `figures`, a cycle after `read`.
 """
 
 from amaranth import *

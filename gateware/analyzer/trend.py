@@ -1,15 +1,15 @@
 """Trend: predicts each tenant's bytes of the next window by level and slope (Holt's linear method).
 
-Contract: `update` with `tenant` and `value` (held for three cycles); `predicted` is the forecast for the next window in the
-third cycle after it, when `done` is high. In units of 1/256 byte, with floor shifts and the sums cut to the ranges named:
+Contract: `update` with `tenant` and `value` (held for three cycles); `predicted` is the forecast for the next
+window in the third cycle after it, when `done` is high. In units of 1/256 byte, with floor shifts and the sums
+cut to the ranges named:
 
     error  = 256 * value - (level + slope)
     level' = level + slope + (error >> 1)      cut to 0 .. 2**40 - 1
     slope' = slope + (error >> 3)              cut to -2**40 .. 2**40 - 1
     predicted = (level' + slope') >> 8         cut to 0 .. 2**32 - 1
 
-A tenant's first value sets level' = 256 * value, slope' = 0. (Smoothing 1/2 and 1/4; critically damped is 1/2 and about 1/3:
-a ramp is followed without overshoot that matters.)
+A tenant's first value sets level' = 256 * value, slope' = 0. (Holt's smoothing factors are 1/2 and 1/4.)
 """
 
 from amaranth import *

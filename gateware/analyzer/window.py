@@ -1,9 +1,9 @@
 """Window clock: cuts device time into windows, and each window into sixteen parts.
 
 Contract: a window covers `length` cycles from `start`; `bank` is the parity of the part that this cycle belongs
-to and goes with every event of the cycle. `part_end` is high in the last cycle of a part, `part` is its number, and
-`window_end` is high with it in the last cycle of a window. `setting` is taken at a boundary; less than `shortest` counts as
-`shortest`. Parts have length // 16 cycles, the last one also the rest.
+to and goes with every event of the cycle. `part_end` is high in the last cycle of a part, `part` is its number,
+and `window_end` is high with it in the last cycle of a window. `setting` is taken at a boundary; less than
+`shortest` counts as `shortest`. Parts have length // 16 cycles, the last one also the rest.
 """
 
 from amaranth import *

@@ -1,9 +1,10 @@
 """The engine array: every engine slot behind the fabric's engine port, and the slots' registers.
 
 Contract: each request packet is answered with one response packet to its source; the responses of one tenant
-leave in the order of its requests. A tenant that owns slots is served by these alone, others by the slots that nobody
-owns; if there are none either, the answer has status `NO_SLOT`. A packet whose slots are all quiesced or full
-waits, and with it those behind it (the fabric's stall time-out then applies). `busy` reports each slot's work.
+leave in the order of its requests. A tenant that owns slots is served by these alone, others by the slots that
+nobody owns; if there are none either, the answer has status `NO_SLOT`. A packet whose slots are all quiesced or
+full waits, and with it those behind it (the fabric's stall time-out then applies). `busy` reports each slot's
+work.
 """
 
 from amaranth import *

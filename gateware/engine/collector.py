@@ -1,8 +1,8 @@
 """Response collector: one packet port from the responses of all slots.
 
-Contract: a slot's response is taken only when its tag is the next one of its tenant, so the responses of one tenant
-leave in the order of its requests, whichever slots worked on them; responses of different tenants pass each
-other. Among slots that may go: round robin. This cannot lock up: the oldest request of all is always the
+Contract: a slot's response is taken only when its tag is the next one of its tenant, so the responses of one
+tenant leave in the order of its requests, whichever slots worked on them; responses of different tenants pass
+each other. Among slots that may go: round robin. This cannot lock up: the oldest request of all is always the
 first in its slot and the next one of its tenant. Latency is one cycle, and one cycle lies between packets.
 """
 

@@ -3,8 +3,9 @@
 Contract: a slot (see `slot.py`). It takes 4 payload bytes a cycle; the one to three bytes of a length that is
 no multiple of four cost a cycle each. Requests follow each other without a gap as long as the response is
 taken. A response has `RESPONSE_BYTES` bytes: 0..7 the request's first eight bytes (zero where it was shorter),
-8..11 the CRC, little-endian, 12 status, 13 shard id, 14..15 zero; it goes to the request's source, as the same tenant and
-with the same flow hash. Latency from the last byte to the response's header: two cycles. There are no errors.
+8..11 the CRC, little-endian, 12 status, 13 shard id, 14..15 zero; it goes to the request's source, as the same
+tenant and with the same flow hash. Latency from the last byte to the response's header: three cycles. There are
+no errors.
 """
 
 from amaranth import *

@@ -2,9 +2,9 @@
 
 Contract: packets come in on `requests` and go out whole, in their order, each to one of `slots`; index
 `config.slots` is the refuser, which gets the packets of tenants for which no slot exists (they own none and all
-are owned). Among the slots that a tenant may use, that are not quiesced and that have room for the whole packet, the
-one with the most room is taken; if there is none the packet waits, and those behind it. The tag counts the
-tenant's requests. Latency is one cycle; packets follow each other without a gap.
+are owned). Among the slots that a tenant may use, that are not quiesced and that have room for the whole
+packet, the one with the most room is taken; if there is none the packet waits, and those behind it. The tag
+counts the tenant's requests. Latency is one cycle; packets follow each other without a gap.
 """
 
 from amaranth import *

@@ -1,12 +1,12 @@
 """Traffic generator and checker: packets of a known pattern into the host port, and a monitor of what returns.
 
-Contract: while enabled, a packet starts every `interval` cycles (or as soon as the one before was accepted) until
-`count` were sent; each carries the flow hash `FLOW_HASH` and the pattern of `pattern.py`. Settings are taken
-at the start of a packet; a length outside 16..`max_packet_bytes` is cut to these limits. `returned` only watches: its
-`ready` outputs are always high, and a transfer is counted when its `valid` is. A packet back with the same tenant,
-flow hash and class is `received`; `corrupted` if its length or any byte differs from the pattern of the
-sequence number that it carries; `missequenced` if that number is not the one after the last packet's. `clear`
-zeroes the counters and restarts both sequences: use it when nothing is in flight.
+Contract: while enabled, a packet starts every `interval` cycles (or as soon as the one before was accepted)
+until `count` were sent; each carries the flow hash `FLOW_HASH` and the pattern of `pattern.py`. Settings are
+taken at the start of a packet; a length outside 16..`max_packet_bytes` is cut to these limits. `returned` only
+watches: its `ready` outputs are always high, and a transfer is counted when its `valid` is. A packet back with
+the same tenant, flow hash and class is `received`; `corrupted` if its length or any byte differs from the
+pattern of the sequence number that it carries; `missequenced` if that number is not the one after the last
+packet's. `clear` zeroes the counters and restarts both sequences: use it when nothing is in flight.
 """
 
 from amaranth import *

@@ -1,7 +1,7 @@
 """Which engine slots a tenant may use: this block's copy of the `slots` column of the allocation.
 
-Contract: `eligible[i]` is the slot mask for `tenants[i]`, combinational, under the active bank: the tenant's own slots
-if it owns some, else the slots that nobody owns. It is 0 when the tenant owns none and all are owned.
+Contract: `eligible[i]` is the slot mask for `tenants[i]`, combinational, under the active bank: the tenant's
+own slots if it owns some, else the slots that nobody owns. It is 0 when the tenant owns none and all are owned.
 """
 
 from amaranth import *

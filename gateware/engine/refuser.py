@@ -1,7 +1,7 @@
 """Refuser: answers the requests of tenants for which no engine slot exists.
 
-Contract: a slot (see `slot.py`) with no shard in it. It takes a beat a cycle and answers each packet with status
-`NO_SLOT`, result 0 and the request word, one cycle after its last beat.
+Contract: a slot (see `slot.py`) with no shard in it. It takes a beat a cycle and answers each packet with
+status `NO_SLOT`, result 0 and the request word, one cycle after its last beat.
 """
 
 from amaranth import *

@@ -1,8 +1,8 @@
 """Response writer: turns the result of a shard into a response packet.
 
-Contract: each transfer on `answers` becomes one packet of `RESPONSE_BYTES` bytes on `response`, in order, its header
-at least as early as its first beat. `answers.ready` is high while one of four places is free; the first beat
-follows its header by one cycle. `empty` is high when nothing waits to leave.
+Contract: each transfer on `answers` becomes one packet of `RESPONSE_BYTES` bytes on `response`, in order, its
+header at least as early as its first beat. `answers.ready` is high while one of four places is free; the first
+beat follows its header by one cycle. `empty` is high when nothing waits to leave.
 """
 
 from amaranth import *

@@ -4,8 +4,9 @@ Contract: each good frame of `frames[i]` (net port i, fabric port `config.net_po
 `packets[i]`, unchanged and in order, with the header fields that the first matching entry of the register block
 `classifier` gives; without a match it is tenant 0's, to the host port, best effort (the state after reset).
 `flow_hash` is described in `fields.py`. Frames shorter than 14 bytes or longer than the largest packet are
-discarded whole and counted in `discarded[i]`, modulo 2**32. Store and forward; latency is about five cycles from the
-last beat; frames of 16 beats and more pass at line rate on every port at once. An entry that changes applies to frames looked up from the next cycle on; disable an entry before its key is changed.
+discarded whole and counted in `discarded[i]`, modulo 2**32. Store and forward; latency is about five cycles
+from the last beat; frames of 16 beats and more pass at line rate on every port at once. An entry that changes
+applies to frames looked up from the next cycle on; disable an entry before its key is changed.
 """
 
 from amaranth import *

@@ -1,19 +1,19 @@
 """Finds in a frame, as its beats pass, what the classifier matches on, and hashes its flow.
 
-Contract: `beat` is looked at when `take` is high; from the cycle after a frame's last beat to its successor's, `fields`
-holds that frame's: `mac` (destination address, first byte most significant), `tagged` and `vlan` (one 802.1Q tag,
-type 0x8100 at byte 12), and `flow_hash`. No errors: what a short frame lacks is zero.
+Contract: `beat` is looked at when `take` is high; from the cycle after a frame's last beat to its successor's,
+`fields` holds that frame's: `mac` (destination address, first byte most significant), `tagged` and `vlan` (one
+802.1Q tag, type 0x8100 at byte 12), and `flow_hash`. No errors: what a short frame lacks is zero.
 
-The hash: h = 0; for each 16-bit word w (network byte order), in frame order: h = rotate_left(h, 3) ^ w; in the end
-h ^= h >> 8 and h ^= h >> 4, so that the low bits depend on all. The words are
+The hash: h = 0; for each 16-bit word w (network byte order), in frame order: h = rotate_left(h, 3) ^ w; in the
+end h ^= h >> 8 and h ^= h >> 4, so that the low bits depend on all. The words are
 
 - IPv4 (type 0x0800): protocol (with the time to live masked off), source and destination address, and the two
   ports if the protocol is TCP or UDP, there are no options, and it is no fragment (all of a flow agree);
 - IPv6 (0x86DD): next header (hop limit masked off), both addresses, the ports if the next header is TCP or UDP;
 - else the destination and source MAC addresses.
 
-A word that ends behind the end of the frame does not take part. All words of one flow are alike, so its
-packets hash alike; the rotation keeps exchanged addresses and ports apart.
+A word that ends behind the end of the frame does not take part. All words of one flow are alike, so its packets
+hash alike; the rotation keeps exchanged addresses and ports apart.
 """
 
 from amaranth import *

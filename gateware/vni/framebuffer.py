@@ -1,10 +1,11 @@
 """Store and forward of network frames: holds frames until their header is known, and drops bad ones whole.
 
 Contract: a frame's beats are written as they come; with its last beat the frame either becomes whole and is
-announced on `lengths` (one transfer a frame, in order) or is discarded without a trace, when it is shorter
-than `shortest` or longer than the largest packet (`discarded` strobes). The beats of whole frames are offered on `beats` from
-two cycles after the last one was taken, in order and without gaps. The buffer holds twice the largest packet, so
-that a frame of any legal length is written while another one leaves; `frames.ready` is low only while it is full.
+announced on `lengths` (one transfer a frame, in order) or is discarded without a trace, when it is shorter than
+`shortest` or longer than the largest packet (`discarded` strobes). The beats of whole frames are offered on
+`beats` from two cycles after the last one was taken, in order and without gaps. The buffer holds twice the
+largest packet, so that a frame of any legal length is written while another one leaves; `frames.ready` is low
+only while it is full.
 """
 
 from amaranth import *

@@ -1,9 +1,9 @@
 """Match table of the classifier: which tenant, destination and class a frame gets.
 
-Contract: `lookups[i]` asks for the frame with `fields` that came in at port `port` of the fabric; the answer comes on
-`answers[i]` in order. One lookup of all ports is carried out a cycle, in turn, with one cycle of latency.
-The first entry that is enabled, for that port, and matches (any frame, VLAN id, or destination MAC address)
-wins. Without a match: tenant 0, the host port, best effort.
+Contract: `lookups[i]` asks for the frame with `fields` that came in at port `port` of the fabric; the answer
+comes on `answers[i]` in order. One lookup of all ports is carried out a cycle, in turn, with one cycle of
+latency. The first entry that is enabled, for that port, and matches (any frame, VLAN id, or destination MAC
+address) wins. Without a match: tenant 0, the host port, best effort.
 """
 
 from amaranth import *

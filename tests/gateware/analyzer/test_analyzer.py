@@ -138,7 +138,7 @@ def test_bus_shows_the_published_window_until_the_next_one():
                          for name in ("sequence", "start_lo", "start_hi", "cycles", "skipped")])
             shots.append((number, rows))
 
-    bench, model = observe(random_traffic(8, 900), windows=4, software=software)
+    _, model = observe(random_traffic(8, 900), windows=4, software=software)
     assert len(shots) == 2
     for (number, rows), registers in zip(shots, regs, strict=True):
         expected = model.windows[number - 1]
@@ -172,7 +172,7 @@ def test_histogram_counts_every_packet_that_left_whole():
         for index in sorted(counted | set(range(0, 256 * CONFIG.tenants, 17))):
             totals[divmod(index, 256)] = await bench.read(ctx, "histogram", index)
 
-    bench, model = observe(random_traffic(10, 300, load=1.0), windows=6, software=software)
+    _, model = observe(random_traffic(10, 300, load=1.0), windows=6, software=software)
     assert {key: count for key, count in totals.items() if count} == dict(model.histogram)
 
 
@@ -224,7 +224,7 @@ def test_epoch_and_tag_are_those_at_the_end_of_the_window():
             bench.tags = getattr(bench, "tags", {}) | {bench.cycle: value}
             await ctx.tick()
 
-    bench, model = observe(iter([]), windows=3, software=software)
+    bench, _ = observe(iter([]), windows=3, software=software)
     for window in bench.windows:
         value = window.extra["tag"] >> 8
         assert window.extra["epoch"] == value & 0xFF
