@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from morphnic.errors import DeviceBusy, DeviceNotFound
@@ -11,7 +13,7 @@ from morphnic.program import Context
 if TYPE_CHECKING:
     from device_link import Candidate, Device
 
-__all__ = ["add_device_flag", "choose", "distinct", "open_device"]
+__all__ = ["add_device_flag", "choose", "distinct", "explained", "open_device"]
 
 FORMS = "uart:///dev/ttyUSB0, sim://NAME or replay://FILE"
 
@@ -48,9 +50,15 @@ def open_device(context: Context, *, writer: bool = False) -> Device:
     """The device, its register map checked; `writer` takes the right to change it."""
     import device_link
 
-    url = choose(context)
+    with explained():
+        return device_link.open(choose(context), writer=writer)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Add to a device that is held by another what a user can do about it."""
     try:
-        return device_link.open(url, writer=writer)
+        yield
     except DeviceBusy as error:
         raise DeviceBusy(
             f"{error}; while an offload manager holds the device, changes go through it: "
