@@ -150,8 +150,12 @@ def test_epoch_rises_past_255_and_never_falls():
     Harness(DeviceConfig(ports=2, tenants=2, slots=1)).run(test)
 
 
-def test_new_owner_fences_a_commit_that_is_under_way():
-    """The owner changes at every cycle around a commit: once the write is answered, nothing changes any more."""
+@pytest.mark.parametrize(("register", "refusal"), [
+    ("owner_token", model.STALE_TOKEN),
+    ("base_epoch", model.STALE_EPOCH),
+])
+def test_new_owner_or_epoch_fences_a_commit_that_is_under_way(register, refusal):
+    """It is written at every cycle around a commit: once the write is answered, nothing changes any more."""
     async def test(harness, ctx):
         fenced = 0
         for delay in range(SMALL.tenants + 14):
@@ -162,7 +166,7 @@ def test_new_owner_fences_a_commit_that_is_under_way():
             await harness.write(ctx, "rm.command", COMMANDS["commit"])
             changes = len(harness.mirror.changes)
             await harness.tick(ctx, delay)
-            await harness.write(ctx, "rm.owner_token", 2)
+            await harness.write(ctx, f"rm.{register}", harness.mirror.epoch + 2)
             fence = harness.cycle - 1    # the cycle of the answer
             state, result, row = await harness.finish(ctx)
             await harness.tick(ctx, 40)
@@ -171,22 +175,25 @@ def test_new_owner_fences_a_commit_that_is_under_way():
                 assert (state, result) == (IDLE, model.OK)
             else:
                 fenced += 1
-                assert (state, result, row) == (model.STAGING, model.STALE_TOKEN, 0)
-                await harness.write(ctx, "rm.token", 2)
+                assert (state, result, row) == (model.STAGING, refusal, 0)
+                await harness.write(ctx, "rm.token", await harness.read(ctx, "rm.owner_token"))
                 assert (await harness.command(ctx, "abandon"))[0] == model.OK
         assert 4 < fenced < SMALL.tenants + 14
 
     Harness(SMALL).run(test)
 
 
-def test_guarantee_written_during_a_commit_holds_or_comes_after_it():
+@pytest.mark.parametrize("commands", [["commit"], ["check", "commit"]])
+def test_guarantee_written_during_a_commit_holds_or_comes_after_it(commands):
+    """Also when the commit waits behind a check and is carried out when that has just ended."""
     async def test(harness, ctx):
         refused = 0
         for delay in range(2 * SMALL.tenants + 12):
             await harness.write(ctx, "guarantee.min_weight", 0, 1)
             await harness.command(ctx, "begin")
             await harness.write(ctx, "rm.base_epoch", harness.mirror.epoch)
-            await harness.write(ctx, "rm.command", COMMANDS["commit"])
+            for name in commands:
+                await harness.write(ctx, "rm.command", COMMANDS[name])
             changes = len(harness.mirror.changes)
             await harness.tick(ctx, delay)
             await harness.write(ctx, "guarantee.min_weight", 1, 1)
@@ -277,13 +284,16 @@ def test_one_command_waits_and_the_next_is_refused_on_the_bus():
     Harness(DeviceConfig()).run(test)
 
 
-def test_staged_rows_do_not_change_under_a_commit():
-    """A row written at any cycle of a commit that will succeed is refused, or comes too early to be part of it."""
+@pytest.mark.parametrize("waits", [False, True])
+def test_staged_rows_do_not_change_under_a_commit(waits):
+    """A row written in any cycle after the commit was taken is refused, also while it waits for the copy."""
     async def test(harness, ctx):
         for delay in range(SMALL.tenants + 6):
             before = harness.mirror.active[2]["weight"]
-            await harness.command(ctx, "begin")
             await harness.write(ctx, "rm.base_epoch", harness.mirror.epoch)
+            await harness.write(ctx, "rm.command", COMMANDS["begin"])
+            if not waits:
+                await harness.finish(ctx)
             await harness.write(ctx, "rm.command", COMMANDS["commit"])
             await harness.tick(ctx, delay)
             with pytest.raises(BusError):
