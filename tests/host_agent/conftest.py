@@ -48,7 +48,7 @@ def figures_of(host, clock):
 
 
 @pytest.fixture
-def manager(monkeypatch):
+def manager(home, monkeypatch):  # noqa: F811
     """A stand-in manager whose address is in the environment."""
     from tests.host_agent.manager import Manager
 
