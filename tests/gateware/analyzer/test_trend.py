@@ -1,0 +1,70 @@
+"""Holt's method in fixed point, bit by bit, at ordinary values and at the limits."""
+
+import random
+
+import pytest
+from amaranth.sim import Simulator
+
+from gateware.analyzer.trend import Trend
+from gateware.config import DeviceConfig
+from tests.gateware.analyzer.model import Holt
+
+CONFIG = DeviceConfig(tenants=3)
+
+
+def predictions(updates):
+    """What the block predicts after each (tenant, value)."""
+    dut, answers = Trend(CONFIG), []
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-8)
+
+    async def bench(ctx):
+        for tenant, value in updates:
+            ctx.set(dut.tenant, tenant)
+            ctx.set(dut.value, value)
+            ctx.set(dut.update, 1)
+            await ctx.tick()
+            ctx.set(dut.update, 0)
+            await ctx.tick()
+            assert not ctx.get(dut.done)
+            await ctx.tick()
+            assert ctx.get(dut.done)
+            answers.append(ctx.get(dut.predicted))
+            await ctx.tick()
+
+    simulator.add_testbench(bench)
+    simulator.run()
+    return answers
+
+
+def expected(updates):
+    models = [Holt() for _ in range(CONFIG.tenants)]
+    return [models[tenant].predict(value) for tenant, value in updates]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_prediction_equals_the_formula(seed):
+    rng = random.Random(seed)
+    updates = [(rng.randrange(3), rng.getrandbits(rng.choice([0, 4, 12, 24, 32]))) for _ in range(300)]
+    assert predictions(updates) == expected(updates)
+
+
+@pytest.mark.parametrize("values", [
+    [0xFFFFFFFF, 0] * 12, [0] * 8 + [0xFFFFFFFF] * 12 + [0] * 12, list(range(0, 1 << 32, 1 << 28)) * 2])
+def test_prediction_is_cut_at_both_limits_and_recovers(values):
+    updates = [(1, value) for value in values]
+    answers = predictions(updates)
+    assert answers == expected(updates)
+
+
+def test_limits_are_reached():
+    falling = expected([(0, 0xFFFFFFFF)] + [(0, 0)] * 10)
+    rising = expected([(0, 0)] + [(0, 0xFFFFFFFF)] * 10)
+    assert 0 in falling[1:]
+    assert 0xFFFFFFFF in rising
+
+
+def test_ramp_is_followed_ahead():
+    updates = [(2, 100_000 + 5_000 * step) for step in range(60)]
+    last = predictions(updates)[-1]
+    assert abs(last - (100_000 + 5_000 * 60)) < 50, "the forecast is one step ahead of the ramp"
