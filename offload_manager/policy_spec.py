@@ -48,7 +48,7 @@ class LatencyTargetSpec(Section):
     hold_windows: Annotated[int, Field(ge=0)] = 8
     decay: Annotated[float, Field(gt=0, le=1)] = 0.9
     batch_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    page_part: Fraction = 0.5
+    page_part: Fraction = 0.75
 
     @model_validator(mode="after")
     def _ordered(self) -> LatencyTargetSpec:
@@ -98,7 +98,7 @@ class LoopSpec(Section):
     baseline_windows: Annotated[int, Field(ge=1)] = 2
     measure_windows: Annotated[int, Field(ge=1)] = 2
     min_interval_windows: Annotated[int, Field(ge=0)] = 2
-    hysteresis: Fraction = 0.10
+    hysteresis: Fraction = 0.25
     level_gain: Annotated[float, Field(gt=0, le=1)] = 0.5
     slope_gain: Annotated[float, Field(gt=0, le=1)] = 0.25
     guard: GuardSpec = GuardSpec()

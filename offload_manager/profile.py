@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from offload_manager.allocation import FULL_RATE, Allocation, Guarantee, Limits, Row, apportion
+from offload_manager.allocation import CREDIT_PAGES, FULL_RATE, Allocation, Guarantee, Limits, Row, apportion
 from offload_manager.api import TenantClass
 
 
@@ -41,11 +41,31 @@ class Profile:
         return self.tenant_class is TenantClass.LATENCY
 
 
+def quotas_in_order(
+    profiles: Sequence[Profile], limits: Limits, order: Sequence[int], pool: int,
+) -> list[int]:
+    """`CREDIT_PAGES` for one tenant after the other in `order` (a tenant may come twice) while `pool` is left.
+
+    Never less than a guarantee. Whole units: part of one would not keep a packet from waiting for the pool.
+    """
+    quotas = [p.guarantee.pages if p.admitted else 0 for p in profiles]
+    left = limits.pages - max(pool, limits.packet_pages) - sum(quotas)
+    units = [0] * len(quotas)
+    for t in order:
+        units[t] += CREDIT_PAGES
+        missing = max(0, units[t] - quotas[t])
+        if profiles[t].admitted and missing <= left:
+            quotas[t] += missing
+            left -= missing
+    return quotas
+
+
 def build_table(
     profiles: Sequence[Profile], limits: Limits, weights: Sequence[float], pages: Sequence[float], *,
     pool: int, weight_floor: int = 0, epoch: int = 0, host_shares: Sequence[int] | None = None,
+    quotas: Sequence[int] | None = None,
 ) -> Allocation:
-    """A legal table with these shares of weight and pages.
+    """A legal table with these shares of weight and pages; `quotas` gives the pages themselves instead.
 
     `pool` pages are left to everybody, or more when the caps say so; every admitted tenant gets `weight_floor`
     or its guarantee, whichever is more, so that its next packet is admitted however idle it was.
@@ -58,11 +78,11 @@ def build_table(
         limits.weight_capacity, floors, cap)
     page_floors = [p.guarantee.pages if p.admitted else 0 for p in profiles]
     spend = max(sum(page_floors), limits.pages - max(pool, limits.packet_pages))
-    row_pages = apportion(
-        [share if a else 0.0 for share, a in zip(pages, admitted, strict=True)], spend, page_floors)
+    if quotas is None:
+        quotas = apportion([share if a else 0.0 for share, a in zip(pages, admitted, strict=True)], spend, page_floors)
     shares = host_shares if host_shares is not None else [p.host_share for p in profiles]
     rows = tuple(
         Row(weight=weight, rate=p.rate, burst=p.burst, pages=page, ports=p.ports, slots=p.slots,
             host_share=share) if p.admitted else Row(burst=p.burst)
-        for p, weight, page, share in zip(profiles, row_weights, row_pages, shares, strict=True))
+        for p, weight, page, share in zip(profiles, row_weights, quotas, shares, strict=True))
     return Allocation(rows, epoch)

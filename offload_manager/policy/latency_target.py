@@ -4,8 +4,11 @@ Feedback on what each latency tenant missed. Its weight is its priority times a 
 the tenant missed its objective, held while it came close, and returned slowly after calm windows, never under
 `boost_min`. Because the schedulers conserve work, a high weight costs the batch class only what the latency
 class really sends. A part of the weights (`batch_share`) is kept for the batch class whatever the boosts are,
-so that a misbehaving latency tenant cannot starve it. Latency tenants get page quotas first; batch tenants share
-the pool.
+so that a misbehaving latency tenant cannot starve it.
+
+Pages come in units that let a packet in without waiting at the head of the host port: one for each latency tenant,
+then one for each batch tenant that sends (a batch packet that waits there holds up the latency packets behind it),
+then more for the latency class; a part of the pages stays shared.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 from offload_manager.policy.base import Proposal, WindowView
 from offload_manager.policy.host_shift import HostShift
 from offload_manager.policy.score import score
-from offload_manager.profile import build_table
+from offload_manager.profile import build_table, quotas_in_order
 
 
 class LatencyTarget:
@@ -24,14 +27,14 @@ class LatencyTarget:
     boost_min, boost_max: limits of the boost over a batch tenant of the same priority.
     hold_windows: calm windows before the boost returns; `decay`: factor a window after that.
     batch_share: part of the weights that the batch class keeps, 0..1.
-    page_part: part of the pages that is divided as quotas of the latency class; the rest is the pool.
+    page_part: part of the pages that may be given out as quotas; the rest is the pool.
     """
 
     name = "latency_target"
 
     def __init__(
         self, miss_target: float = 0.01, near: float = 0.8, boost_min: float = 8.0, boost_max: float = 64.0,
-        hold_windows: int = 8, decay: float = 0.9, batch_share: float = 0.05, page_part: float = 0.5,
+        hold_windows: int = 8, decay: float = 0.9, batch_share: float = 0.05, page_part: float = 0.75,
         host_shift: HostShift | None = None,
     ) -> None:
         checks: list[tuple[bool, str, str, float]] = [
@@ -61,9 +64,8 @@ class LatencyTarget:
         missing = [t for t in latency if self._feed_back(t, view)]
         shares = self._weight_shares(view, latency)
         table = build_table(
-            view.profiles, view.limits, shares, self._page_shares(view, latency),
-            pool=int(view.limits.pages * (1 - self._page_part)), epoch=view.allocation.epoch,
-            weight_floor=view.limits.weight_capacity // 1024,
+            view.profiles, view.limits, shares, [], quotas=self._quotas(view, latency), pool=0,
+            epoch=view.allocation.epoch, weight_floor=view.limits.weight_capacity // 1024,
             host_shares=self._host_shift.shares(view))
         if missing:
             reason = f"tenants {missing} missed their objective: boost raised to " + ", ".join(
@@ -108,9 +110,10 @@ class LatencyTarget:
                 shares[t] *= lift
         return shares
 
-    def _page_shares(self, view: WindowView, latency: list[int]) -> list[float]:
-        """Quotas for the latency class, more for a boosted tenant; everybody else shares the pool."""
-        shares = [0.0] * len(view.profiles)
-        for t in latency:
-            shares[t] = view.profiles[t].priority * (1 + self._boost[t] / self._boost_max)
-        return shares
+    def _quotas(self, view: WindowView, latency: list[int]) -> list[int]:
+        """Pages of every tenant; see above for the order."""
+        sending = [
+            t for t, p in enumerate(view.profiles) if not p.is_latency and view.forecast[t].bytes > 0 and p.admitted]
+        sending.sort(key=lambda t: (-view.profiles[t].priority, t))
+        pool = int(view.limits.pages * (1 - self._page_part))
+        return quotas_in_order(view.profiles, view.limits, [*latency, *sending, *latency], pool)

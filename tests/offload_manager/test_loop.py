@@ -331,7 +331,7 @@ def test_broken_policy_file_keeps_the_last_good_one(tmp_path: Path) -> None:
     source = PolicySource(LIMITS, path)
     control = make(source=source)
     good = source.current
-    for broken in ("policy: [", PolicyFile.default().text.replace("hysteresis: 0.10", "hysteresis: 7"), "\0"):
+    for broken in ("policy: [", PolicyFile.default().text.replace("hysteresis: 0.25", "hysteresis: 7"), "\0"):
         path.write_text(broken)
         steps(control, 2)
         assert source.current is good

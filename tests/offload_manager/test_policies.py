@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import pytest
 
+from device_link import WindowRow
 from offload_manager.allocation import Guarantee, Limits, check
 from offload_manager.policy import BestOf, LatencyTarget, MaxMin, Policy, Proposal, Static, WindowView
 from offload_manager.policy.host_shift import HostShift
 from offload_manager.policy.maxmin import dominant_fill
 from offload_manager.policy.score import score, serve
 from offload_manager.policy_file import PolicyFile
+from offload_manager.profile import quotas_in_order
 from tests.offload_manager.views import CAPACITY, CYCLES, LIMITS, Viewer, equal_table, profiles, row, traffic
 
 SLO = 1000
@@ -66,10 +68,22 @@ def test_latency_target_holds_boost_while_worst_packet_is_close_to_objective() -
     assert [policy.evaluate(viewer.view(close)).allocation.share(1) for _ in range(5)] == [raised] * 5
 
 
-def test_latency_target_gives_pages_to_latency_class_and_leaves_the_pool() -> None:
-    table = LatencyTarget(page_part=0.5).evaluate(
-        Viewer(profiles({1: SLO, 2: SLO})).view([row()] * 4)).allocation
-    assert [r.pages for r in table.rows] == [0, 16, 16, 0]
+def test_latency_target_gives_pages_to_latency_class_then_to_those_who_send() -> None:
+    def pages(*rows: WindowRow) -> list[int]:
+        table = LatencyTarget(page_part=0.75).evaluate(Viewer(profiles({1: SLO, 2: SLO})).view(rows)).allocation
+        return [r.pages for r in table.rows]
+
+    assert pages(*[row()] * 4) == [0, 8, 8, 0]
+    assert pages(row(), row(), row(), traffic(0.5)) == [0, 8, 8, 4]
+
+
+def test_quotas_are_whole_units_within_the_pool_and_never_under_a_guarantee() -> None:
+    who = profiles()
+    who = (who[0], replace(who[1], guarantee=Guarantee(0, 6)), *who[2:])
+    assert quotas_in_order(who, LIMITS, [0, 1, 2, 3], 16) == [4, 6, 4, 4]
+    assert quotas_in_order(who, LIMITS, [1, 1, 0], 16) == [4, 8, 0, 0]
+    assert quotas_in_order(who, LIMITS, [0, 2, 3], 64 - 6 - 9) == [4, 6, 4, 0]
+    assert quotas_in_order(who, LIMITS, [0] * 100, 0) == [40, 6, 0, 0]  # 16 are kept for the largest packet
 
 
 def test_maxmin_idle_tenant_returns_its_share_but_is_admitted() -> None:

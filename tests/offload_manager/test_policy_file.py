@@ -74,7 +74,7 @@ def test_each_kind_of_policy_can_stand_alone(kind: str, made: type) -> None:
     ("kind: maxmin", "kind: maximum", "policy.policies.1", "maximum"),
     ("high: 0.85", "high: 1.5", "host_shift.high", "less than or equal to 1"),
     ("target: 0.75", "target: 0.95", "host_shift", "target must be at most high"),
-    ("hysteresis: 0.10", "hysteresis: -1", "loop.hysteresis", "greater than or equal to 0"),
+    ("hysteresis: 0.25", "hysteresis: -1", "loop.hysteresis", "greater than or equal to 0"),
     ("class: batch", "class: bulk", "defaults.class", "'latency' or 'batch'"),
     ("retry_windows: 50", "retry_windows: 0.5", "loop.guard.retry_windows", "integer"),
     ('schema: "1.0"', 'schema: "2.0"', "schema", "must be version 1.x, not '2.0'"),
