@@ -6,11 +6,14 @@ generator, so that a test is the same in every run.
 
 from dataclasses import dataclass, field, replace
 
+from amaranth.hdl import Cat
 from amaranth.sim import Simulator
 
 from gateware.manager.allocation import FULL_RATE, reset_row
+from gateware.stream.packet import PROCESS, PacketHeader, RequestWord, beat_layout
 
-PROCESS = 15
+__all__ = ["PROCESS", "Bench", "Packet", "commit", "delivered_as", "header_dict", "open_rows", "row",
+           "without_stamps"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,9 @@ HEADER_FIELDS = ("tenant", "source", "destination", "epoch", "length", "flow_has
 
 
 def header_dict(value):
-    """Fields of a simulated header as integers."""
+    """Fields of a simulated header, or of its bits, as integers."""
+    if isinstance(value, int):
+        value = PacketHeader.from_bits(value)
     return {name: (int(value[name].value) if name == "flow_class" else int(value[name])) for name in HEADER_FIELDS}
 
 
@@ -119,11 +124,14 @@ class Bench:
 
         async def process(ctx):
             ticks = ctx.tick().sample(
-                self.dut.cycle, ingress.admit, ingress.drop, ingress.header, egress.leave, egress.cut,
-                egress.header, egress.latency, ingress.request, ingress.request_tenant, ingress.request_word,
-                ingress.stalled, ingress.stalled_tenant)
-            async for (_, _, cycle, admit, drop, header, leave, cut, gone, latency, request, tenant, word,
-                       stalled, stalled_tenant) in ticks:
+                self.dut.cycle, Cat(ingress.admit, ingress.drop, egress.leave, egress.cut, ingress.request,
+                                    ingress.stalled),
+                ingress.header.as_value(), egress.header.as_value(), egress.latency,
+                ingress.request_tenant, ingress.request_word.as_value(), ingress.stalled_tenant)
+            async for (_, _, cycle, strobes, header, gone, latency, tenant, word, stalled_tenant) in ticks:
+                if not strobes:
+                    continue
+                admit, drop, leave, cut, request, stalled = (strobes >> bit & 1 for bit in range(6))
                 assert not (admit and drop)
                 if admit or drop:
                     kind = "admit" if admit else "drop"
@@ -132,6 +140,7 @@ class Bench:
                     self.events.append(Event("cut" if cut else "leave", port, cycle, header_dict(gone),
                                              {"latency": latency}))
                 if request:
+                    word = RequestWord.from_bits(word)
                     word = {"lba": int(word.lba), "opcode": int(word.opcode.value), "sequence": int(word.sequence)}
                     self.events.append(Event("request", port, cycle, {}, {"tenant": tenant, "word": word}))
                 if stalled:
@@ -202,25 +211,29 @@ class Bench:
 
     def _take(self, port, busy, busy_headers):
         output = self.dut.outputs[port]
+        layout = beat_layout(self.config)
         size = self.config.beat_bytes
 
         async def process(ctx):
             headers, bodies, payload = [], [], b""
-            ticks = ctx.tick().sample(output.header.valid, output.header.ready, output.header.payload,
-                                      output.data.valid, output.data.ready, output.data.payload)
+            ticks = ctx.tick().sample(Cat(output.header.valid, output.header.ready, output.data.valid,
+                                          output.data.ready),
+                                      output.header.payload.as_value(), output.data.payload.as_value())
             ctx.set(output.header.ready, not busy_headers())
             ctx.set(output.data.ready, not busy())
             held = [None, None]
-            async for _, _, h_valid, h_ready, header, d_valid, d_ready, beat in ticks:
-                header_now = header_dict(header) if h_valid else None
-                beat_now = (int(beat.data), int(beat.empty), int(beat.last)) if d_valid else None
+            async for _, _, flags, header, beat in ticks:
+                h_valid, h_ready, d_valid, d_ready = (flags >> bit & 1 for bit in range(4))
+                header_now = header if h_valid else None
+                beat_now = beat if d_valid else None
                 for index, now in enumerate((header_now, beat_now)):
                     assert held[index] is None or held[index] == now, "an offer changed before its transfer"
                 held = [None if h_ready else header_now, None if d_ready else beat_now]
                 if h_valid and h_ready:
-                    headers.append(header_now)
+                    headers.append(header_dict(header_now))
                 if d_valid and d_ready:
-                    data, empty, last = beat_now
+                    content = layout.from_bits(beat_now)
+                    data, empty, last = int(content.data), int(content.empty), int(content.last)
                     assert last or not empty
                     self.beats_out[port] += 1
                     payload += data.to_bytes(size, "little")[:size - empty]

@@ -182,7 +182,7 @@ def test_queues_and_accounts_agree_with_the_model(seed, sizes):
     run([8, 8, 8, 8], testbench)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_reading_and_writing_at_once_mixes_nothing_up(seed):
     """Both sides work concurrently with random pauses; per tenant, what comes out is what went in."""
     rng = random.Random(seed)

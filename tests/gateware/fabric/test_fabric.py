@@ -43,9 +43,8 @@ def check_all_delivered(bench, sent):
         assert event.extra["latency"] >= 1
 
 
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize(("idle", "busy"), [(0, 0), (0.4, 0), (0, 0.4), (0.3, 0.3)])
-def test_random_traffic_arrives_once_in_order_and_unchanged(seed, idle, busy):
+@pytest.mark.parametrize(("idle", "busy", "seed"), [(0, 0, 1), (0.4, 0, 2), (0, 0.4, 3), (0.3, 0.3, 4)])
+def test_random_traffic_arrives_once_in_order_and_unchanged(idle, busy, seed):
     rng = random.Random(f"{seed} {idle} {busy}")
     bench = Bench(Fabric(SMALL), SMALL)
     sent = [random_packets(rng, SMALL, 60, [1, 3, 4, 5, 17, 60, 64, 65, 130]) for _ in range(SMALL.ports)]
@@ -61,7 +60,7 @@ def test_random_traffic_on_the_default_device():
     rng = random.Random(7)
     config = DeviceConfig()
     bench = Bench(Fabric(config), config)
-    sent = [random_packets(rng, config, 30, [1, 8, 64, 100, 300]) for _ in range(config.ports)]
+    sent = [random_packets(rng, config, 20, [1, 8, 64, 100, 300]) for _ in range(config.ports)]
     for port in range(config.ports):
         bench.source(port, sent[port], lambda: rng.random() < 0.2)
         bench.sink(port, lambda: rng.random() < 0.2)
@@ -108,6 +107,7 @@ def test_unloaded_packet_is_offered_eight_cycles_after_its_last_beat(beats):
     assert seen["out"] - seen["in"] <= 8
 
 
+@pytest.mark.slow
 def test_shares_follow_weights_under_overload():
     """A network port offers four times what the sink takes and drops the rest: every queue stays full."""
     weights, sizes = [1000, 2000, 4000, 1000], [64, 4, 32, 64]
@@ -119,9 +119,9 @@ def test_shares_follow_weights_under_overload():
     bench.source(1, [Packet(tenant, 2, bytes(sizes[tenant])) for _ in range(100)
                      for tenant in (0, 1, 1, 1, 1, 2, 1, 1, 1, 1, 2, 3, 1, 1, 1, 1, 2, 1, 1, 1, 1)])
     bench.sink(2, lambda: bench.cycle % 8 != 0)
-    bench.run(rows, cycles=3500)
+    bench.run(rows, cycles=2600)
     beats = Counter()
-    for packet in bench.received[2][40:]:
+    for packet in bench.received[2][30:]:
         beats[packet.tenant] += -(-len(packet.payload) // 4)
     total = sum(beats.values())
     for tenant, weight in enumerate(weights):
@@ -132,7 +132,7 @@ def test_shares_follow_weights_under_overload():
 def test_commits_in_mid_traffic_lose_nothing_and_stamp_the_epoch_of_admission(seed):
     rng = random.Random(seed)
     bench = Bench(Fabric(SMALL), SMALL)
-    sent = [random_packets(rng, SMALL, 90, [4, 20, 64, 100]) for _ in range(2)]
+    sent = [random_packets(rng, SMALL, 75, [4, 20, 64, 100]) for _ in range(2)]
     changes = [(0, 0)]   # (cycle from which it is seen, epoch)
 
     async def script(ctx):
@@ -202,16 +202,16 @@ def test_a_network_port_drops_without_pages_and_a_host_port_waits():
     assert len(dropped) + sum(p.source == 1 for p in bench.received[2]) == 12
 
 
-@pytest.mark.parametrize("share", [0, 1, 100, 255, 256])
+@pytest.mark.parametrize("share", [0, 100, 256])
 def test_processing_is_steered_in_the_exact_ratio(share):
     config = DeviceConfig(ports=2, data_width=32, tenants=2, pages=32)
     bench = Bench(Fabric(config), config)
-    bench.source(0, [Packet(1, PROCESS, bytes(4), flow_hash=index) for index in range(256)])
+    bench.source(0, [Packet(1, PROCESS, bytes(4), flow_hash=index) for index in range(128)])
     bench.sink(0)
     bench.sink(1)
     bench.run(open_rows(config, host_share=share))
-    assert len(bench.received[config.host_port]) == share
-    assert len(bench.received[config.engine_port]) == 256 - share
+    assert len(bench.received[config.host_port]) == share // 2
+    assert len(bench.received[config.engine_port]) == 128 - share // 2
     assert {event.header["destination"] for event in bench.of_kind("admit")} <= {0, 1}
 
 
@@ -222,7 +222,7 @@ def test_a_shaped_tenant_does_not_slow_another():
     bench.source(0, [Packet(0, 1, bytes(64)) for _ in range(200)])
     bench.source(1, [Packet(1, 1, bytes(64)) for _ in range(200)])
     bench.sink(1)
-    bench.run(rows, cycles=1500)
+    bench.run(rows, cycles=1200)
     beats = Counter(packet.tenant for packet in bench.received[1])
-    assert beats[1] * 16 <= 256 + 1500 / 64
-    assert (beats[0] + beats[1]) * 16 >= 0.9 * 1450
+    assert beats[1] * 16 <= 256 + 1200 / 64
+    assert (beats[0] + beats[1]) * 16 >= 0.9 * 1150

@@ -75,7 +75,7 @@ def test_headers_that_are_not_taken_are_a_stall_too():
     assert len(bench.of_kind("cut")) == 6
 
 
-@pytest.mark.parametrize(("timeout", "pause"), [(0, 200), (50, 45)])
+@pytest.mark.parametrize(("timeout", "pause"), [(0, 90), (50, 45)])
 def test_a_slow_sink_is_not_cut_off(timeout, pause):
     bench = Bench(Fabric(CONFIG), CONFIG, stall_timeout=timeout)
     packets = numbered(random.Random(2), 3, 12)

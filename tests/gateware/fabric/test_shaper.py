@@ -55,11 +55,11 @@ def worst_excess(started, tenant, rate, burst):
     return worst
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_no_interval_passes_rate_and_burst(seed):
     limits = [(FULL_RATE // 8, 256), (FULL_RATE // 5, 600), (FULL_RATE // 100, 300), (1000, 1024)]
     rows = [row(CONFIG, weight=1, rate=rate, burst=burst) for rate, burst in limits]
-    started = spend(rows, 6000, lambda rng: rng.choice([1, 4, 16, 100, 256]), seed)
+    started = spend(rows, 5000, lambda rng: rng.choice([1, 4, 16, 100, 256]), seed)
     assert {tenant for _, tenant, _ in started} == {0, 1, 2, 3}
     for tenant, (rate, burst) in enumerate(limits):
         least = 256 + rate * CONFIG.tenants / FULL_RATE
@@ -71,9 +71,9 @@ def test_no_interval_passes_rate_and_burst(seed):
 def test_a_backlogged_tenant_reaches_its_rate(beats, share):
     blocked = row(CONFIG, weight=1, rate=1, burst=256)
     rows = [row(CONFIG, weight=1, rate=FULL_RATE // share, burst=300), blocked, blocked, blocked]
-    started = [entry for entry in spend(rows, 5000, lambda rng: beats) if entry[1] == 0 and entry[0] > 1000]
+    started = [entry for entry in spend(rows, 3500, lambda rng: beats) if entry[1] == 0 and entry[0] > 1000]
     limit = min(1 / share, beats / (beats + 1))
-    assert sum(beats for _, _, beats in started) / 4000 == pytest.approx(limit, rel=0.05)
+    assert sum(beats for _, _, beats in started) / 2500 == pytest.approx(limit, rel=0.05)
 
 
 def test_full_rate_does_not_limit():
