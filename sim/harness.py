@@ -10,6 +10,7 @@ from gateware.config import DeviceConfig
 from morphnic.errors import BuildError
 
 from .build import Harness, Model, Port, Progress, Variant, build, cached_verilog, print_progress, to_verilog
+from .wrapper import TOP, wrap
 
 _ROOT = Path(__file__).parent.parent
 _FOLDER = Path(__file__).parent / "board"
@@ -36,7 +37,7 @@ def device_model(config: DeviceConfig, *, component: Callable[[], Any] | None = 
         sources = [*(_ROOT / "gateware").rglob("*.py"), *(_ROOT / "rtl" / "registers").glob("*.rdl"),
                    *(_ROOT / "rtl" / "registers").glob("*.py")]
         verilog = cached_verilog([config.digest()], sources, lambda: _device_verilog(config), progress)
-    return build(verilog, board_harness(config), variant=variant, progress=progress)
+    return build(wrap(verilog), board_harness(config), variant=variant, top=TOP, progress=progress)
 
 
 def _device_verilog(config: DeviceConfig) -> str:

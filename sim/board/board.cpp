@@ -200,7 +200,9 @@ public:
         sinks.reserve(BOARD_PORTS);
         Vtop& t = *top;
         BOARD_BIND
-        reset_pulse();
+        // There is no reset pulse: a new model starts with the registers' initial values (sim/wrapper.py).
+        t.clk = 0;
+        t.eval();
     }
 
     ~Board() {
@@ -210,27 +212,12 @@ public:
         top->final();
     }
 
-    void reset_pulse() {
-        top->rst = 1;
-        top->clk = 0;
-        top->eval();
-        for (int i = 0; i < 4; ++i) {
-            top->clk = 1;
-            top->eval();
-            top->clk = 0;
-            top->eval();
-        }
-        top->rst = 0;
-        top->eval();
-    }
-
     void step() {
         Vtop& t = *top;
         sources[0].credit = BOARD_CREDIT;
         for (Source& source : sources) source.drive(cycle);
         for (Sink& sink : sinks) sink.drive();
         drive_link(t);
-        t.telemetry___05Fready = 1;
         t.clk = 0;
         t.eval();
         trace(0);
@@ -287,8 +274,11 @@ public:
             pending_access_ = &a;
             a.status = 2;
             for (uint32_t waited = 0; waited < limit && pending_access_; ++waited) step();
-            pending_access_ = nullptr;
             t.mmio___05Fvalid = 0;
+            if (pending_access_) {
+                pending_access_ = nullptr;
+                step();  // the register stage takes the access back
+            }
         }
     }
 

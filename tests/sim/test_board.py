@@ -194,7 +194,7 @@ def test_advance_stops_at_a_window(board):
 def test_link_bytes_pass_on_the_byte_stream_and_bit_by_bit(board):
     data = bytes(range(256))
     board.link_write(data)
-    board.advance(300)
+    board.advance(2 * 256 + 20)
     assert board.link_read() == data
     board.link_mode(pins=True, divisor=16)
     board.link_write(data)
