@@ -184,3 +184,14 @@ def test_commit_while_requests_wait_loses_and_reorders_nothing():
     assert len({packet.fields["flow_hash"] for packet in sink.packets}) == len(requests)
     statuses = {packet.payload[12] for packet in sink.packets}
     assert statuses == {0, 1}
+
+
+def test_backlog_beyond_a_queue_waits_and_loses_nothing():
+    config = DeviceConfig(tenants=TENANTS, slots=1)
+    rng = random.Random(9)
+    requests = [Packet(number.to_bytes(8, "little") + rng.randbytes(length), {
+        "tenant": number % 2, "source": 0, "flow_hash": number})
+        for number, length in enumerate([1000, 900, 2040, 200, 1000, *[4] * 24])]
+    sink, _ = serve(config, requests, {})
+    check_answers(requests, sink.packets)
+    check_order(requests, sink.packets)
