@@ -10,7 +10,7 @@ from host_agent.client import ManagerAway
 from host_agent.collect.collector import Sample
 from host_agent.collect.figures import Figure
 from host_agent.daemon import Backoff, Daemon
-from host_agent.report import pressures, report
+from host_agent.report import identity, pressures, report
 from morphnic.errors import EnvironmentFault, InputError
 from morphnic.settings import AgentSettings, TenantSettings
 from offload_manager import api
@@ -181,3 +181,18 @@ def test_backoff_starts_anew_after_a_success():
     assert backoff.due(0.0)
     backoff.failed(5.0)
     assert backoff.not_before == 6.0
+
+
+def test_second_outage_pauses_from_one_second_again(tmp_path):
+    client = Client(away=lambda now: 2 <= now < 8 or 40 <= now < 46)
+    run(tmp_path, client, 50, baseline_intervals=1000)
+    assert [at for at in client.attempts if 1 < at < 12] == [2.0, 3.0, 5.0, 9.0, 10.0, 11.0]
+    assert [at for at in client.attempts if 39 < at < 50] == [40.0, 41.0, 43.0, 47.0, 48.0, 49.0]
+
+
+@pytest.mark.parametrize(("tenants", "interval", "kept"), [
+    ({3: TenantSettings(vm="web")}, 1.0, True), ({3: TenantSettings(vm="web2")}, 1.0, False),
+    ({3: TenantSettings(vm="web")}, 2.0, False), ({4: TenantSettings(vm="web")}, 1.0, False)])
+def test_baseline_is_kept_only_for_the_same_tenants_and_interval(tmp_path, tenants, interval, kept):
+    Baseline(5, identity({3: TenantSettings(vm="web")}, 1.0), 5).save(tmp_path)
+    assert (baselines.resume(tmp_path, 5, identity(tenants, interval)).intervals == 5) == kept
