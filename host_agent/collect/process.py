@@ -164,7 +164,10 @@ def run_queue_wait(roots: Roots, pid: int) -> float | Absent:
             if (folder / thread).exists():
                 return Absent(f"{content.reason} (a kernel without schedstat)")
             continue
-        total += int(content.split()[1]) / 1e9
+        columns = content.split()
+        if len(columns) < 2:
+            return Absent(f"{folder / thread / 'schedstat'}: too short")
+        total += int(columns[1]) / 1e9
     return total
 
 
@@ -183,9 +186,10 @@ def _resident(roots: Roots, pids: Sequence[int]) -> Gauge | Absent:
     total = 0
     for pid in pids:
         content = text(roots.proc / str(pid) / "statm")
-        if isinstance(content, Absent):
-            continue
-        total += int(content.split()[1]) * PAGE
+        columns = [] if isinstance(content, Absent) else content.split()
+        if len(columns) < 2 and alive(roots, pid):
+            return content if isinstance(content, Absent) else Absent(f"{roots.proc}/{pid}/statm: too short")
+        total += int(columns[1]) * PAGE if len(columns) > 1 else 0
     return Gauge(float(total), "resident, /proc/PID/statm")
 
 

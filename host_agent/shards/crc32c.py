@@ -49,7 +49,9 @@ class Throughput:
 class WorkerPool:
     """Processes batches of requests on the host's cores and measures its own throughput.
 
-    Responses come in the order of the requests. A batch is cut into one piece a worker: a packet takes about a
+    Responses come in the order of the requests. Threads share the payloads without copying them; how much a second
+    one brings depends on whether the CRC library lets go of the interpreter's lock, so throughput is measured and
+    never computed from the number of workers. A batch is cut into one piece a worker: a packet takes about a
     microsecond, so that handing over single packets would cost more than the work.
     """
 

@@ -142,10 +142,13 @@ def test_named_interface_that_is_missing_is_said(host, figures_of):
 def test_one_unreadable_process_makes_the_sum_absent_not_smaller(host, figures_of):
     host.process(10)
     host.process(11)
-    put(host.proc / "11" / "io", "")
+    for file in ("io", "statm", "task/11/schedstat"):
+        put(host.proc / "11" / file, "")
     found = figures_of(TenantSettings(pids=(10, 11)), lambda: None)
     assert found["disk_bytes_per_second"].value is None
     assert "11/io" in found["disk_bytes_per_second"].reason
+    assert "11/statm" in found["memory_bytes"].reason
+    assert found["cpu_pressure"].source.startswith("estimated")
 
 
 @pytest.mark.parametrize(("settings", "expected"), [

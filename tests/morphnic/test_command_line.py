@@ -151,5 +151,12 @@ def test_a_missing_module_of_our_own_is_a_bug_and_shows_itself():
 
 
 def test_every_registered_command_can_be_imported():
-    for command in PROGRAM.commands.values():
-        importlib.import_module(command.module)
+    def import_all(program):
+        for command in program.commands.values():
+            module = importlib.import_module(command.module)
+            if hasattr(module, "PROGRAM"):
+                import_all(module.PROGRAM)
+            else:
+                assert hasattr(module, "main") or (hasattr(module, "configure") and hasattr(module, "run"))
+
+    import_all(PROGRAM)
