@@ -125,10 +125,14 @@ class Allocation:
         """Whether every row is the same, whatever the epochs."""
         return self.rows == other.rows
 
+    def shares(self) -> list[float]:
+        """Every tenant's weight over the sum of weights."""
+        total = sum(row.weight for row in self.rows)
+        return [row.weight / total if total else 0.0 for row in self.rows]
+
     def share(self, tenant: int) -> float:
         """The tenant's weight over the sum of weights."""
-        total = sum(row.weight for row in self.rows)
-        return self.rows[tenant].weight / total if total else 0.0
+        return self.shares()[tenant]
 
     def to_lists(self) -> list[list[int]]:
         """Rows as plain lists in the order of `FIELDS`, for the store."""

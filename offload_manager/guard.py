@@ -58,10 +58,11 @@ def measure(windows: Sequence[Window], profiles: Sequence[Profile], accused: Seq
 def accused_tenants(before: Allocation, after: Allocation, profiles: Sequence[Profile]) -> list[int]:
     """Latency tenants from whom the table took something."""
     found = []
+    had, has = before.shares(), after.shares()
     for t, profile in enumerate(profiles):
         old, new = before.rows[t], after.rows[t]
         took = (
-            after.share(t) < before.share(t) * (1 - TAKEN) or new.pages < old.pages or new.rate < old.rate
+            has[t] < had[t] * (1 - TAKEN) or new.pages < old.pages or new.rate < old.rate
             or new.host_share > old.host_share or old.ports & ~new.ports or old.slots & ~new.slots
         )
         if profile.is_latency and took:

@@ -91,8 +91,7 @@ def change_size(before: Allocation, after: Allocation, pages: int) -> float:
     """
     size = 0.0
     floor = NOTABLE / len(before.rows)
-    for t, (old, new) in enumerate(zip(before.rows, after.rows, strict=True)):
-        a, b = before.share(t), after.share(t)
+    for a, b, old, new in zip(before.shares(), after.shares(), before.rows, after.rows, strict=True):
         if max(a, b) >= floor:
             size = max(size, abs(a - b) / max(a, b))
         size = max(size, abs(old.host_share - new.host_share) / FULL_HOST_SHARE)
@@ -294,8 +293,10 @@ class ControlLoop:
         timing = record.decision.timing.model_copy(update={"decide_ns": decided - received})
         try:
             self.driver.prepare(target, self.active, tag, [p.guarantee for p in self.profiles])
-            charge = self.settings.decision_latency.cycles(self.limits.clock_hz, time.perf_counter_ns() - received)
+            prepared = time.perf_counter_ns()
+            charge = self.settings.decision_latency.cycles(self.limits.clock_hz, prepared - received)
             timing.charged_cycles = self.time.charge(charge)
+            charged = time.perf_counter_ns()  # how long a simulation took for the charge is nobody's decision time
             commit = self.driver.commit(self._confirm_within(), self.settings.drain_cycles)
         except AllocationRefused as refusal:
             decision = self._refused(tag, target, view.window, refusal)
@@ -303,7 +304,7 @@ class ControlLoop:
                 raise  # deposed: nothing that this manager decides will be carried out again
             return decision
         fault_point("commit")
-        timing.transaction_ns = time.perf_counter_ns() - decided
+        timing.transaction_ns = time.perf_counter_ns() - charged + prepared - decided
         timing.commit_cycle = commit.cycle
         decision = self.store.conclude(tag, Outcome.AWAITING, epoch=commit.epoch, timing=timing)
         self.commits += 1

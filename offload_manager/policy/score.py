@@ -59,7 +59,7 @@ def score(view: WindowView, allocation: Allocation) -> float:
     served = serve(wanted, weights, capacity)
     batch_wanted = sum(min(wanted[t], capacity) for t in batch)
     satisfied = sum(served[t] for t in batch) / batch_wanted if batch_wanted > 0 else 1.0
-    moved = sum(abs(allocation.share(t) - view.allocation.share(t)) for t in range(len(weights))) / 2
+    moved = sum(abs(a - b) for a, b in zip(allocation.shares(), view.allocation.shares(), strict=True)) / 2
     return (LATENCY_EMPHASIS * headroom + (1 - LATENCY_EMPHASIS) * min(1.0, satisfied)
             - CHANGE_COST * moved)
 
