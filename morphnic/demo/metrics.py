@@ -103,13 +103,15 @@ def _class_figures(name: str, requests: Requests, members: NDArray[np.bool_], ob
 
 
 def run_figures(requests: Requests, classes: dict[str, set[int]], objectives: dict[str, int], *,
-                weights: dict[int, float], capacity: float) -> RunFigures:
+                weights: dict[int, float], capacity: float, bottleneck: Requests | None = None) -> RunFigures:
     """Figures of a run.
 
     classes: class name -> its tenants. objectives: class name -> latency in cycles. weights: tenant -> importance.
     capacity: bytes a cycle that the bottleneck can carry. Fairness is Jain's index over tenants of what each got until
-    the last arrival, divided by its weighted max-min share of the capacity.
+    the last arrival, divided by its weighted max-min share of the capacity. bottleneck: the requests that use it, and
+    so count for throughput, utilisation and fairness (default: all).
     """
+    everything, requests = requests, bottleneck or requests
     end = int(requests.arrival.max(initial=0)) + 1
     span = end - int(requests.arrival.min(initial=0))
     in_time = requests.delivered & (requests.done < end)
@@ -120,14 +122,14 @@ def run_figures(requests: Requests, classes: dict[str, set[int]], objectives: di
     active = entitled > 0
     throughput = float(np.sum(received)) / span
     return RunFigures(
-        offered=int(np.sum(requests.size)),
-        delivered=int(np.sum(requests.size[requests.delivered])),
-        dropped=int(np.sum(requests.size[~requests.delivered])),
-        cycles=int(requests.done.max(initial=0)),
+        offered=int(np.sum(everything.size)),
+        delivered=int(np.sum(everything.size[everything.delivered])),
+        dropped=int(np.sum(everything.size[~everything.delivered])),
+        cycles=int(everything.done.max(initial=0)),
         throughput=throughput,
         utilisation=throughput / capacity,
         jain=jain(received[active] / entitled[active]) if active.any() else 1.0,
         classes=tuple(
-            _class_figures(name, requests, np.isin(requests.tenant, list(members)), objectives[name])
+            _class_figures(name, everything, np.isin(everything.tenant, list(members)), objectives[name])
             for name, members in classes.items()),
     )
