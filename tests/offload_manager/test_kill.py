@@ -31,7 +31,8 @@ from offload_manager.store import SqliteStore
 from offload_manager.timing import DecisionLatency
 from tests.offload_manager.conftest import SimulatedDevice
 
-pytestmark = pytest.mark.slow
+# The first test may have to wait for the model to be built.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 WINDOW_CYCLES = 4096
 KILLS_A_POINT = 5
@@ -126,7 +127,6 @@ def bench(simulated_device: SimulatedDevice, tmp_path: Path) -> Bench:
 
 
 @pytest.mark.parametrize("point", POINTS)
-@pytest.mark.timeout(600)
 def test_device_and_store_agree_after_a_kill_at(bench: Bench, point: str) -> None:
     for attempt in range(KILLS_A_POINT):
         bench.next_policy()
@@ -137,7 +137,6 @@ def test_device_and_store_agree_after_a_kill_at(bench: Bench, point: str) -> Non
         bench.check_restart()
 
 
-@pytest.mark.timeout(600)
 def test_device_and_store_agree_after_kills_at_random(bench: Bench) -> None:
     seed = 20261121
     rng = random.Random(seed)
