@@ -258,6 +258,87 @@ def test_reading_and_writing_at_once_mixes_nothing_up(seed):
     assert got == sent
 
 
+def test_a_reservation_may_come_in_any_cycle_of_the_last_packets_reading():
+    """The queue runs empty, or does not, exactly as the next packet asks: every alignment of the two is tried."""
+    m = Module()
+    m.submodules.dut = dut = Crosspoint(CONFIG)
+    want = Signal()
+    m.d.comb += dut.w.reserve.eq(want & dut.w.fits & ~dut.w.hold)
+    w, r = dut.w, dut.r
+
+    async def write_beats(ctx, number, beats):
+        for index in range(beats):
+            ctx.set(w.write, 1)
+            ctx.set(w.end, index == beats - 1)
+            ctx.set(w.beat, {"data": number * 256 + index, "empty": 0, "last": index == beats - 1})
+            ctx.set(w.header, {"flow_hash": number})
+            await ctx.tick()
+        ctx.set(w.write, 0)
+
+    async def reserve(ctx, beats):
+        ctx.set(w.beats, beats)
+        ctx.set(want, 1)
+        booked = 0
+        while not booked:
+            _, _, booked = await ctx.tick().sample(w.reserve)
+        ctx.set(want, 0)
+
+    async def read(ctx, number, beats):
+        """Reads with `take` always high; returns after the last beat."""
+        while not ctx.get(r.ready):
+            await ctx.tick()
+        ctx.set(r.start, 1)
+        await ctx.tick()
+        ctx.set(r.start, 0)
+        ctx.set(r.take, 1)
+        for index in range(beats):
+            assert ctx.get(r.valid)
+            assert ctx.get(r.header.flow_hash) == number
+            assert ctx.get(r.beat.data) == number * 256 + index
+            await ctx.tick()
+        ctx.set(r.take, 0)
+
+    async def testbench(ctx):
+        await commit(ctx, dut.allocation, [row(CONFIG, weight=1, pages=8)] * 4)
+        ctx.set(w.quota, 2)   # so that a page that does not come home is missed at once
+        for beats in (1, 3, 16):
+            for delay in range(beats + 4):
+                await reserve(ctx, beats)
+                await write_beats(ctx, 1, beats)
+                while not ctx.get(r.ready):
+                    await ctx.tick()
+                # The second packet asks `delay` cycles after the first one's start.
+                ctx.set(r.start, 1)
+                asked = left = False
+                sent = 0
+                for cycle in range(beats + 6):
+                    if cycle == delay:
+                        ctx.set(w.beats, beats)
+                        ctx.set(want, 1)
+                    _, _, booked, beat, valid, take = await ctx.tick().sample(w.reserve, r.beat, r.valid, r.take)
+                    ctx.set(r.start, 0)
+                    ctx.set(r.take, sent + (valid & take) < beats)
+                    if valid and take:
+                        assert beat.data == 256 + sent
+                        sent += 1
+                        left = sent == beats
+                    if booked:
+                        ctx.set(want, 0)
+                        asked = True
+                    if left:
+                        ctx.set(r.take, 0)
+                assert asked
+                assert left
+                await write_beats(ctx, 2, beats)
+                await read(ctx, 2, beats)
+                await ctx.tick()
+
+    simulator = Simulator(m)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
+
+
 def test_short_packets_share_pages():
     """Eight one-beat packets need one page, not eight."""
     async def testbench(ctx, dut, model, driver):
@@ -335,3 +416,43 @@ def test_account_is_right_after_commits_in_the_middle_of_releases(seed):
                 assert await driver.ask(tenant, beats) == model.fits(tenant, beats)
 
     run([8, 8, 8, 8], testbench)
+
+
+def test_account_is_exact_when_a_page_comes_home_in_any_cycle_of_the_new_sum():
+    """Tenants 0 to 2 are above their quotas; each gives a page back k cycles after a commit, for every k."""
+    quotas = [2, 2, 2, 8]
+
+    async def testbench(ctx, dut, model, driver):
+        rows = [row(CONFIG, weight=1, pages=quota) for quota in quotas]
+        bank, epoch = 1, 1
+        for _ in range(2):
+            bank, epoch = await commit(ctx, dut.allocation, rows, bank, epoch)
+        for tenant in (0, 1, 2):
+            for _ in range(6):
+                assert await driver.ask(tenant, 16)
+                await driver.put(tenant, 16)
+        for tenant in (0, 1, 2):
+            for delay in range(CONFIG.tenants + 3):
+                ctx.set(dut.r.start, 1)
+                ctx.set(dut.r.tenant, tenant)
+                await ctx.tick()
+                ctx.set(dut.r.start, 0)
+                ctx.set(dut.r.take, 1)
+                await ctx.tick().repeat(15)
+                ctx.set(dut.r.take, 0)
+                epoch += 1
+                ctx.set(dut.allocation.epoch, epoch)
+                for _ in range(delay):
+                    await ctx.tick()
+                ctx.set(dut.r.take, 1)
+                await ctx.tick()
+                ctx.set(dut.r.take, 0)
+                assert not ctx.get(dut.r.valid)
+                model.take(tenant)
+                await ctx.tick().repeat(2 * CONFIG.tenants)
+                for pages in (5, 6, 7, 8):
+                    assert await driver.ask(0, 16 * pages) == model.fits(0, 16 * pages), (tenant, delay, pages)
+                assert await driver.ask(tenant, 16)
+                await driver.put(tenant, 16)
+
+    run(quotas, testbench)
