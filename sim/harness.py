@@ -34,16 +34,20 @@ def device_model(config: DeviceConfig, *, component: Callable[[], Any] | None = 
     if component is not None:
         verilog = to_verilog(component())
     else:
-        sources = [*(_ROOT / "gateware").rglob("*.py"), *(_ROOT / "rtl" / "registers").glob("*.rdl"),
-                   *(_ROOT / "rtl" / "registers").glob("*.py")]
-        verilog = cached_verilog([config.digest()], sources, lambda: _device_verilog(config), progress)
+        verilog = device_verilog(config, progress)
     return build(wrap(verilog), board_harness(config), variant=variant, top=TOP, progress=progress)
 
 
-def _device_verilog(config: DeviceConfig) -> str:
-    from gateware.device import Device
+def device_verilog(config: DeviceConfig, progress: Progress = print_progress) -> str:
+    """Verilog of `gateware.device.Device(config)`, from the cache when the sources have not changed."""
+    def elaborate() -> str:
+        from gateware.device import Device
 
-    return to_verilog(Device(config))
+        return to_verilog(Device(config))
+
+    sources = [*(_ROOT / "gateware").rglob("*.py"), *(_ROOT / "rtl" / "registers").glob("*.rdl"),
+               *(_ROOT / "rtl" / "registers").glob("*.py")]
+    return cached_verilog([config.digest()], sources, elaborate, progress)
 
 
 def _bindings(ports: Sequence[Port], config: DeviceConfig) -> str:

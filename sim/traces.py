@@ -176,7 +176,7 @@ FRAME = np.dtype([("time", "<i8"), ("offset", "<i8"), ("length", "<i8"), ("flow"
 
 @dataclass(frozen=True)
 class Frames:
-    """Ethernet frames of a capture: `flow` numbers the pairs of IP addresses in order of appearance, -1 without one."""
+    """Ethernet frames of a capture: `flow` numbers the pairs of IPv4 addresses (whichever way), -1 without one."""
 
     rows: Array
     payload: bytes
@@ -227,7 +227,7 @@ def _frames(path: Path, digest: str, times: list[int], frames: list[bytes]) -> F
     if len(short):
         raise InputError(f"{path}: packet {int(short[0])} has {int(rows['length'][short[0]])} bytes: no Ethernet frame")
     order = np.argsort(rows["time"], kind="stable")
-    return Frames(rows[order], b"".join(frames), path.name, digest, {"pairs": len(flows)})
+    return Frames(rows[order], b"".join(frames), path.name, digest, {"conversations": len(flows)})
 
 
 def _pair(frame: bytes, flows: dict[tuple[bytes, bytes], int]) -> int:

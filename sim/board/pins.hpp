@@ -95,7 +95,7 @@ struct HeaderFields {
 
     template <typename T>
     static void write(T& port, const Packet& p) {
-        set_bits(port, 54, 32, 0);
+        set_bits(port, 54, 32, uint32_t(p.arrival));
         set_bits(port, 0, 54, uint64_t(p.tenant) | uint64_t(p.destination) << 10 | uint64_t(p.length) << 22 |
                                   uint64_t(p.flow_hash) << 34 | uint64_t(p.flow_class) << 50);
     }
