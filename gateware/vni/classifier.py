@@ -44,7 +44,7 @@ class PortClassifier(wiring.Component):
         # As many places as the buffer has for lengths: what was announced always finds one.
         width = Shape.cast(Fields).width
         m.submodules.waiting = waiting = fifo.SyncFIFOBuffered(width=width, depth=32)
-        m.submodules.hashes = hashes = fifo.SyncFIFOBuffered(width=16, depth=4)
+        m.submodules.hashes = hashes = fifo.SyncFIFOBuffered(width=16, depth=32)
         wiring.connect(m, wiring.flipped(self.frames), buffer.frames)
 
         whole = Signal()
@@ -56,10 +56,10 @@ class PortClassifier(wiring.Component):
             waiting.w_data.eq(fields.fields),
             waiting.w_en.eq(whole),
             self.lookup.payload.eq(waiting.r_data),
-            self.lookup.valid.eq(waiting.r_rdy & hashes.w_rdy),
+            self.lookup.valid.eq(waiting.r_rdy),
             waiting.r_en.eq(self.lookup.valid & self.lookup.ready),
-            hashes.w_data.eq(self.lookup.payload.flow_hash),
-            hashes.w_en.eq(waiting.r_en),
+            hashes.w_data.eq(fields.flow_hash),
+            hashes.w_en.eq(whole),
         ]
         header, lengths, answer = self.packets.header, buffer.lengths, self.answer
         taken = header.valid & header.ready

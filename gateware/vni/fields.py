@@ -1,8 +1,8 @@
 """Finds in a frame, as its beats pass, what the classifier matches on, and hashes its flow.
 
 Contract: `beat` is looked at when `take` is high; from the cycle after a frame's last beat to its successor's,
-`fields` holds that frame's: `mac` (destination address, first byte most significant), `tagged` and `vlan` (one
-802.1Q tag, type 0x8100 at byte 12), and `flow_hash`. No errors: what a short frame lacks is zero.
+`fields` holds that frame's `mac` (destination address, first byte most significant), `tagged` and `vlan` (one
+802.1Q tag, type 0x8100 at byte 12); `flow_hash` is there with them. No errors: what a short frame lacks is zero.
 
 The hash: h = 0; for each 16-bit word w (network byte order), in frame order: h = rotate_left(h, 3) ^ w; in the
 end h ^= h >> 8 and h ^= h >> 4, so that the low bits depend on all. The words are
@@ -31,25 +31,25 @@ NOT_YET = 0x3F  # word counter value at which it stops: behind every word that m
 
 
 class Fields(data.Struct):
-    """What one frame shows."""
+    """What one frame is matched by."""
 
     mac: 48
     tagged: 1
     vlan: 12
-    flow_hash: 16
 
 
-class State(data.Struct):
-    """What is known after some words of a frame."""
+class State:
+    """What is known after some words of a frame: signals of their own, as a simulator is slow with wide words."""
 
-    mac: 48
-    tagged: 1
-    vlan: 12
-    ipv4: 1
-    ipv6: 1
-    ports: 1
-    mac_hash: 16
-    ip_hash: 16
+    SHAPE = {"mac": 48, "tagged": 1, "vlan": 12, "ipv4": 1, "ipv6": 1, "ports": 1, "mac_hash": 16, "ip_hash": 16}
+
+    def __init__(self, name):
+        for field, width in self.SHAPE.items():
+            setattr(self, field, Signal(width, name=f"{name}_{field}"))
+
+    def assign(self, other, unless=0):
+        """Statements that copy `other`, or clear, where `unless` holds."""
+        return [getattr(self, field).eq(Mux(unless, 0, getattr(other, field))) for field in self.SHAPE]
 
 
 class FrameFields(wiring.Component):
@@ -61,18 +61,19 @@ class FrameFields(wiring.Component):
             "beat": In(beat_layout(config)),
             "take": In(1),
             "fields": Out(Fields),
+            "flow_hash": Out(16),
         })
 
     def elaborate(self, platform):
         m = Module()
         config = self._config
         lanes = config.data_width // 16
-        state = Signal(State)
+        state = State("state")
         first = Signal(init=1)
         count = Signal(range(NOT_YET + 1))  # word index of the beat's first word, saturating
 
-        current = Signal(State, name="before")
-        m.d.comb += current.eq(Mux(first, 0, state.as_value()))
+        current = State("before")
+        m.d.comb += current.assign(state, unless=first)
         index = Mux(first, 0, count)
         used = Signal(range(config.beat_bytes + 1))
         m.d.comb += used.eq(config.beat_bytes - Mux(self.beat.last, self.beat.empty, 0))
@@ -85,7 +86,7 @@ class FrameFields(wiring.Component):
             current = self._step(m, lane, current, word, place, used >= 2 * lane + 2)
         with m.If(self.take):
             m.d.sync += [
-                state.eq(current),
+                *state.assign(current),
                 first.eq(self.beat.last),
                 count.eq(Mux(index + lanes > NOT_YET, NOT_YET, index + lanes)),
             ]
@@ -96,16 +97,16 @@ class FrameFields(wiring.Component):
             self.fields.tagged.eq(state.tagged),
             self.fields.vlan.eq(state.vlan),
             folded.eq(chosen ^ (chosen >> 8)),
-            self.fields.flow_hash.eq(folded ^ (folded >> 4)),
+            self.flow_hash.eq(folded ^ (folded >> 4)),
         ]
         return m
 
     def _step(self, m, lane, before, word, place, exists):
         """State after one word, which is number `place` of the frame."""
-        after = Signal(State, name=f"after_{lane}")
+        after = State(f"after_{lane}")
         layer3 = Signal(7, name=f"layer3_{lane}")  # word number within the IP header, from 0
         m.d.comb += [
-            after.eq(before),
+            *after.assign(before),
             layer3.eq(place - Mux(before.tagged, 9, 7)),
         ]
         with m.If(exists):

@@ -14,7 +14,7 @@ from ..config import DeviceConfig
 from ..stream.packet import FlowClass
 from .fields import Fields
 
-__all__ = ["Action", "Entry", "EntryKind", "MatchTable"]
+__all__ = ["Action", "EntryKind", "EntrySignature", "MatchTable"]
 
 
 class EntryKind:
@@ -33,17 +33,20 @@ class Action(data.Struct):
     flow_class: FlowClass
 
 
-class Entry(data.Struct):
+class EntrySignature(wiring.Signature):
     """One entry, as in the register map. `key_hi` holds the first two bytes of a MAC address."""
 
-    enable: 1
-    kind: 2
-    port: 4
-    tenant: 6
-    destination: 4
-    flow_class: 4
-    key_lo: 32
-    key_hi: 16
+    def __init__(self):
+        super().__init__({
+            "enable": Out(1),
+            "kind": Out(2),
+            "port": Out(4),
+            "tenant": Out(6),
+            "destination": Out(4),
+            "flow_class": Out(4),
+            "key_lo": Out(32),
+            "key_hi": Out(16),
+        })
 
 
 class MatchTable(wiring.Component):
@@ -53,7 +56,7 @@ class MatchTable(wiring.Component):
         self._config = config
         count = len(config.net_ports)
         super().__init__({
-            "entries": In(Entry).array(config.classifier_entries),
+            "entries": In(EntrySignature()).array(config.classifier_entries),
             "lookups": In(stream.Signature(Fields)).array(count),
             "answers": Out(stream.Signature(Action)).array(count),
         })
