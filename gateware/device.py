@@ -85,7 +85,7 @@ class Device(wiring.Component):
         m.submodules.generator = generator = Generator(config)
         m.submodules.link = link = LinkBridge(config)
 
-        self._connect_time(m, identity, manager, fabric, analyzer, link)
+        self._connect_time(m, identity, manager, fabric, analyzer, generator, link)
         self._connect_packets(m, fabric, classifier, engines, generator)
         self._connect_allocation(m, manager, fabric, analyzer, engines)
         self._connect_events(m, fabric, [manager, counters, analyzer])
@@ -103,7 +103,7 @@ class Device(wiring.Component):
         })
         return m
 
-    def _connect_time(self, m, identity, manager, fabric, analyzer, link):
+    def _connect_time(self, m, identity, manager, fabric, analyzer, generator, link):
         m.d.comb += [
             identity.boot_nonce.eq(self.boot_nonce),
             identity.uid.eq(self.uid),
@@ -112,6 +112,7 @@ class Device(wiring.Component):
             manager.cycle.eq(identity.cycle),
             fabric.cycle.eq(identity.cycle),
             analyzer.cycle.eq(identity.cycle),
+            generator.cycle.eq(identity.cycle),
             self.cycle.eq(identity.cycle),
             self.interrupt.eq(identity.interrupt),
         ]

@@ -163,6 +163,7 @@ class Generator(wiring.Component):
         self._config = config
         super().__init__({
             "bus": In(CsrSignature(16)),
+            "cycle": In(64),
             "packets": Out(PacketSignature(config)),
             "returned": In(PacketSignature(config)),
         })
@@ -186,6 +187,7 @@ class Generator(wiring.Component):
             sender.header.flow_class.eq(registers.generator_packet_flow_class),
             sender.header.length.eq(registers.generator_packet_length),
             sender.header.flow_hash.eq(FLOW_HASH),
+            sender.header.timestamp.eq(self.cycle[:32]),
             checker.tenant.eq(registers.generator_packet_tenant),
             checker.flow_class.eq(registers.generator_packet_flow_class),
             checker.clear.eq(clear),

@@ -15,6 +15,9 @@ its header says; a packet whose `last` comes early ends there, and its header le
 an announced length and `empty` that disagree within the last beat, the shorter wins. `admit` shows the length as
 announced. Both were granted, so neither is a `drop`.
 
+Latency counts from `timestamp`, which the host's queues set when a packet is posted: the wait for credit belongs to
+the service. Other ports' packets have waited nowhere and are stamped here.
+
 `pending`: a header is offered or not yet decided on, so that the page account does not count it yet.
 
 `PROCESS` resolves to the host or the engines: each admitted one adds `host_share` to an 8-bit accumulator of its
@@ -174,13 +177,15 @@ class Admission(wiring.Component):
 
     def _stamp(self, m, ask, admit):
         """Header of the packet as admitted; counts `PROCESS` packets."""
+        config = self._config
         header = Signal(PacketHeader)
         m.d.comb += [
             header.eq(ask.header),
             header.source.eq(self._port),
             header.epoch.eq(self.allocation.epoch),
-            header.timestamp.eq(self.cycle[:32]),
         ]
+        if self._port != config.host_port:
+            m.d.comb += header.timestamp.eq(self.cycle[:32])
         write = self.accumulators.write_port()
         m.d.comb += [
             write.en.eq(admit & ask.process),

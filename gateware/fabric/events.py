@@ -41,7 +41,7 @@ class EgressEventSignature(wiring.Signature):
     """Events at one fabric output, seen from the fabric.
 
     leave: the last beat of the packet with `header` was transferred (or the packet was cut off, then `cut` is
-        high too); `latency` is device cycles from admission, modulo 2**32.
+        high too); `latency` is device cycles from the timestamp in the header, modulo 2**32.
     """
 
     def __init__(self, config: DeviceConfig):

@@ -61,8 +61,9 @@ class RequestWord(data.Struct):
 class PacketHeader(data.Struct):
     """Header of one packet, 86 bits.
 
-    `source`, `epoch` and `timestamp` are stamped by the fabric at admission and ignored before it. `length` is in
-    bytes, `timestamp` is the low half of the device cycle counter.
+    `source` and `epoch` are stamped by the fabric at admission and ignored before it. `length` is in bytes.
+    `timestamp` is the low half of the device cycle counter: when the host posted the packet (host port), or when it was
+    admitted (stamped by the fabric at every other port).
     """
 
     tenant: 6

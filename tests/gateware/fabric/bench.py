@@ -166,7 +166,7 @@ class Bench:
             for packet in packets:
                 ctx.set(stream.payload, {
                     "tenant": packet.tenant, "destination": packet.destination, "length": packet.announced,
-                    "flow_hash": packet.flow_hash, "flow_class": packet.flow_class,
+                    "flow_hash": packet.flow_hash, "flow_class": packet.flow_class, "timestamp": packet.timestamp,
                 })
                 ctx.set(stream.valid, 1)
                 await _transferred(ctx, stream)

@@ -74,7 +74,7 @@ def run(packets, rows, port=HOST, config=CONFIG, answers=None, cycles=None, idle
         for packet in packets:
             ctx.set(stream.payload, {"tenant": packet.tenant, "destination": packet.destination,
                                      "length": packet.announced, "flow_class": packet.flow_class,
-                                     "flow_hash": packet.flow_hash})
+                                     "flow_hash": packet.flow_hash, "timestamp": packet.timestamp})
             ctx.set(stream.valid, 1)
             ready = 0
             while not ready:
@@ -207,8 +207,16 @@ def test_length_that_disagrees_with_the_beats_harms_nobody(payload, length, stor
 def test_a_port_without_pages_waits_until_there_are_some(port):
     result = run([Packet(1, 1, bytes(16))], ROWS, port, answers=lambda cycle, number: (cycle >= 30, 0), cycles=60)
     assert result.kinds() == ["admit"]
-    assert result.events[0][1]["timestamp"] == 1030
+    assert result.events[0][1]["timestamp"] == (0 if port == HOST else 1030)
     assert 20 <= result.stalled <= 30
+
+
+@pytest.mark.parametrize(("port", "kept"), [(HOST, True), (NET, False), (ENGINE, False)])
+def test_only_the_host_s_queues_say_when_a_packet_was_posted(port, kept):
+    result = run([Packet(1, 1, bytes(16), timestamp=77)], ROWS, port)
+    stamp = result.events[0][1]["timestamp"]
+    assert (stamp == 77) is kept
+    assert kept or stamp >= 1000
 
 
 def test_a_network_port_without_pages_drops():

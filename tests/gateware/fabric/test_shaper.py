@@ -13,9 +13,12 @@ from tests.gateware.fabric.bench import commit, row
 CONFIG = DeviceConfig(ports=2, tenants=4, pages=32)
 
 
-def spend(rows, cycles, size, seed=0, idle=0.0, change=None):
-    """Starts packets whenever a bucket allows, one beat a cycle over all; returns [(cycle, tenant, beats)]."""
-    dut = Shaper(CONFIG)
+def spend(rows, cycles, size, seed=0, change=None, config=CONFIG, tenants=CONFIG.tenants):
+    """Starts packets whenever a bucket allows, one beat a cycle over all; returns [(cycle, tenant, beats)].
+
+    Only the first `tenants` have packets.
+    """
+    dut = Shaper(config)
     rng = random.Random(seed)
     started = []
 
@@ -25,9 +28,9 @@ def spend(rows, cycles, size, seed=0, idle=0.0, change=None):
         for cycle in range(cycles):
             if change is not None and cycle == change[0]:
                 await commit(ctx, dut.allocation, change[1], bank, epoch)
-            able = [tenant for tenant in range(CONFIG.tenants) if ctx.get(dut.ok) >> tenant & 1]
+            able = [tenant for tenant in range(tenants) if ctx.get(dut.ok) >> tenant & 1]
             ctx.set(dut.charge, 0)
-            if able and cycle >= until and rng.random() >= idle:
+            if able and cycle >= until:
                 tenant, beats = rng.choice(able), size(rng)
                 ctx.set(dut.charge, 1)
                 ctx.set(dut.tenant, tenant)
@@ -55,14 +58,17 @@ def worst_excess(started, tenant, rate, burst):
     return worst
 
 
+@pytest.mark.parametrize("count", [4, 64])
 @pytest.mark.parametrize("seed", range(2))
-def test_no_interval_passes_rate_and_burst(seed):
-    limits = [(FULL_RATE // 8, 256), (FULL_RATE // 5, 600), (FULL_RATE // 100, 300), (1000, 1024)]
+def test_no_interval_passes_rate_and_burst(seed, count):
+    config = DeviceConfig(ports=2, tenants=count, pages=32)
+    limits = [(FULL_RATE // 8, 256), (FULL_RATE // 4, 600), (FULL_RATE // 100, 300), (1000, 1024)]
     rows = [row(CONFIG, weight=1, rate=rate, burst=burst) for rate, burst in limits]
-    started = spend(rows, 5000, lambda rng: rng.choice([1, 4, 16, 100, 256]), seed)
+    rows += [row(CONFIG)] * (count - len(limits))
+    started = spend(rows, 5000, lambda rng: rng.choice([1, 4, 16, 100, 256]), seed, config=config)
     assert {tenant for _, tenant, _ in started} == {0, 1, 2, 3}
     for tenant, (rate, burst) in enumerate(limits):
-        least = 256 + rate * CONFIG.tenants / FULL_RATE
+        least = 256 + rate * count / FULL_RATE
         assert worst_excess(started, tenant, rate, max(burst, least)) <= 0
 
 
