@@ -74,6 +74,7 @@ def test_every_window_equals_the_model_with_events_at_all_ports(seed, load, tena
     assert_same(bench.windows, model)
 
 
+@pytest.mark.slow
 def test_sums_over_windows_equal_the_totals():
     events = list(random_traffic(5, 500, load=0.8))
     bench, _ = observe(iter(events), windows=3)
@@ -109,6 +110,7 @@ def test_event_at_a_boundary_is_in_the_window_of_its_cycle(offset):
     assert not any(bench.windows[other].rows[1][name] for name in RULES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [6])
 def test_slow_consumer_gets_whole_windows_and_the_skipped_ones_are_counted(seed):
     rng = random.Random(seed)

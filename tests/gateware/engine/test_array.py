@@ -162,6 +162,7 @@ def test_quiesced_slot_takes_nothing_new_and_reports_drained():
     assert least <= sum(seen["busy_cycles"]) <= 1.5 * least
 
 
+@pytest.mark.slow
 def test_commit_while_requests_wait_loses_and_reorders_nothing():
     config = DeviceConfig(tenants=TENANTS)
     dut = EngineArray(config)

@@ -102,6 +102,7 @@ def test_after_reset_everything_goes_to_the_host_as_tenant_0():
         assert all(packet.fields["tenant"] == packet.fields["destination"] == 0 for packet in sink.packets)
 
 
+@pytest.mark.slow
 def test_bad_frames_vanish_whole_and_are_counted():
     config = DeviceConfig(classifier_entries=2)
     rng = random.Random(8)
@@ -134,6 +135,7 @@ def test_latency_is_a_few_cycles():
     assert sinks[0].cycles[0] - 8 - sent <= 6
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(capture_path() is None, reason="needs the recorded capture (MORPHNIC_DATA)")
 def test_frames_of_the_capture_pass_and_hash_like_the_model():
     config = DeviceConfig(classifier_entries=4)
