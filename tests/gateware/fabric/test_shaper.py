@@ -13,10 +13,10 @@ from tests.gateware.fabric.bench import commit, row
 CONFIG = DeviceConfig(ports=2, tenants=4, pages=32)
 
 
-def spend(rows, cycles, size, seed=0, change=None, config=CONFIG, tenants=CONFIG.tenants):
+def spend(rows, cycles, size, seed=0, change=None, config=CONFIG, tenants=CONFIG.tenants, start=0):
     """Starts packets whenever a bucket allows, one beat a cycle over all; returns [(cycle, tenant, beats)].
 
-    Only the first `tenants` have packets.
+    Only the first `tenants` have packets, and none before cycle `start`.
     """
     dut = Shaper(config)
     rng = random.Random(seed)
@@ -24,7 +24,7 @@ def spend(rows, cycles, size, seed=0, change=None, config=CONFIG, tenants=CONFIG
 
     async def testbench(ctx):
         bank, epoch = await commit(ctx, dut.allocation, rows)
-        until = 0
+        until = start
         for cycle in range(cycles):
             if change is not None and cycle == change[0]:
                 await commit(ctx, dut.allocation, change[1], bank, epoch)
@@ -70,6 +70,17 @@ def test_no_interval_passes_rate_and_burst(seed, count):
     for tenant, (rate, burst) in enumerate(limits):
         least = 256 + rate * count / FULL_RATE
         assert worst_excess(started, tenant, rate, max(burst, least)) <= 0
+
+
+@pytest.mark.parametrize("small", [46, 47, 48, 49])
+def test_a_full_bucket_emptied_by_a_largest_packet_stays_under_the_curve(small):
+    """The worst case: small packets until the bucket is just full enough, then 256 beats; a round brings 32."""
+    config = DeviceConfig(ports=2, tenants=64, pages=32)
+    rows = [row(config, weight=1, rate=FULL_RATE // 2, burst=600)] + [row(config)] * 63
+    sizes = iter([16] * small)
+    started = spend(rows, 1750, lambda rng: next(sizes, 256), config=config, tenants=1, start=800)
+    assert sum(beats for _, _, beats in started) >= 16 * small + 256
+    assert worst_excess(started, 0, FULL_RATE // 2, 600) <= 0
 
 
 @pytest.mark.parametrize("beats", [1, 16])
