@@ -6,7 +6,7 @@ import pytest
 
 from gateware.config import DeviceConfig
 from tests.gateware.manager import model
-from tests.gateware.manager.harness import Harness
+from tests.gateware.manager.harness import Harness, address
 from tests.gateware.manager.model import AWAITING, COLUMNS, COMMANDS, IDLE, BusError
 
 SMALL = DeviceConfig(ports=3, tenants=5, slots=3, pages=32)
@@ -348,3 +348,25 @@ def test_device_after_reset_belongs_to_tenant_zero():
         assert await harness.read(ctx, "rm.weight_capacity") == 65536
 
     Harness(config).run(test)
+
+
+def test_rows_and_guarantees_take_the_enabled_bytes_only():
+    fields = {"staging.weight": 0xFFFF, "staging.rate": 0x1FFFF, "staging.host_share": 0x1FF,
+              "guarantee.min_weight": 0xFFFF, "guarantee.min_pages": 0xFFFF}
+
+    async def test(harness, ctx):
+        rng = random.Random(5)
+        await harness.command(ctx, "begin")
+        for name, width in fields.items():
+            where = address(name, 3)
+            value = await harness.access(ctx, where)
+            neighbour = await harness.access(ctx, where ^ 4)
+            for mask in range(16):
+                word = rng.getrandbits(32)
+                bits = sum(0xFF << 8 * byte for byte in range(4) if mask >> byte & 1) & width
+                value = value & ~bits | word & bits
+                await harness.access(ctx, where, word, mask)
+                assert await harness.access(ctx, where) == value, f"{name}, mask {mask:04b}"
+                assert await harness.access(ctx, where ^ 4) == neighbour
+
+    Harness(SMALL).run(test)
