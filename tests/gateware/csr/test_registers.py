@@ -207,11 +207,14 @@ def test_external_block_gets_absolute_addresses_and_answers_in_its_own_time():
 
     async def test(ctx):
         for base, end in ((0x1800, 0x1800 + 32), (0x10000, 0x10000 + 64)):
-            for address in (base, base + 8, end - 4):
+            for address in (base, base + 8, end - 4) * 4:
                 mask = rng.randrange(16)
                 error, word, _ = await access(ctx, dut.bus, address, 5, mask)
                 assert served.pop() == (address, 1, 5, mask)
                 assert error == (address == base + 8)
+                # An own register right after it, whatever the target's latency was.
+                assert (await access(ctx, dut.bus, 0x1008, address))[::2] == (0, 2)
+                assert await access(ctx, dut.bus, 0x1008) == (0, address, 2)
                 error, word, _ = await access(ctx, dut.bus, address)
                 assert served.pop()[:2] == (address, 0)
                 assert word == address ^ 0xABCD0000
