@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
             parse_block(text, register_map())
         with open_device(context) as device:
             targets = dumped(device, names)
-            show(context, targets, read(device, targets))
+            show(context, targets, read_where_allowed(device, targets))
     return 0
 
 
@@ -157,6 +157,28 @@ def read(device: Device, targets: Sequence[Target]) -> list[int]:
     return [value_of(target, word) for target, word in zip(targets, words, strict=True)]
 
 
+def read_where_allowed(device: Device, targets: Sequence[Target]) -> list[int | None]:
+    """As `read`, for a dump: None for a register that refuses at the moment (`staging` outside a transaction)."""
+    from device_link import BusError
+
+    words: list[int | None] = []
+    for start in range(0, len(targets), DUMP_CHUNK):
+        chunk = targets[start:start + DUMP_CHUNK]
+        while chunk:
+            try:
+                words += read_chunk(device, chunk)
+                break
+            except BusError as error:
+                # The list stopped there: what stands before it is read again, without it.
+                places = [number for number, target in enumerate(chunk) if target.address in error.addresses]
+                if not places:
+                    raise
+                words += read_chunk(device, chunk[:places[0]]) if places[0] else []
+                words.append(None)
+                chunk = chunk[places[0] + 1:]
+    return words
+
+
 def read_chunk(device: Device, targets: Sequence[Target]) -> list[int]:
     """One exchange; by name where all have one, so that an error names the register."""
     if all(target.register is not None for target in targets):
@@ -225,7 +247,9 @@ def real_rows(device: Device, block: Block) -> int:
 # --- output -----------------------------------------------------------------------------------------------------
 
 
-def show(context: Context, targets: Sequence[Target], values: Sequence[int], *, written: bool = False) -> None:
+def show(
+    context: Context, targets: Sequence[Target], values: Sequence[int | None], *, written: bool = False
+) -> None:
     """One line a register, with its fields; or one document."""
     entries = [entry(target, value) for target, value in zip(targets, values, strict=True)]
     if context.json:
@@ -233,18 +257,21 @@ def show(context: Context, targets: Sequence[Target], values: Sequence[int], *, 
         return
     width = max((len(one["name"]) for one in entries), default=0)
     for one in entries:
+        if one["value"] is None:
+            print(f"{one['address']:#07x}  {one['name']:<{width}}  refused")
+            continue
         fields = one.get("fields", {})
         several = len(fields) > 1
         shown = "  " + " ".join(f"{name}={value}" for name, value in fields.items()) if several else ""
         print(f"{one['address']:#07x}  {one['name']:<{width}}  {one['value']:#x} ({one['value']}){shown}")
 
 
-def entry(target: Target, value: int) -> dict[str, Any]:
-    """One register as plain values; a field alone has no fields."""
+def entry(target: Target, value: int | None) -> dict[str, Any]:
+    """One register as plain values; a field alone has no fields, nor has one that refused (value None)."""
     name = target.text
     if target.register is not None and target.field is None:
         name = target.register.name
     found: dict[str, Any] = {"name": name, "address": target.address, "value": value}
-    if target.register is not None and target.field is None:
+    if target.register is not None and target.field is None and value is not None:
         found["fields"] = {one: field.extract(value) for one, field in target.register.fields.items()}
     return found

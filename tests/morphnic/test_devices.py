@@ -120,6 +120,20 @@ def test_dump_prints_the_rows_that_the_device_has(typed, stand_in):
     assert len(everything) == len({one["address"] for one in everything}) == len(stand_in.registers.words)
 
 
+def test_dump_shows_which_registers_refuse_and_reads_all_others(typed, stand_in):
+    """The device refuses `staging` outside a transaction."""
+    for register in stand_in.registers.map.block("staging").registers(1):
+        del stand_in.registers.words[register.address]
+    stand_in.registers.set("staging[2].weight", 77)
+    found = {one["name"]: one["value"] for one in json.loads(
+        typed("regs", "dump", "staging", "rm", "--json").stdout)["registers"]}
+    assert found["staging[1].weight"] is None
+    assert found["staging[2].weight"] == 77
+    assert found["rm.active"] == 3
+    assert sum(value is None for value in found.values()) == 8
+    assert "staging[1].weight      refused" in typed("regs", "dump", "staging[1]").stdout
+
+
 def test_watch_prints_rates_by_the_devices_clock(typed, stand_in):
     registers = stand_in.registers
     for name, value in {"bytes_in": 125_000, "packets_in": 10, "bytes_out": 250_000, "packets_out": 10,
