@@ -24,7 +24,7 @@ from morphnic import log as logs
 from morphnic.errors import AllocationRefused
 from offload_manager import adjust
 from offload_manager.adjust import Adjustment
-from offload_manager.allocation import FULL_HOST_SHARE, Allocation, diff, reset_allocation
+from offload_manager.allocation import CREDIT_PAGES, FULL_HOST_SHARE, Allocation, diff, reset_allocation
 from offload_manager.analysis import analyse
 from offload_manager.api import Baseline, BaselineTenant, Decision, HostPressure, LoopState, Outcome
 from offload_manager.driver import AllocationDriver, Commit
@@ -43,7 +43,9 @@ from offload_manager.window import Window, latency_mean, window_end
 log = logging.getLogger(__name__)
 
 #: Shares under this part of an equal share are noise: their relative change does not count.
-NOTABLE = 1 / 8
+NOTABLE = 1 / 32
+#: What it counts for that a tenant gets, or loses, the pages that let its packet in without waiting.
+UNIT_CHANGE = 0.5
 HISTORY = 16
 
 
@@ -95,6 +97,8 @@ def change_size(before: Allocation, after: Allocation, pages: int) -> float:
         if max(a, b) >= floor:
             size = max(size, abs(a - b) / max(a, b))
         size = max(size, abs(old.host_share - new.host_share) / FULL_HOST_SHARE)
+        if (old.pages < CREDIT_PAGES) != (new.pages < CREDIT_PAGES):
+            size = max(size, UNIT_CHANGE)
         if (old.ports, old.slots, old.rate, old.burst) != (new.ports, new.slots, new.rate, new.burst):
             return 1.0
         if (old.weight == 0) != (new.weight == 0):

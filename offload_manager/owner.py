@@ -125,7 +125,10 @@ class DeviceOwner:
                 future.set_exception(LinkError(self.failure or "the device does not answer"))
                 return
             try:
-                future.set_result(function(loop))
+                result = function(loop)
+                # Whoever asked sees what it changed in the next document that it reads.
+                self._take_snapshot(loop, loop.device)
+                future.set_result(result)
             except MorphnicError as error:
                 future.set_exception(error)
             except BaseException as error:

@@ -43,12 +43,12 @@ class LatencyTargetSpec(Section):
     kind: Literal["latency_target"]
     miss_target: Annotated[float, Field(ge=0, lt=1)] = 0.01
     near: Annotated[float, Field(gt=0, le=1)] = 0.8
-    boost_min: Annotated[float, Field(ge=1, le=1024)] = 8.0
-    boost_max: Annotated[float, Field(ge=1, le=1024)] = 64.0
+    boost_min: Annotated[float, Field(ge=1, le=1024)] = 32.0
+    boost_max: Annotated[float, Field(ge=1, le=1024)] = 128.0
     hold_windows: Annotated[int, Field(ge=0)] = 8
     decay: Annotated[float, Field(gt=0, le=1)] = 0.9
     batch_share: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    page_part: Fraction = 0.75
+    page_part: Fraction = 1.0
 
     @model_validator(mode="after")
     def _ordered(self) -> LatencyTargetSpec:
@@ -72,8 +72,8 @@ PolicySpec = StaticSpec | MaxMinSpec | LatencyTargetSpec | BestOfSpec
 class HostShiftSpec(Section):
     """Parameters of `HostShift`."""
 
-    high: Annotated[float, Field(gt=0, le=1)] = 0.85
-    target: Annotated[float, Field(gt=0, le=1)] = 0.75
+    high: Annotated[float, Field(gt=0, le=1)] = 0.97
+    target: Annotated[float, Field(gt=0, le=1)] = 0.92
     step: Annotated[int, Field(ge=1, le=256)] = 32
 
     @model_validator(mode="after")

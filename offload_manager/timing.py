@@ -68,10 +68,13 @@ class DeviceTime:
         self.grants = Capability.TIME_GRANTS in device.capabilities
         self._queue: deque[Window] = deque()
         self._boundary: int | None = None
+        self._longest = window_cycles  # of a window that may still run
 
     def start(self) -> None:
         """Set the window's length and ask for pushes; drop what was pushed before."""
         device = self.device
+        # A new length takes effect at the next boundary: the window that runs may be much longer.
+        self._longest = max(self.window_cycles, int(device.analyzer.window.read()))
         device.write([(device.analyzer.window, self.window_cycles), (device.analyzer.control, 1),
                       (device.link.control, 1)])
         device.windows(0)
@@ -108,10 +111,11 @@ class DeviceTime:
 
     def _grant(self) -> list[Window]:
         """Grant up to the end of the window that runs, then a little at a time until it has been pushed."""
-        left = self.PATIENCE * self.window_cycles
+        left = patience = self.PATIENCE * self._longest
         while left > 0:
             windows = self.device.windows(0)
             if windows:
+                self._longest = self.window_cycles
                 return windows
             now = self.device.cycle()
             ahead = self._boundary - now if self._boundary is not None and self._boundary > now else self.SLACK
@@ -121,6 +125,6 @@ class DeviceTime:
             left -= min(ahead, left)
         windows = self.device.windows(0)
         if not windows:
-            raise LinkError(f"{self.device.url}: {self.PATIENCE * self.window_cycles} cycles were granted and no "
+            raise LinkError(f"{self.device.url}: {patience} cycles were granted and no "
                             "window came: is analyzer.control.push set, or the device in reset?")
         return windows

@@ -7,16 +7,22 @@ class really sends. A part of the weights (`batch_share`) is kept for the batch 
 so that a misbehaving latency tenant cannot starve it.
 
 Pages come in units that let a packet in without waiting at the head of the host port: one for each latency tenant,
-then one for each batch tenant that sends (a batch packet that waits there holds up the latency packets behind it),
-then more for the latency class; a part of the pages stays shared.
+one for each batch tenant that sends (a batch packet that waits there holds up the latency packets behind it), then
+in turn to those who send, the latency class first. Little is left to the pool: a batch class that can fill a large
+pool takes the input's turns from the latency class whatever the weights at the outputs are; with quotas its credit
+ends when the outputs prefer others, and its packets wait where they are in nobody's way.
 """
 
 from __future__ import annotations
 
+from offload_manager.allocation import CREDIT_PAGES
 from offload_manager.policy.base import Proposal, WindowView
 from offload_manager.policy.host_shift import HostShift
 from offload_manager.policy.score import score
 from offload_manager.profile import build_table, quotas_in_order
+
+#: Windows for which a tenant that sent keeps its pages: a pause between two bursts must not move them.
+REMEMBERED = 64
 
 
 class LatencyTarget:
@@ -27,14 +33,14 @@ class LatencyTarget:
     boost_min, boost_max: limits of the boost over a batch tenant of the same priority.
     hold_windows: calm windows before the boost returns; `decay`: factor a window after that.
     batch_share: part of the weights that the batch class keeps, 0..1.
-    page_part: part of the pages that may be given out as quotas; the rest is the pool.
+    page_part: part of the pages that may be given out as quotas; the rest (at least the largest packet) is the pool.
     """
 
     name = "latency_target"
 
     def __init__(
-        self, miss_target: float = 0.01, near: float = 0.8, boost_min: float = 8.0, boost_max: float = 64.0,
-        hold_windows: int = 8, decay: float = 0.9, batch_share: float = 0.05, page_part: float = 0.75,
+        self, miss_target: float = 0.01, near: float = 0.8, boost_min: float = 32.0, boost_max: float = 128.0,
+        hold_windows: int = 8, decay: float = 0.9, batch_share: float = 0.05, page_part: float = 1.0,
         host_shift: HostShift | None = None,
     ) -> None:
         checks: list[tuple[bool, str, str, float]] = [
@@ -57,6 +63,7 @@ class LatencyTarget:
         self._host_shift = host_shift or HostShift()
         self._boost: dict[int, float] = {}
         self._calm: dict[int, int] = {}
+        self._last_sent: dict[int, int] = {}
 
     def evaluate(self, view: WindowView) -> Proposal:
         """The table after this window's feedback."""
@@ -112,8 +119,17 @@ class LatencyTarget:
 
     def _quotas(self, view: WindowView, latency: list[int]) -> list[int]:
         """Pages of every tenant; see above for the order."""
-        sending = [
-            t for t, p in enumerate(view.profiles) if not p.is_latency and view.forecast[t].bytes > 0 and p.admitted]
-        sending.sort(key=lambda t: (-view.profiles[t].priority, t))
+        now = view.window.number
+        for t, row in enumerate(view.window.rows):
+            if row.bytes_in or row.depth:
+                self._last_sent[t] = now
+
+        def sends(t: int) -> bool:
+            return now - self._last_sent.get(t, -REMEMBERED) < REMEMBERED
+
+        batch = [t for t, p in enumerate(view.profiles) if not p.is_latency and p.admitted and sends(t)]
+        batch.sort(key=lambda t: (-view.profiles[t].priority, t))
+        busy = [t for t in latency if sends(t)]
+        rounds = 1 + view.limits.pages // (CREDIT_PAGES * max(1, len(busy) + len(batch)))
         pool = int(view.limits.pages * (1 - self._page_part))
-        return quotas_in_order(view.profiles, view.limits, [*latency, *sending, *latency], pool)
+        return quotas_in_order(view.profiles, view.limits, [*latency, *batch, *(busy + batch) * rounds], pool)

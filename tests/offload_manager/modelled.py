@@ -47,6 +47,7 @@ class ModelTransport(Transport):
         self.map = register_map()
         self.nonce = 77
         self._start = 0
+        self._length = 100_000  # of the window that runs; a new one takes effect at the next boundary
         for path, value in self._identity().items():
             self.memory[self.map.register(path).address] = value
         self.memory[self.map.register("analyzer.window").address] = 100_000
@@ -107,7 +108,7 @@ class ModelTransport(Transport):
         self.granted.append(cycles)
         left = cycles
         while left:
-            length = self.memory[self.map.register("analyzer.window").address]
+            length = self._length
             step = min(left, max(1, self._start + length - self.model.cycle))
             self.model.tick(step)
             left -= step
@@ -116,6 +117,7 @@ class ModelTransport(Transport):
                 self.pushed.append(Window(self.number, self._start, length, self.model.epoch, 0,
                                           self.model.active_tag, rows))
                 self._start += length
+                self._length = self.memory[self.map.register("analyzer.window").address]
                 self.number += 1
         return {"ok": True, "cycle": self.model.cycle}
 

@@ -167,9 +167,10 @@ def test_starved_latency_tenant_gets_more_by_further_commits() -> None:
 
     control = make(workload)
     steps(control, 10)
-    before = control.active.share(1)
+    before = control.active.rows[2].weight
     steps(control, 30)
-    assert control.active.share(1) > before
+    # What the others have together goes down to the part that the batch class keeps (here 5 %).
+    assert control.active.rows[2].weight < 0.75 * before
 
 
 @pytest.mark.parametrize(("text", "charge"), [("0", 0), ("50us", 5_000), ("500us", 50_000), ("5ms", 500_000)])
@@ -294,6 +295,13 @@ def test_commit_that_finds_old_packets_is_tried_again_later() -> None:
     assert outcomes(control)[-1] == ("loop", Outcome.CONFIRMED)
 
 
+def test_first_window_may_be_much_longer_than_the_new_length() -> None:
+    control = ControlLoop(modelled_device(busy), PolicySource(LIMITS, policy=policy()), MemoryStore(),
+                          LoopSettings(window_cycles=2048, token=7))
+    control.start()
+    assert [r.window.cycles for r in steps(control, 3)] == [100_000, 2048, 2048]
+
+
 def test_no_window_in_granted_time_is_an_error() -> None:
     control = make()
     transport = transport_of(control.device)
@@ -365,7 +373,9 @@ def test_change_size_sees_each_kind_of_change() -> None:
     first = table.rows[1]
     assert change_size(table, table, 64) == 0
     assert change_size(table, table.with_rows({1: replace(first, weight=first.weight // 2)}), 64) > 0.4
-    assert change_size(table, table.with_rows({1: replace(first, pages=first.pages + 16)}), 64) == 0.125
+    assert change_size(table, table.with_rows({1: replace(first, pages=first.pages + 16)}), 64) == 0.5
+    held = table.with_rows({1: replace(first, pages=8)})
+    assert change_size(held, held.with_rows({1: replace(first, pages=24)}), 64) == 0.125
     assert change_size(table, table.with_rows({1: replace(first, host_share=128)}), 64) == 0.5
     assert change_size(table, table.with_rows({1: replace(first, ports=1)}), 64) == 1
     assert change_size(table, reset_allocation(LIMITS), 64) == 1

@@ -50,7 +50,7 @@ def test_latency_target_leaves_batch_its_part_at_the_highest_boost() -> None:
 
 
 def test_latency_target_returns_boost_slowly_after_calm_windows() -> None:
-    viewer, policy = Viewer(profiles({1: SLO})), LatencyTarget(hold_windows=2, decay=0.5)
+    viewer, policy = Viewer(profiles({1: SLO})), LatencyTarget(hold_windows=2, decay=0.5, boost_min=8)
     calm = [row(), traffic(0.1, latency=50), traffic(0.5), traffic(0.5)]
     raised = policy.evaluate(viewer.view([row(), starved(), traffic(0.9), traffic(0.9)])).allocation.share(1)
     held = [policy.evaluate(viewer.view(calm)).allocation.share(1) for _ in range(2)]
@@ -70,11 +70,20 @@ def test_latency_target_holds_boost_while_worst_packet_is_close_to_objective() -
 
 def test_latency_target_gives_pages_to_latency_class_then_to_those_who_send() -> None:
     def pages(*rows: WindowRow) -> list[int]:
-        table = LatencyTarget(page_part=0.75).evaluate(Viewer(profiles({1: SLO, 2: SLO})).view(rows)).allocation
+        table = LatencyTarget(page_part=0.5).evaluate(Viewer(profiles({1: SLO, 2: SLO})).view(rows)).allocation
         return [r.pages for r in table.rows]
 
-    assert pages(*[row()] * 4) == [0, 8, 8, 0]
-    assert pages(row(), row(), row(), traffic(0.5)) == [0, 8, 8, 4]
+    assert pages(*[row()] * 4) == [0, 4, 4, 0]
+    assert pages(row(), row(), row(), traffic(0.5)) == [0, 4, 4, 24]
+    assert pages(row(), traffic(0.1), row(), traffic(0.5)) == [0, 16, 4, 12]
+    assert pages(traffic(0.1), traffic(0.1), row(), traffic(0.5)) == [8, 12, 4, 8]
+
+
+def test_pause_between_two_bursts_moves_no_pages() -> None:
+    viewer, policy = Viewer(profiles({1: SLO})), LatencyTarget()
+    first = policy.evaluate(viewer.view([row(), row(), traffic(0.5), traffic(0.5)])).allocation
+    for _ in range(40):
+        assert policy.evaluate(viewer.view([row()] * 4)).allocation.same_table(first)
 
 
 def test_quotas_are_whole_units_within_the_pool_and_never_under_a_guarantee() -> None:

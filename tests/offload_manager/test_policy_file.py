@@ -70,10 +70,10 @@ def test_each_kind_of_policy_can_stand_alone(kind: str, made: type) -> None:
 @pytest.mark.parametrize(("good", "bad", "key", "what"), [
     ("miss_target: 0.01", "mis_target: 0.01", "policy.policies.0.mis_target", "unknown key"),
     ("miss_target: 0.01", "miss_target: often", "policy.policies.0.miss_target", "valid number"),
-    ("boost_max: 64", "boost_max: 2", "policy.policies.0", "boost_max must be at least boost_min"),
+    ("boost_max: 128", "boost_max: 2", "policy.policies.0", "boost_max must be at least boost_min"),
     ("kind: maxmin", "kind: maximum", "policy.policies.1", "maximum"),
-    ("high: 0.85", "high: 1.5", "host_shift.high", "less than or equal to 1"),
-    ("target: 0.75", "target: 0.95", "host_shift", "target must be at most high"),
+    ("high: 0.97", "high: 1.5", "host_shift.high", "less than or equal to 1"),
+    ("target: 0.92", "target: 0.98", "host_shift", "target must be at most high"),
     ("hysteresis: 0.25", "hysteresis: -1", "loop.hysteresis", "greater than or equal to 0"),
     ("class: batch", "class: bulk", "defaults.class", "'latency' or 'batch'"),
     ("retry_windows: 50", "retry_windows: 0.5", "loop.guard.retry_windows", "integer"),

@@ -128,6 +128,7 @@ def test_granted_request_is_in_force_at_once(service: Service) -> None:
     answer = ask(service)
     assert (answer.granted, answer.before, answer.after) == (True, 0, 4)
     assert service.transport.model.active_table[3]["pages"] >= 4
+    assert api.AllocationView.model_validate(service.get("/allocation")).rows[3].pages >= 4
     assert service.transport.model.guarantees[3][1] == 4
     decisions = api.DecisionList.model_validate(service.get("/decisions?limit=1000")).decisions
     mine = next(d for d in decisions if d.id == answer.decision)
