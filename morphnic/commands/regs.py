@@ -171,8 +171,8 @@ def read_where_allowed(device: Device, targets: Sequence[Target]) -> list[int | 
             except BusError as error:
                 # The list stopped there: what stands before it is read again, without it.
                 places = [number for number, target in enumerate(chunk) if target.address in error.addresses]
-                if not places:
-                    raise
+                if len(error.addresses) != 1 or not places:
+                    raise  # which one refused is not known
                 words += read_chunk(device, chunk[:places[0]]) if places[0] else []
                 words.append(None)
                 chunk = chunk[places[0] + 1:]
