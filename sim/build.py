@@ -112,7 +112,7 @@ def cached_verilog(key_parts: Sequence[str], sources: Sequence[Path], make: Call
     if path.exists():
         os.utime(path)
         return path.read_text()
-    with _locked(path.with_suffix(".lock"), lambda: progress(f"waiting for another process that elaborates {what}")):
+    with locked(path.with_suffix(".lock"), lambda: progress(f"waiting for another process that elaborates {what}")):
         if path.exists():
             return path.read_text()
         progress(f"elaborating {what} (once after a change of the gateware)")
@@ -141,7 +141,7 @@ def build(verilog: str, harness: Harness, *, variant: Variant = Variant.FAST, to
     key = cache_key(verilog, harness, variant, top, tools)
     folder = cache_directory() / "models" / key
     if not (folder / "model.so").exists():
-        with _locked(folder.with_suffix(".lock"), lambda: progress(f"waiting for another build of {what}")):
+        with locked(folder.with_suffix(".lock"), lambda: progress(f"waiting for another build of {what}")):
             if not (folder / "model.so").exists():
                 started = time.monotonic()
                 progress(f"building {what} ({variant.value}, once; about 20 s)")
@@ -177,7 +177,7 @@ def _processor() -> str:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Hold the lock file exclusively; `waiting` is called once when somebody else holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
@@ -226,12 +226,16 @@ def _flags(variant: Variant, tools: Toolchain) -> list[str]:
 
 
 def _compile_all(work: Path, harness: Sequence[Path], variant: Variant, tools: Toolchain) -> list[Path]:
-    """Object files of model, harness and runtime. Slow paths (initialisation, tracing) are not optimised much."""
+    """Object files of model, harness and runtime.
+
+    The generated code is compiled with -O1: a third of the time of -O3, and for a whole device the smaller code runs
+    faster (0.32 against 0.30 million cycles a second). Initialisation and tracing are not optimised at all.
+    """
     flags = _flags(variant, tools)
     jobs: list[tuple[Path, str]] = [(source, "-O3") for source in harness]
     for source in sorted((work / "obj").glob("Vtop*.cpp")):
         slow = "Slow" in source.name or "__Trace" in source.name
-        jobs.append((source, "-O0" if slow else "-O3"))
+        jobs.append((source, "-O0" if slow else "-O1"))
     # The largest first: two compilers at a time end together.
     jobs.sort(key=lambda job: -job[0].stat().st_size * (1 if job[1] == "-O0" else 8))
 
@@ -255,7 +259,7 @@ def _runtime_objects(variant: Variant, tools: Toolchain) -> list[Path]:
     key = hashlib.sha256(repr((flags, names, tools.versions, _processor())).encode()).hexdigest()[:32]
     folder = cache_directory() / "runtime" / key
     objects = [folder / (Path(name).stem + ".o") for name in names]
-    with _locked(folder.with_suffix(".lock"), lambda: None):
+    with locked(folder.with_suffix(".lock"), lambda: None):
         if not folder.exists():
             work = Path(tempfile.mkdtemp(prefix=key + ".", suffix=".tmp", dir=folder.parent))
             try:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from device_link.operations import Operation, Read, ReadList, Write, touched
 from device_link.transport import BusError, Capability, Transport
 from morphnic.errors import LinkTimeout
 
-from .board import ACCESS, WRITE, Array, Board, np
+from .board import ACCESS, WRITE, Array, Board
 
 
 class BoardTransport(Transport):

@@ -50,9 +50,10 @@ def _harness() -> Harness:
 class SignalSim:
     """A top level with its pins: `sim["mmio__address"] = 3`, `sim.step()`, `sim["mmio__r_data"]`."""
 
-    def __init__(self, verilog: str, *, progress: Progress = print_progress, what: str = "the signal-level model") -> None:
+    def __init__(self, verilog: str, *, progress: Progress = print_progress) -> None:
         # The template traces waveforms, so the trace build it is.
-        model = build(verilog, _harness(), variant=Variant.TRACE, progress=progress, what=what)
+        model = build(verilog, _harness(), variant=Variant.TRACE, progress=progress,
+                      what="the signal-level model")
         self.raw = _pyverilator().PyVerilator(str(model.library))
         self.ports = {port.name: port for port in model.ports}
         self.cycle = 0

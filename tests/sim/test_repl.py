@@ -38,7 +38,7 @@ def test_wide_pins_keep_every_bit(sim):
 
 
 def test_errors_name_the_pin(sim):
-    with pytest.raises(KeyError, match="no pin 'mmio_adress'.*mmio__address"):
+    with pytest.raises(KeyError, match=r"no pin 'mmio_adress'.*mmio__address"):
         sim["mmio_adress"]
     with pytest.raises(ValueError, match="driven by the device"):
         sim["cycle"] = 1
