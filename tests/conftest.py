@@ -5,7 +5,9 @@ import os
 import pytest
 
 #: Tests that may be skipped in CI: part of the test's id -> why that is acceptable. Everything else must run there.
-ALLOWED_SKIPS: dict[str, str] = {}
+ALLOWED_SKIPS: dict[str, str] = {
+    "test_frames_of_the_capture": "needs the recorded capture in MORPHNIC_DATA; generated frames cover the rest",
+}
 
 
 def _skips(terminalreporter):
