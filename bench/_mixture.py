@@ -31,26 +31,16 @@ class Mixture:
     workload: Workload
 
 
-def _part(requests: workloads.Requests, config: DeviceConfig, tenants: tuple[int, ...], load: float, span: int,
-          flow_class: int) -> Workload:
-    """As many requests from the start of the trace as offer `load` over `span` cycles."""
-    beats = load * span
-    sizes = np.cumsum(np.ceil(requests.rows["size"] / config.beat_bytes))
-    count = max(int(np.searchsorted(sizes, beats)), 8)
-    excerpt = requests.excerpt(count=count)
-    mapping = {stream: tenants[index % len(tenants)] for index, stream in enumerate(excerpt.streams)}
-    return workloads.from_requests(excerpt, config, load=load, tenants=mapping, flow_class=flow_class)
-
-
 def recorded(config: DeviceConfig, folder: Path, load: float, span: int) -> Mixture:
     """From the recorded traces."""
     latency = workloads.read_mqsim(folder / "mqsim_tpcc-small.trace")
     batch = workloads.read_mqsim(folder / "mqsim_wsrch-small.trace").scale_sizes(BATCH_PAYLOAD_SCALE)
     busy = sorted(batch.streams, key=lambda stream: -int((batch.rows["stream"] == stream).sum()))[:3]
     parts = [
-        _part(latency, config, LATENCY_TENANTS, load * LATENCY_PART, span, FlowClass.REQUEST_LATENCY),
-        _part(batch.excerpt(streams=busy), config, BATCH_TENANTS, load * (1 - LATENCY_PART), span,
-              FlowClass.REQUEST_BATCH)]
+        workloads.offering(latency, config, load=load * LATENCY_PART, span=span, tenants=LATENCY_TENANTS,
+                           flow_class=FlowClass.REQUEST_LATENCY),
+        workloads.offering(batch.excerpt(streams=busy), config, load=load * (1 - LATENCY_PART), span=span,
+                           tenants=BATCH_TENANTS, flow_class=FlowClass.REQUEST_BATCH)]
     return Mixture("tpcc+wsrch", load, span, workloads.merge("tpcc+wsrch", parts))
 
 
@@ -63,7 +53,7 @@ def generated(config: DeviceConfig, load: float, span: int, seed: int = 7) -> Mi
         for tenant in tenants:
             own = load * part / len(tenants)
             made = workloads.on_off(seed=seed + number, stream=tenant, count=20_000, burst=burst, size=size)
-            parts.append(_part(made, config, (tenant,), own, span, kind))
+            parts.append(workloads.offering(made, config, load=own, span=span, tenants=(tenant,), flow_class=kind))
     return Mixture("generated", load, span, workloads.merge(f"generated-seed{seed}", parts))
 
 

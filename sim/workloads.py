@@ -23,7 +23,8 @@ from .requests import Array, Requests, on_off, poisson
 from .traces import Frames, read_mqsim, read_msr, read_pcap, read_trace, read_vscsi
 
 __all__ = ["PROCESS", "WORKLOAD_REQUEST", "FlowClass", "Frames", "Requests", "Workload", "from_frames", "from_requests",
-           "merge", "mixture", "on_off", "poisson", "read_mqsim", "read_msr", "read_pcap", "read_trace", "read_vscsi"]
+           "merge", "mixture", "offering", "on_off", "poisson", "read_mqsim", "read_msr", "read_pcap", "read_trace",
+           "read_vscsi"]
 
 SCHEMA = 1
 PROCESS = 15
@@ -156,6 +157,18 @@ def from_requests(requests: Requests, config: DeviceConfig, *, load: float | Non
     meta = {**requests.notes, "compression": factor, "segment": segment, "beats": beats, "load": load,
             "capacity": capacity, "seed": seed, "requests": len(rows), "tenants": sorted({int(t) for t in tenant})}
     return Workload(requests.name, requests.sha256, packets, made, b"", meta)
+
+
+def offering(requests: Requests, config: DeviceConfig, *, load: float, span: int, tenants: Sequence[int],
+             flow_class: int | Mapping[int, int]) -> Workload:
+    """As many requests, from the first on, as offer `load` beats a cycle over `span` cycles; at least 8.
+
+    Streams are given to `tenants` in turn. The last arrival is at about `span`, whatever the input's own pace.
+    """
+    beats = np.cumsum((requests.rows["size"] + config.beat_bytes - 1) // config.beat_bytes)
+    part = requests.excerpt(count=max(int(np.searchsorted(beats, load * span)), 8))
+    mapping = {stream: tenants[index % len(tenants)] for index, stream in enumerate(part.streams)}
+    return from_requests(part, config, load=load, tenants=mapping, flow_class=flow_class)
 
 
 def cut(sizes: Array, segment: int) -> tuple[Array, Array, Array]:

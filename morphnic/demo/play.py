@@ -30,6 +30,9 @@ __all__ = ["Play", "play"]
 
 DEVICE = "demo"
 POLL_SECONDS = 0.2
+#: Cycle from which the workload's arrivals count: the manager has installed its first table by then. Before, only
+#: tenant 0 is granted anything, and what others send is dropped.
+FIRST_ARRIVAL = 300_000
 STALL_SECONDS = 120.0  # without one more packet done; a guard against hanging, not a figure
 INTEGRITY = ("lost", "duplicated", "reordered", "corrupted", "misrouted", "wrong_result", "unexpected", "wrong_header")
 HOST_TWIN = 3  # `sim.board.Outcome.HOST_TWIN`
@@ -46,7 +49,7 @@ class Play:
     """Where and how a scenario is played. `policy` replaces the section of the shipped policy file (None: as it is)."""
 
     name: str
-    policy: str | None
+    policy: dict[str, Any] | None
     folder: Path
     decision_latency: str
     seed: int
@@ -98,7 +101,7 @@ def _prepare(device: device_link.Device, scenario: Scenario, workload: Path) -> 
         for index, entry in enumerate(classifier_entries(scenario.config, vlan_base=base)):
             block = device.classifier[index]
             device.write([(getattr(block, register), fields) for register, fields in entry.items()])
-    device.transport.control({"op": "load", "path": str(workload)}, timeout=60.0)
+    device.transport.control({"op": "load", "path": str(workload), "at": FIRST_ARRIVAL}, timeout=60.0)
 
 
 def _start_manager(processes: Supervisor, settings: Play, store: Path) -> None:
@@ -146,8 +149,8 @@ def _watch(device: device_link.Device, processes: Supervisor, scenario: Scenario
 
 def _requests(scenario: Scenario, completions: Any) -> Requests:
     made = scenario.workload.requests
-    latency = scenario.workload.completed(completions)
-    arrival = made["arrival"].astype(np.int64)
+    latency = scenario.workload.completed(completions, shift=FIRST_ARRIVAL)
+    arrival = made["arrival"].astype(np.int64) + FIRST_ARRIVAL
     return Requests(arrival=arrival, done=np.where(latency >= 0, arrival + latency, -1),
                     tenant=made["tenant"].astype(np.int64), size=made["size"].astype(np.int64))
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import yaml
+
 from gateware.config import DeviceConfig
 from morphnic.errors import InputError
 from sim import workloads
@@ -21,6 +24,7 @@ BLOCK_TRACE = "mqsim_tpcc-small.trace"
 CAPTURE = "pcapplusplus_example.pcap"
 CAPTURE_LOAD = 0.1  # of one network port
 TENANTS = 16
+GENERATED_SIZES = [4096, 8192, 16384]
 
 #: Half of the tenants care for latency, the others for throughput. Frames of the capture belong to tenants as well,
 #: but take another way through the device, so they are judged by themselves.
@@ -28,8 +32,8 @@ CLASSES: dict[str, frozenset[int]] = {"latency": frozenset(range(8)), "batch": f
 OBJECTIVES_US = {"latency": 200.0, "batch": 5_000.0, "network": 100.0}
 
 #: Name of each run -> the `policy` section that it runs under.
-POLICIES: dict[str, str | None] = {
-    "static partition": "policy: {kind: static, weights: equal, partition: true}\n",
+POLICIES: dict[str, dict[str, Any] | None] = {
+    "static partition": {"kind": "static", "weights": "equal", "partition": True},
     "the loop": None,  # what the manager ships with
 }
 
@@ -86,12 +90,18 @@ def _flow_classes(config: DeviceConfig) -> dict[int, int]:
 
 
 def _generated(config: DeviceConfig, requests: int, load: float, seed: int) -> Workload:
-    latency = [tenant for tenant in sorted(CLASSES["latency"]) if tenant < config.tenants]
-    batch = [tenant for tenant in sorted(CLASSES["batch"]) if tenant < config.tenants]
-    if not latency or not batch:
+    """Bursts of small and medium requests, all tenants alike, as many as the requests asked for on average."""
+    if config.tenants < TENANTS:
         raise InputError(f"the demo needs a device with {TENANTS} tenants, not {config.tenants}")
-    return workloads.mixture(config, seed=seed, latency_tenants=latency, batch_tenants=batch, load=load,
-                             count=requests)
+    span = int(requests * np.mean(GENERATED_SIZES) / config.beat_bytes / load)
+    kinds = _flow_classes(config)
+    parts = [
+        workloads.offering(
+            workloads.on_off(seed=seed, stream=tenant, count=requests, burst=16, size=GENERATED_SIZES,
+                             sequential_share=0.5), config,
+            load=load / TENANTS, span=span, tenants=[tenant], flow_class=kinds[tenant])
+        for tenant in range(TENANTS)]
+    return workloads.merge(f"generated-seed{seed}", parts)
 
 
 def _capture(config: DeviceConfig, path: Path, span: int) -> Workload:
@@ -113,13 +123,12 @@ def classifier_entries(config: DeviceConfig, *, vlan_base: int) -> list[dict[str
             for tenant in range(min(config.tenants, config.classifier_entries))]
 
 
-def policy_text(default: str, replacement: str | None) -> str:
+def policy_text(default: str, replacement: dict[str, Any] | None) -> str:
     """The shipped policy file with the demo's tenants, and with another `policy` section if one is given."""
-    head, _, _ = default.partition("\ntenants:")
+    document = yaml.safe_load(default)
     if replacement is not None:
-        before, _, rest = head.partition("\npolicy:")
-        _, _, after = rest.partition("\n\n")
-        head = f"{before}\n{replacement}\n{after}"
-    rows = [f"  {tenant}: {{name: disk{tenant}, class: {name}, slo_us: {OBJECTIVES_US[name]:g}}}"
-            for name, members in CLASSES.items() for tenant in sorted(members)]
-    return head + "\ntenants:\n" + "\n".join(rows) + "\n"
+        document["policy"] = replacement
+    document["tenants"] = {
+        tenant: {"name": f"disk{tenant}", "class": name, "slo_us": OBJECTIVES_US[name]}
+        for name, members in CLASSES.items() for tenant in sorted(members)}
+    return yaml.safe_dump(document, sort_keys=False)
