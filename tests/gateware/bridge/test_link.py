@@ -181,6 +181,16 @@ def test_repetition_is_answered_with_the_remembered_failure():
     assert answers == [Response(7, 0, (0,), Status.BUS_ERROR, 1)] * 2
 
 
+def test_repetition_with_other_bytes_carries_out_nothing():
+    malformed = Request(7, 0, b"\5\1").encode()
+    answers, bench = exchange([malformed, request(0, [Read(0), Write(0x10, (1,))]), request(1, [Read(0x20)]),
+                               request(1, [Write(0x10, (1,)), Read(0, 2)]), Request(7, 1, b"\5\1").encode()])
+    assert answers[:2] == [Response(7, 0, (), Status.MALFORMED, 0)] * 2
+    assert answers[3] == Response(7, 1, (0, 0), Status.DONE, 0)
+    assert answers[4] == Response(7, 1, (), Status.DONE, 0)
+    assert bench.registers.log == []
+
+
 def test_sixteen_requests_are_remembered_and_no_more():
     messages = [request(sequence, [Write(0x10, (sequence,))]) for sequence in range(17)]
     answers, bench = exchange([*messages, messages[1], messages[0]])

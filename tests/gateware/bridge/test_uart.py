@@ -95,11 +95,12 @@ def test_glitch_shorter_than_half_a_bit_begins_nothing():
     assert bench.framing_errors == 0
 
 
-def test_spike_in_a_bit_is_outvoted():
+@pytest.mark.parametrize("offset", range(6, 26, 2))
+def test_spike_in_a_bit_is_outvoted(offset):
     divisor = 32
     spiked = [(1, 64)]
     for level in levels(0x5A):
-        spiked += [(level, 15), (1 - level, 2), (level, 15)]
+        spiked += [(level, offset), (1 - level, 2), (level, divisor - 2 - offset)]
     bench = UartBench(divisor, spiked).run()
     assert bytes(bench.bytes) == b"\x5a"
 
