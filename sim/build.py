@@ -65,13 +65,14 @@ class Harness:
     """What is compiled around the model.
 
     sources: C++ files, and headers that they include. generate: text of further files from the ports (name to
-    text); `version` stands for it in the cache key.
+    text); `version` stands for it in the cache key. link: further options of the linker.
     """
 
     name: str
     sources: tuple[Path, ...] = ()
     generate: Callable[[Sequence[Port]], dict[str, str]] | None = None
     version: str = ""
+    link: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def build(verilog: str, harness: Harness, *, variant: Variant = Variant.FAST, to
 def cache_key(verilog: str, harness: Harness, variant: Variant, top: str, tools: Toolchain) -> str:
     """SHA-256 over everything that makes the model what it is."""
     digest = hashlib.sha256()
-    parts = [verilog, top, harness.name, harness.version, variant.value, repr(_VERILATE), repr(_COMPILE),
+    parts = [verilog, top, harness.name, harness.version, repr(harness.link), variant.value, repr(_VERILATE), repr(_COMPILE),
              tools.versions, _processor(), Path(__file__).read_text()]
     for source in harness.sources:
         parts += [source.name, source.read_text()]
@@ -202,7 +203,7 @@ def _build_into(folder: Path, verilog: str, harness: Harness, variant: Variant, 
         sources = [source for source in (*harness.sources, *(work / "obj" / name for name in generated))
                    if source.suffix == ".cpp"]
         objects = _compile_all(work, sources, variant, tools)
-        _run([tools.compiler, "-shared", "-o", "model.so", *map(str, objects), "-lpthread"], work,
+        _run([tools.compiler, "-shared", "-o", "model.so", *map(str, objects), "-lpthread", *harness.link], work,
              "link the model")
         (work / "ports.json").write_text(json.dumps([asdict(port) for port in ports]))
         shutil.rmtree(work / "obj")

@@ -11,6 +11,7 @@ import code
 import sys
 import types
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from gateware.config import DeviceConfig
@@ -42,9 +43,11 @@ def _harness() -> Harness:
         # The names are the C++ members; `interrupt` is a word of C++ and becomes __SYM__interrupt there.
         inputs = [(port.member, port.width) for port in ports if port.direction == "in"]
         outputs = [(port.member, port.width) for port in ports if port.direction == "out"]
-        return {"pyverilator_wrapper.cpp": cpp.template_cpp("top", inputs, outputs, [], "nullptr")}
+        return {"pyverilator_wrapper.cpp": cpp.template_cpp("top", inputs, outputs, [], '"null"')}
 
-    return Harness("pyverilator", generate=generate, version=getsource(cpp))
+    # The template brings its own vl_finish; the runtime has one too, and the first is taken.
+    return Harness("pyverilator", generate=generate, version=getsource(cpp) + Path(__file__).read_text(),
+                   link=("-Wl,--allow-multiple-definition",))
 
 
 class SignalSim:
@@ -57,7 +60,7 @@ class SignalSim:
         self.raw = _pyverilator().PyVerilator(str(model.library))
         self.ports = {port.name: port for port in model.ports}
         self.cycle = 0
-        self._call = self.raw.lib
+        self.raw.auto_eval = False
         self["clk"] = 0
         self.raw.eval()
 

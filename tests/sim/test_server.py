@@ -20,8 +20,8 @@ from device_link.transport import BusError, Capability, Transport
 from morphnic.errors import DeviceBusy, DeviceNotFound, EnvironmentFault, LinkError
 from sim.board import COMPLETION
 from sim.process import SimProcess
-from sim.workloads import Workload
 from sim.workloads import WORKLOAD_REQUEST as REQUEST_ROWS
+from sim.workloads import Workload
 from tests.sim.conftest import host_packets, standin_model
 from tests.sim.standin import MAGIC, WINDOW_CYCLES
 
