@@ -157,8 +157,8 @@ def build(verilog: str, harness: Harness, *, variant: Variant = Variant.FAST, to
 def cache_key(verilog: str, harness: Harness, variant: Variant, top: str, tools: Toolchain) -> str:
     """SHA-256 over everything that makes the model what it is."""
     digest = hashlib.sha256()
-    parts = [verilog, top, harness.name, harness.version, repr(harness.link), variant.value, repr(_VERILATE), repr(_COMPILE),
-             tools.versions, _processor(), Path(__file__).read_text()]
+    parts = [verilog, top, harness.name, harness.version, repr(harness.link), variant.value, repr(_VERILATE),
+             repr(_COMPILE), tools.versions, _processor(), Path(__file__).read_text()]
     for source in harness.sources:
         parts += [source.name, source.read_text()]
     for part in parts:
