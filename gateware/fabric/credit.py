@@ -1,14 +1,14 @@
 """Credit: which tenants' next packet finds room in a crosspoint, one bit a tenant.
 
-Contract: `room[t]` high means that a packet of at most `CREDIT_BEATS` of tenant *t* that asks now is reserved without
-waiting: it fits the tenant's own quota, or the shared pool. A tenant that holds nothing has room too: if its quota is
-smaller than such a packet it may still wait. The bit follows a reservation or a release after one cycle. After a
-commit the bits of tenants that are above their new quota may be high until the scan of the page account, within
-tenants cycles, has passed them: such a packet waits, nothing is lost.
+Contract: `room[t]` high means that a packet of at most `CREDIT_BEATS` of tenant *t* that asks now does not wait: its
+pages are within the tenant's quota, or what is above it fits the shared pool, or it never will (then admission drops
+it, and waiting for credit would be for ever). The bits follow a reservation or a release after one cycle. After a
+commit they are made anew as the scan of the page account passes the tenants; until then a bit may be high for a
+packet that has to wait at the head of the port, or low for one that would not: nothing is lost by either.
 """
 
 from amaranth import *
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import PAGE_BEATS, DeviceConfig
@@ -24,8 +24,8 @@ CREDIT_PAGES = CREDIT_BEATS // PAGE_BEATS
 class Credit(wiring.Component):
     """Keeps the bits of one crosspoint from the events of its page account.
 
-    `reserve` and `release` are never high together. `used` and `quota` are those of the tenant after the event; `scan`
-    looks at a tenant again without an event. `shared` is high while the pool has room for one such packet.
+    `event`: `used` and `quota` are those of `tenant` from now on. `free[n]`: the shared pool has n + 1 pages left;
+    `total[n]`: the active table has a pool of so many at all.
     """
 
     def __init__(self, config: DeviceConfig):
@@ -35,15 +35,33 @@ class Credit(wiring.Component):
             "tenant": In(range(config.tenants)),
             "used": In(range(2 * config.pages)),
             "quota": In(16),
-            "shared": In(1),
+            "free": In(CREDIT_PAGES),
+            "total": In(CREDIT_PAGES),
             "room": Out(config.tenants),
         })
 
     def elaborate(self, platform):
         m = Module()
-        own = Signal(self._config.tenants, init=-1)
+        # Pages that the next packet needs of the pool, by tenant. What a tenant already holds of it is not free.
+        lack = Signal(range(CREDIT_PAGES + 1))
+        wanted = self.used + CREDIT_PAGES
+        with m.If(self.used >= self.quota):
+            m.d.comb += lack.eq(CREDIT_PAGES)
+        with m.Elif(wanted > self.quota):
+            m.d.comb += lack.eq(wanted - self.quota)
+        state = data.StructLayout({"lack": lack.shape(), "empty": 1})
+        # After reset nobody holds anything and tenant 0 has all pages, so that others' packets are never admitted.
+        tenants = [Signal(state, name=f"tenant_{t}", init={"lack": 0, "empty": 1})
+                   for t in range(self._config.tenants)]
         with m.If(self.event):
-            fits = (self.used == 0) | (self.used + CREDIT_PAGES <= self.quota)
-            m.d.sync += own.bit_select(self.tenant, 1).eq(fits)
-        m.d.comb += self.room.eq(own | self.shared.replicate(self._config.tenants))
+            with m.Switch(self.tenant):
+                for index, tenant in enumerate(tenants):
+                    with m.Case(index):
+                        m.d.sync += [tenant.lack.eq(lack), tenant.empty.eq(self.used == 0)]
+        # Bit n: n pages are there; bit n of `never`: there are not so many in the whole pool.
+        enough = Cat(C(1, 1), self.free)
+        never = Cat(C(0, 1), ~self.total)
+        for index, tenant in enumerate(tenants):
+            m.d.comb += self.room[index].eq(
+                enough.bit_select(tenant.lack, 1) | (tenant.empty & never.bit_select(tenant.lack, 1)))
         return m

@@ -141,7 +141,8 @@ class Crosspoint(wiring.Component):
         m.submodules.credit = credit = Credit(self._config)
         m.d.comb += [
             credit.event.eq(1),
-            credit.shared.eq(pool.room),
+            credit.free.eq(pool.free),
+            credit.total.eq(pool.total),
             self.room.eq(credit.room),
         ]
         with m.If(pool.reserve):

@@ -6,8 +6,8 @@ pool (`pages - sum_pages`); in both cases the pages must exist. `reserve` in the
 books `released` pages of the tenant at the reading side back. The sum of excesses is kept incrementally; after
 a commit it is made anew in T cycles plus one for each cycle in which the reading side is `busy`. In that time
 reservations within the quota are allowed and others are told to `hold`: nobody is refused for want of a sum.
-`room`: the shared pool takes a packet of `CREDIT_PAGES`. There are no errors; a release of more than is used cannot
-happen by construction of the crosspoint.
+`free[n]`: the shared pool has n + 1 pages left; `total[n]`: it has so many at all. There are no errors; a release of
+more than is used cannot happen by construction of the crosspoint.
 """
 
 from amaranth import *
@@ -37,7 +37,8 @@ class PagePool(wiring.Component):
             "fits": Out(1),
             "hold": Out(1),
             "reserve": In(1),
-            "room": Out(1),
+            "free": Out(CREDIT_PAGES),
+            "total": Out(CREDIT_PAGES),
             # Reading side: `busy` says that `reader_tenant` is in use; otherwise it may be the scan's.
             "busy": In(1),
             "scan_tenant": Out(tenant),
@@ -79,7 +80,11 @@ class PagePool(wiring.Component):
                          & (within | (~stale & (excess + after - before <= shared)))),
         ]
 
-        m.d.comb += self.room.eq(~stale & (excess + CREDIT_PAGES <= shared) & (vacant >= CREDIT_PAGES))
+        m.d.comb += [
+            self.free.eq(Cat(~stale & (excess + n <= shared) & (vacant >= CREDIT_PAGES)
+                             for n in range(1, CREDIT_PAGES + 1))),
+            self.total.eq(Cat(shared >= n for n in range(1, CREDIT_PAGES + 1))),
+        ]
 
         held = over(self.reader_used, self.reader_quota, "held")
         left = over(self.reader_used - self.released, self.reader_quota, "left")
