@@ -52,7 +52,9 @@ def policies(only_default: bool) -> dict[str, PolicyFile]:
     # No loop: nothing moves to the host either.
     still = replace(shipped, spec=shipped.spec.model_copy(update={
         "host_shift": shipped.spec.host_shift.model_copy(update={"high": 1.0, "target": 1.0})}))
-    chosen = {"static partition": still.with_policy(STATIC), "equal weights": still.with_policy(EQUAL),
+    hard = replace(still, spec=still.spec.model_copy(update={
+        "defaults": still.spec.defaults.model_copy(update={"rate": 100 / DeviceConfig().tenants})}))
+    chosen = {"static partition": hard.with_policy(STATIC), "equal weights": still.with_policy(EQUAL),
               DEFAULT: shipped}
     if not only_default:
         chosen |= {"maxmin": shipped.with_policy(MaxMinSpec(kind="maxmin")),

@@ -68,7 +68,7 @@ def play(scenario: Scenario, settings: Play, progress: Progress) -> RunReport:
         socket = _start_device(processes, settings)
         with device_link.open(f"sim://{socket}", writer=True) as device:
             _prepare(device, scenario, folder / "workload.npz")
-        _start_manager(processes, settings, store_path)
+        _start_manager(processes, scenario, settings, store_path)
         _start_agent(processes, folder)
         # A reader beside the manager: it watches, and its accesses move device time only at the very end.
         with device_link.open(f"sim://{socket}", timeout=30.0) as device:
@@ -104,12 +104,13 @@ def _prepare(device: device_link.Device, scenario: Scenario, workload: Path) -> 
     device.transport.control({"op": "load", "path": str(workload), "at": FIRST_ARRIVAL}, timeout=60.0)
 
 
-def _start_manager(processes: Supervisor, settings: Play, store: Path) -> None:
+def _start_manager(processes: Supervisor, scenario: Scenario, settings: Play, store: Path) -> None:
     ready = settings.folder / "manager.json"
     processes.start(
         "manager", "offload_manager",
         ["--device", f"sim://{DEVICE}", "--listen", f"unix:{settings.folder / 'manager.sock'}",
-         "--store", str(store), "--policy", str(settings.folder / "policy.yaml"), "--largest-packet-pages", "4",
+         "--store", str(store), "--policy", str(settings.folder / "policy.yaml"), "--largest-packet-pages",
+         str(scenario.largest_packet_pages),
          "--decision-latency", settings.decision_latency, "--ready-file", str(ready)],
         ready=ready.exists)
 

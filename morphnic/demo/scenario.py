@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from gateware.config import DeviceConfig
+from gateware.config import PAGE_BEATS, DeviceConfig
 from morphnic.errors import InputError
 from sim import workloads
 from sim.workloads import FlowClass, Workload
@@ -31,9 +31,12 @@ GENERATED_SIZES = [4096, 8192, 16384]
 CLASSES: dict[str, frozenset[int]] = {"latency": frozenset(range(8)), "batch": frozenset(range(8, 16))}
 OBJECTIVES_US = {"latency": 200.0, "batch": 5_000.0, "network": 100.0}
 
-#: Name of each run -> the `policy` section that it runs under.
+#: Name of each run -> what is changed in the shipped policy file. A hard partition: each tenant has its part of the
+#: pages and of every port's rate, and nobody uses what another leaves.
 POLICIES: dict[str, dict[str, Any] | None] = {
-    "static partition": {"kind": "static", "weights": "equal", "partition": True},
+    "static partition": {
+        "policy": {"kind": "static", "weights": "equal", "partition": True},
+        "defaults": {"rate": 100 / TENANTS, "max_host_share": 0}},
     "the loop": None,  # what the manager ships with
 }
 
@@ -47,6 +50,12 @@ class Scenario:
     block: Workload
     capture: Workload | None
     load: float
+
+    @property
+    def largest_packet_pages(self) -> int:
+        """Pages of a crosspoint that the largest packet takes: so many must stay in the pool."""
+        beats = -(-int(self.workload.packets["length"].max()) // self.config.beat_bytes)
+        return -(-beats // PAGE_BEATS)
 
     @property
     def inputs(self) -> list[tuple[str, str]]:
@@ -123,11 +132,11 @@ def classifier_entries(config: DeviceConfig, *, vlan_base: int) -> list[dict[str
             for tenant in range(min(config.tenants, config.classifier_entries))]
 
 
-def policy_text(default: str, replacement: dict[str, Any] | None) -> str:
-    """The shipped policy file with the demo's tenants, and with another `policy` section if one is given."""
+def policy_text(default: str, changes: dict[str, Any] | None) -> str:
+    """The shipped policy file with the demo's tenants, and with other values in some of its sections."""
     document = yaml.safe_load(default)
-    if replacement is not None:
-        document["policy"] = replacement
+    for section, values in (changes or {}).items():
+        document[section] = {**document[section], **values} if section == "defaults" else values
     document["tenants"] = {
         tenant: {"name": f"disk{tenant}", "class": name, "slo_us": OBJECTIVES_US[name]}
         for name, members in CLASSES.items() for tenant in sorted(members)}

@@ -21,10 +21,11 @@ def test_each_policy_file_is_one_that_the_manager_takes(name):
 
 
 def test_the_static_run_is_a_partition_and_the_loop_is_what_ships():
-    kinds = {name: PolicyFile.parse(policy_text(DEFAULT, policy), name).spec.policy
-             for name, policy in POLICIES.items()}
-    assert kinds["static partition"].partition
-    assert kinds["the loop"] == PolicyFile.default().spec.policy
+    files = {name: PolicyFile.parse(policy_text(DEFAULT, policy), name).spec for name, policy in POLICIES.items()}
+    assert files["static partition"].policy.partition
+    assert files["static partition"].defaults.rate == pytest.approx(100 / 16)
+    assert files["the loop"].policy == PolicyFile.default().spec.policy
+    assert files["the loop"].defaults.rate == 100
 
 
 def test_a_generated_scenario_offers_the_load_and_repeats_by_its_seed():
