@@ -145,7 +145,7 @@ def build(verilog: str, harness: Harness, *, variant: Variant = Variant.FAST, to
         with locked(folder.with_suffix(".lock"), lambda: progress(f"waiting for another build of {what}")):
             if not (folder / "model.so").exists():
                 started = time.monotonic()
-                progress(f"building {what} ({variant.value}, once; about 20 s)")
+                progress(f"building {what} ({variant.value}, once; a minute or more for a whole device)")
                 _build_into(folder, verilog, harness, variant, top, tools)
                 progress(f"built {what} in {time.monotonic() - started:.0f} s")
                 _prune(folder.parent)

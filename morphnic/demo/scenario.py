@@ -54,7 +54,7 @@ class Scenario:
     @property
     def largest_packet_pages(self) -> int:
         """Pages of a crosspoint that the largest packet takes: so many must stay in the pool."""
-        beats = -(-int(self.workload.packets["length"].max()) // self.config.beat_bytes)
+        beats: int = -(-int(self.workload.packets["length"].max()) // self.config.beat_bytes)
         return -(-beats // PAGE_BEATS)
 
     @property
