@@ -129,6 +129,14 @@ class AllocationDriver:
         rm = self.device.rm
         self.device.write([(rm.owner_token, self.token), (rm.token, self.token)])
 
+    def require_ownership(self) -> None:
+        """Raise `AllocationRefused` (stale token) when another manager owns the device.
+
+        Guarantees and objectives have no token of their own: ask before they are written.
+        """
+        if self.state().owner_token != self.token:
+            raise self._stale_token("change")
+
     def write_guarantees(self, guarantees: Sequence[Guarantee]) -> None:
         """Set the least that any table may give; in force from the next check."""
         words = [word for g in guarantees for word in (g.weight, g.pages)]

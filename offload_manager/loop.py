@@ -165,6 +165,7 @@ class ControlLoop:
 
     def _apply_profiles(self) -> None:
         """Profiles to the device: guarantees that it checks, objectives that it counts misses of."""
+        self.driver.require_ownership()
         self.profiles = adjust.apply(self.source.profiles, self.adjustments)
         self.driver.write_guarantees([profile.guarantee for profile in self.profiles])
         self.device.write(

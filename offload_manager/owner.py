@@ -131,6 +131,8 @@ class DeviceOwner:
                 future.set_result(result)
             except MorphnicError as error:
                 future.set_exception(error)
+                if deposed(error):
+                    raise
             except BaseException as error:
                 future.set_exception(error)
                 raise
@@ -196,7 +198,7 @@ class DeviceOwner:
 
     def _fail(self, error: Exception) -> None:
         """Remember why; a deposed manager must not come back by itself and depose the other."""
-        self._deposed = isinstance(error, AllocationRefused) and error.reason == "stale token"
+        self._deposed = deposed(error)
         self.failure = str(error)
         log.error("%s", error)
         if self.snapshot is not None:
@@ -250,3 +252,8 @@ class DeviceOwner:
         if self.snapshot is None:
             raise EnvironmentFault("the manager has not started yet; try again")
         return self.snapshot
+
+
+def deposed(error: Exception) -> bool:
+    """Whether the error says that another manager owns the device now."""
+    return isinstance(error, AllocationRefused) and error.reason == "stale token"

@@ -51,6 +51,8 @@ def _carry_out(loop: ControlLoop, request: ResourceRequest, before: float,
                 reason=f"tenant {request.tenant} asked for {request.direction} {request.resource} "
                        f"({before:g} to {after:g}){note}")
     except AllocationRefused as refusal:
+        if refusal.reason == "stale token":
+            raise  # the device is another manager's: nothing is written to it, not even what was before
         loop.adopt_adjustments(earlier)
         reason = _REASONS.get(refusal.reason, "device refused")
         return _answer(request, before, Refusal(reason, str(refusal)))

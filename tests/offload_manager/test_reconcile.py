@@ -203,6 +203,25 @@ def test_table_of_another_store_is_replaced_and_never_taken_for_ones_own() -> No
     assert "not of this store" in successor.store.records()[0].decision.reason
 
 
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_tag_that_two_stores_gave_is_told_apart_by_the_table(confirmed: bool) -> None:
+    # Both stores count from 1, and the decision with the tag in force is another one in each.
+    mine, foreign = MemoryStore(), MemoryStore()
+    elsewhere = awaiting_loop(ModelTransport(busy), mine)
+    if confirmed:
+        elsewhere.settle_early("done")
+    transport = ModelTransport(busy)
+    control = awaiting_loop(transport, foreign)
+    control.settle_early("done")
+    transport.model.active_table[2]["weight"] += 1
+    successor = loop_on(transport, mine, 8)
+    assert elsewhere.tag == control.tag
+    found = successor.start()
+    assert not found.known
+    assert [d.outcome for d in found.settled] == ([] if confirmed else [Outcome.ROLLED_BACK])
+    consistent(successor)
+
+
 def test_old_manager_can_do_nothing_after_the_new_one_started() -> None:
     transport, store = ModelTransport(busy), MemoryStore()
     old = awaiting_loop(transport, store)
