@@ -54,8 +54,8 @@ class Scenario:
     @property
     def largest_packet_pages(self) -> int:
         """Pages of a crosspoint that the largest packet takes: so many must stay in the pool."""
-        beats: int = -(-int(self.workload.packets["length"].max()) // self.config.beat_bytes)
-        return -(-beats // PAGE_BEATS)
+        beats = -(-int(self.workload.packets["length"].max()) // self.config.beat_bytes)
+        return int(-(-beats // PAGE_BEATS))
 
     @property
     def inputs(self) -> list[tuple[str, str]]:
