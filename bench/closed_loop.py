@@ -67,7 +67,7 @@ def run(model: object, config: DeviceConfig, mixture: Mixture, policy: PolicyFil
     with Board(config, model=model, log_inputs=False) as board, BoardTransport(board) as transport:
         device = Device(transport)
         settings = LoopSettings(DecisionLatency.parse(latency), packet_pages=CREDIT_PAGES)
-        loop = ControlLoop(device, PolicySource(_limits(device), policy=policy), MemoryStore(), settings)
+        loop = ControlLoop(device, PolicySource(limits_of(device), policy=policy), MemoryStore(), settings)
         loop.start()
         begin = board.cycle
         first = board.load(mixture.workload.packets, mixture.workload.payload, at=begin)
@@ -81,7 +81,7 @@ def run(model: object, config: DeviceConfig, mixture: Mixture, policy: PolicyFil
         return _outcome(config, mixture, mixture.workload.completed(completions, first, shift=begin), loop, unclean)
 
 
-def _limits(device: Device) -> object:
+def limits_of(device: Device) -> object:
     from offload_manager.driver import AllocationDriver
 
     return AllocationDriver(device, 1, packet_pages=CREDIT_PAGES).limits
