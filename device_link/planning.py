@@ -41,7 +41,8 @@ class Flight:
     sequence: int = 0
     message: bytes = b""
     response: Response | None = None
-    quiet_until: float = 0.0
+    lost_after: float = 0.0  # before then a missing answer may still come
+    damaged_after: float = 0.0  # before then a damaged frame is not its answer
 
     @property
     def writes(self) -> bool:

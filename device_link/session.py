@@ -324,15 +324,25 @@ class _Exchange:
         # then. Its answers come behind those of all that is in flight.
         self._quiet_until = now + self._pipe.wire_time(sum(flight.size for flight in flights))
         for flight in flights:
-            flight.quiet_until = now + self._on_wire()
+            flight.lost_after = now + self._on_wire()
+            flight.damaged_after = now + 0.9 * self._pipe.wire_time(flight.wire_bytes)
 
     def _repeat_rejected(self) -> None:
+        self._backoff = 1.0  # the line is alive: what is lost now need not be waited for as long
         unanswered = self._unanswered()
         if unanswered and self._pipe.now() >= self._quiet_until:
             self._repeat(unanswered)
 
+    def _repeat_damaged(self) -> None:
+        """A frame from the device was damaged: answers come in order, so it was that of the first request."""
+        self._backoff = 1.0
+        first = self._unanswered()[:1]
+        if first and self._pipe.now() >= first[0].damaged_after:
+            self._repeat(first)
+
     def _repeat_lost(self, flights: Sequence[Flight]) -> None:
-        lost = [flight for flight in flights if self._pipe.now() >= flight.quiet_until]
+        """A later request was answered: the answers to `flights` were lost."""
+        lost = [flight for flight in flights if self._pipe.now() >= flight.lost_after]
         if lost:
             self._repeat(lost)
 
@@ -340,7 +350,7 @@ class _Exchange:
         session = self._link.number
         match message:
             case None:
-                self._repeat_lost(self._unanswered()[:1])  # answers come in order: the next one it was
+                self._repeat_damaged()
             case Reject(reason=RejectReason.CORRUPT):
                 self._repeat_rejected()
             case Response(session=number) if number == session:
@@ -358,5 +368,5 @@ class _Exchange:
                 self._failed |= response.status != Status.DONE
                 self._backoff = 1.0
                 self._restart_timers()
-                self._repeat_lost(unanswered[:position])  # answers come in order: theirs were lost
+                self._repeat_lost(unanswered[:position])
                 return

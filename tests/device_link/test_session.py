@@ -60,8 +60,9 @@ def test_every_exchange_completes_or_raises_on_a_bad_line(seed):
     assert line.to_device.count + line.to_host.count > 0
 
 
+@pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("seed", range(20))
-def test_mixed_lists_keep_their_order_on_a_bad_line(seed):
+def test_mixed_lists_keep_their_order_on_a_bad_line(seed, ordered):
     rng = random.Random(seed)
     line = LineModel(seed=seed, rate=0.004)
     link = open_line(line, timeout=30.0, seed=seed)
@@ -78,7 +79,7 @@ def test_mixed_lists_keep_their_order_on_a_bad_line(seed):
             else:
                 operations.append(rng.choice([Read(address), ReadList((address,))]))
                 expected.append([model.get(address, 0)])
-        assert link.execute(operations) == expected
+        assert link.session.exchange(operations, ordered=ordered) == expected
 
 
 def test_lost_answers_repeat_requests_without_writing_twice():
