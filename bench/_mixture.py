@@ -18,7 +18,7 @@ LATENCY_TENANTS = tuple(range(1, 12))
 BATCH_TENANTS = tuple(range(12, 16))
 LATENCY_PART = 0.3  # of the offered load
 BATCH_PAYLOAD_SCALE = 1.0
-OBJECTIVE_US = 200.0  # of a whole request of the latency class
+OBJECTIVE_US = 100.0  # of a whole request of the latency class
 
 
 @dataclass(frozen=True)

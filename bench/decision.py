@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from _figures import Figure, arguments, machine, report
 from _mixture import generated
-from closed_loop import CREDIT_PAGES, DEFAULT, limits_of, policies
+from closed_loop import CONFIG, CREDIT_PAGES, DEFAULT, limits_of, policies
 
 from device_link import Device
 from gateware.config import DeviceConfig
@@ -54,7 +54,7 @@ def main() -> None:
     """Measure and report."""
     options = arguments(__doc__.splitlines()[0],
                         windows={"type": int, "default": 60, "help": "default %(default)s"})
-    config = DeviceConfig()
+    config = CONFIG
     decide, total = decisions(config, options.windows)
     window_ns = 100_000 * 1e9 / config.clock_hz
     conditions = {"decisions": len(decide), "tenants": config.tenants, "window_us": window_ns / 1e3, **machine()}

@@ -14,6 +14,7 @@ MAX_TENANTS = 64  # strides in the register map are fixed for this many
 MAX_PORTS = 16
 MAX_PACKET_BEATS = 256
 PAGE_BEATS = 16
+SLOT_BYTES = 4  # payload bytes that an engine slot takes in a cycle
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,11 @@ class DeviceConfig:
     def max_packet_bytes(self) -> int:
         """Bytes of the largest packet, limited by `MAX_PACKET_BEATS` and the 12-bit length of the header."""
         return min(MAX_PACKET_BEATS * self.beat_bytes, 4095)
+
+    @property
+    def engine_beats(self) -> float:
+        """Beats a cycle that all engine slots take together, at most the engine port's one."""
+        return min(1.0, self.slots * SLOT_BYTES / self.beat_bytes)
 
     def digest(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 over the parameters, in a canonical form."""

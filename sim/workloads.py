@@ -161,14 +161,15 @@ def from_requests(requests: Requests, config: DeviceConfig, *, load: float | Non
 
 def offering(requests: Requests, config: DeviceConfig, *, load: float, span: int, tenants: Sequence[int],
              flow_class: int | Mapping[int, int]) -> Workload:
-    """As many requests, from the first on, as offer `load` beats a cycle over `span` cycles; at least 8.
+    """As many requests, from the first on, as offer `load` of what the engines can do over `span` cycles; at least 8.
 
     Streams are given to `tenants` in turn. The last arrival is at about `span`, whatever the input's own pace.
     """
     beats = np.cumsum((requests.rows["size"] + config.beat_bytes - 1) // config.beat_bytes)
-    part = requests.excerpt(count=max(int(np.searchsorted(beats, load * span)), 8))
+    part = requests.excerpt(count=max(int(np.searchsorted(beats, load * config.engine_beats * span)), 8))
     mapping = {stream: tenants[index % len(tenants)] for index, stream in enumerate(part.streams)}
-    return from_requests(part, config, load=load, tenants=mapping, flow_class=flow_class)
+    return from_requests(part, config, load=load, capacity=config.engine_beats, tenants=mapping,
+                         flow_class=flow_class)
 
 
 def cut(sizes: Array, segment: int) -> tuple[Array, Array, Array]:

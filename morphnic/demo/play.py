@@ -6,6 +6,7 @@ its time, an agent that reports this host. They live in a folder of their own an
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy as np
 
 import device_link
 from device_link import rundir
+from gateware.config import DeviceConfig
 from morphnic.errors import MorphnicError
 from offload_manager.api import Outcome
 from offload_manager.store import Record, SqliteStore
@@ -65,7 +67,7 @@ def play(scenario: Scenario, settings: Play, progress: Progress) -> RunReport:
     scenario.workload.save(folder / "workload.npz")
     environment = {f"XDG_{kind}_HOME": str(folder / kind.lower()) for kind in ("STATE", "CONFIG")}
     with Supervisor(folder, {**environment, "XDG_RUNTIME_DIR": str(folder)}) as processes:
-        socket = _start_device(processes, settings)
+        socket = _start_device(processes, scenario.config, settings)
         with device_link.open(f"sim://{socket}", writer=True) as device:
             _prepare(device, scenario, folder / "workload.npz")
         _start_manager(processes, scenario, settings, store_path)
@@ -85,11 +87,12 @@ def play(scenario: Scenario, settings: Play, progress: Progress) -> RunReport:
     return _report(scenario, settings.name, np.load(completions), account, records)
 
 
-def _start_device(processes: Supervisor, settings: Play) -> Path:
+def _start_device(processes: Supervisor, config: DeviceConfig, settings: Play) -> Path:
     base = settings.folder / "morphnic" / DEVICE
+    parameters = [f"--set={field.name}={getattr(config, field.name)}" for field in dataclasses.fields(config)]
     processes.start(
         "simulated device", "sim.server",
-        ["--name", DEVICE, "--mode", "lockstep", "--seed", str(settings.seed), "--no-pty"],
+        ["--name", DEVICE, "--mode", "lockstep", "--seed", str(settings.seed), "--no-pty", *parameters],
         ready=lambda: (base / rundir.READY_NAME).exists(), timeout=1800.0)
     return base / "device.sock"
 
@@ -172,7 +175,7 @@ def _report(scenario: Scenario, name: str, completions: Any, account: dict[str, 
     block_only = Requests(*(column[:block] for column in (requests.arrival, requests.done, requests.tenant,
                                                           requests.size)))
     figures = run_figures(shown, classes, objectives, weights=dict.fromkeys(range(config.tenants), 1.0),
-                          capacity=float(config.beat_bytes), bottleneck=block_only)
+                          capacity=config.engine_beats * config.beat_bytes, bottleneck=block_only)
     decided = [record.decision for record in records if record.decision.source == "loop"]
     return RunReport(
         name=name, figures=figures, requests=shown, classes=classes, allocations=_timeline(config.tenants, records),

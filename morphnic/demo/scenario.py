@@ -66,7 +66,7 @@ class Scenario:
     @property
     def conditions(self) -> list[tuple[str, str]]:
         """What was done to the input, by name."""
-        rows = [("load offered to the engines", f"{self.load:g} of 1 beat a cycle")]
+        rows = [("load offered to the engines", f"{self.load:g} of {self.config.engine_beats:g} beats a cycle")]
         for part in (self.block, self.capture):
             if part is not None and "compression" in part.meta:
                 rows.append((f"{part.name}: time compressed", f"{part.meta['compression']:,.1f} times"))
@@ -85,7 +85,8 @@ def make_scenario(config: DeviceConfig, *, trace: Path | None, data: Path | None
     else:
         recorded = workloads.read_trace(path).excerpt(count=requests)
         streams = {stream: index % config.tenants for index, stream in enumerate(recorded.streams)}
-        block = workloads.from_requests(recorded, config, load=load, tenants=streams, flow_class=_flow_classes(config))
+        block = workloads.from_requests(recorded, config, load=load, capacity=config.engine_beats, tenants=streams,
+                                        flow_class=_flow_classes(config))
     capture = None
     if trace is None and data is not None and (data / CAPTURE).exists():
         capture = _capture(config, data / CAPTURE, block.last_arrival)
@@ -102,7 +103,7 @@ def _generated(config: DeviceConfig, requests: int, load: float, seed: int) -> W
     """Bursts of small and medium requests, all tenants alike, as many as the requests asked for on average."""
     if config.tenants < TENANTS:
         raise InputError(f"the demo needs a device with {TENANTS} tenants, not {config.tenants}")
-    span = int(requests * np.mean(GENERATED_SIZES) / config.beat_bytes / load)
+    span = int(requests * np.mean(GENERATED_SIZES) / config.beat_bytes / load / config.engine_beats)
     kinds = _flow_classes(config)
     parts = [
         workloads.offering(

@@ -9,7 +9,7 @@ from morphnic.demo.scenario import CLASSES, POLICIES, make_scenario, policy_text
 from morphnic.errors import InputError
 from offload_manager.policy_file import PolicyFile
 
-CONFIG = DeviceConfig()
+CONFIG = DeviceConfig(slots=1)
 DEFAULT = resources.files("offload_manager").joinpath("policies/default.yaml").read_text()
 
 
@@ -30,7 +30,7 @@ def test_the_static_run_is_a_partition_and_the_loop_is_what_ships():
 
 def test_a_generated_scenario_offers_the_load_and_repeats_by_its_seed():
     first, second = (make_scenario(CONFIG, trace=None, data=None, requests=400, load=0.6, seed=5) for _ in range(2))
-    offered = first.workload.bytes_offered / CONFIG.beat_bytes / first.workload.last_arrival
+    offered = first.workload.bytes_offered / CONFIG.beat_bytes / CONFIG.engine_beats / first.workload.last_arrival
     assert offered == pytest.approx(0.6, rel=0.1)
     assert (first.workload.packets == second.workload.packets).all()
     assert set(first.workload.packets["tenant"].tolist()) == set(range(16))
