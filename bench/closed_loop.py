@@ -2,8 +2,8 @@
 
 On the same arrivals: a hard static partition, equal weights with no loop at all, each policy, the shipped default at
 each decision latency, and an ideal work-conserving server computed offline. Every commit is charged its decision
-latency in device time; `measured` is what the decision and its staging took on this machine, the simulator's time
-for the register accesses included. The shipped default at `measured` carries the targets.
+latency in device time; `measured` is what the decision took on this machine, its write-ahead included (decision
+record 0010). The shipped default at `measured` carries the targets.
 """
 
 import time

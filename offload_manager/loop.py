@@ -294,12 +294,14 @@ class ControlLoop:
         target = Allocation(proposal.allocation.rows, self.active.epoch)
         decided = time.perf_counter_ns()
         record = self._intend(target, view.window, "loop", proposal.policy, proposal.score, proposal.reason)
+        # The charge ends here: where time is granted, the register accesses that follow take device time of their own.
+        intended = time.perf_counter_ns()
         tag = record.decision.tag
         timing = record.decision.timing.model_copy(update={"decide_ns": decided - received})
         try:
             self.driver.prepare(target, self.active, tag, [p.guarantee for p in self.profiles])
             prepared = time.perf_counter_ns()
-            charge = self.settings.decision_latency.cycles(self.limits.clock_hz, prepared - received)
+            charge = self.settings.decision_latency.cycles(self.limits.clock_hz, intended - received)
             timing.charged_cycles = self.time.charge(charge)
             charged = time.perf_counter_ns()  # how long a simulation took for the charge is nobody's decision time
             commit = self.driver.commit(self._confirm_within(), self.settings.drain_cycles)
