@@ -8,7 +8,6 @@ from device_link.device import Device
 from device_link.linked import SessionTransport
 from device_link.pipe import ByteChannel, FramedPipe
 from gateware.config import DeviceConfig
-from morphnic.errors import LinkTimeout
 from tests.device_link.line import Faults
 
 CYCLES_PER_SECOND = 2_000_000  # of the host's clock: a line of 500 kBd, whose time-outs cost few cycles to simulate
@@ -69,42 +68,31 @@ def connect(board, *, seed, rate):
     return Device(link), channel
 
 
-@pytest.mark.parametrize(("seed", "rate"), [(1, 0.0), (2, 0.0005), (3, 0.001), (4, 0.004), (5, 0.01)])
-def test_every_exchange_completes_or_raises_and_nothing_is_written_twice(board, seed, rate):
+@pytest.mark.parametrize(("seed", "rate", "most"), [
+    (1, 0.0, 120), (2, 0.0005, 120), (3, 0.001, 60), (4, 0.004, 20), (5, 0.01, 6)])
+def test_every_exchange_completes_and_nothing_is_written_twice(board, seed, rate, most):
+    """The worse the line, the shorter the lists: what damages nearly every frame can only time out."""
     rng = random.Random(seed)
     dev, channel = connect(board, seed=seed, rate=rate)
     handles = [dev.objective[tenant].slo for tenant in range(16)]
     held = {handle.address: int(value) for handle, value in zip(handles, dev.read(handles), strict=True)}
-    refused, unsure = int(dev.rm.refused.read()), 0
-    for _ in range(40):
+    refused = int(dev.rm.refused.read())
+    for _ in range(60):
         kind = rng.choice(["write", "read", "command"])
-        try:
-            if kind == "write":
-                pairs = [(address, rng.getrandbits(32)) for address in rng.choices(list(held), k=rng.randrange(1, 120))]
-                outcome = "applied"
-                try:
-                    dev.transport.write_many(pairs)
-                except LinkTimeout as error:
-                    outcome = error.outcome
-                if outcome == "unknown":
-                    held = {one.address: int(value) for one, value in zip(handles, dev.read(handles), strict=True)}
-                elif outcome == "applied":
-                    held.update(pairs)
-            elif kind == "command":
-                try:
-                    dev.rm.command.write(op=UNKNOWN_COMMAND)
-                except LinkTimeout as error:
-                    unsure += error.outcome == "unknown"
-                    refused -= error.outcome == "not applied"
-                refused += 1
-            else:
-                addresses = rng.choices(list(held), k=rng.randrange(1, 300))
-                assert dev.transport.read_many(addresses) == [held[address] for address in addresses]
-        except LinkTimeout:
-            assert rate >= 0.004, "only a line that damages nearly every frame may give up"
+        if kind == "write":
+            addresses = rng.choices(list(held), k=rng.randrange(1, most + 1))
+            pairs = [(address, rng.getrandbits(32)) for address in addresses]
+            dev.transport.write_many(pairs)
+            held.update(pairs)
+        elif kind == "command":
+            dev.rm.command.write(op=UNKNOWN_COMMAND)  # not idempotent: each one that is applied is counted
+            refused += 1
+        else:
+            addresses = rng.choices(list(held), k=rng.randrange(1, 2 * most + 1))
+            assert dev.transport.read_many(addresses) == [held[address] for address in addresses]
     channel.to_device.rate = channel.to_host.rate = 0.0
-    assert 0 <= int(dev.rm.refused.read()) - refused + unsure <= unsure * 2
-    assert (channel.to_device.count + channel.to_host.count > 0) == (rate > 0)
+    assert int(dev.rm.refused.read()) == refused
+    assert dev.transport.session.repeated > 0 or not rate
 
 
 def test_bulk_and_scattered_access_fill_the_line(board):
