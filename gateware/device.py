@@ -16,7 +16,6 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .analyzer.analyzer import Analyzer
-from .analyzer.push import TELEMETRY_WORD
 from .bridge.link import LinkBridge
 from .bridge.uart import Uart
 from .config import DeviceConfig
@@ -33,6 +32,7 @@ from .manager.manager import ResourceManager
 from .stream.fork import StreamFork
 from .stream.mux import PacketMux
 from .stream.packet import PacketSignature, beat_layout
+from .stream.telemetry import TELEMETRY_WORD
 from .vni.classifier import Classifier
 
 __all__ = ["TELEMETRY_WORD", "Device"]

@@ -25,12 +25,13 @@ from ..engine.ownership import SlotOwnership
 from ..engine.slot import SlotBusy
 from ..fabric.events import EgressEventSignature, IngressEventSignature
 from ..manager.allocation import AllocationSignature
+from ..stream.telemetry import TELEMETRY_WORD
 from .collector import Collector
 from .depth import DepthTracker
 from .flags import Flags
 from .latency import LatencyHistogram
 from .objectives import Objectives
-from .push import TELEMETRY_WORD, WindowInfo, WindowPush
+from .push import WindowInfo, WindowPush
 from .slices import Rule, combine
 from .snapshot import FIGURES, SnapshotWriter
 from .taps import EgressTap, EngineTap, IngressTap

@@ -11,15 +11,13 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import DeviceConfig
+from ..stream.telemetry import TELEMETRY_WORD
 from .snapshot import ROW_WORDS
 
-__all__ = ["HEADER_WORDS", "SCHEMA", "TELEMETRY_WORD", "WindowInfo", "WindowPush"]
+__all__ = ["HEADER_WORDS", "SCHEMA", "WindowInfo", "WindowPush"]
 
 HEADER_WORDS = 8
 SCHEMA = 0x4D57_0100  # 'MW', schema 1, and the number of tenants in the low byte
-
-#: One transfer on the telemetry stream.
-TELEMETRY_WORD = data.StructLayout({"data": 32, "last": 1})
 
 
 class WindowInfo(data.Struct):

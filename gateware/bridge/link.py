@@ -14,11 +14,12 @@ from amaranth.lib.wiring import In, Out
 from ..config import DeviceConfig
 from ..csr.bus import CsrSignature
 from ..csr.registers import RegisterBlock
+from ..stream.telemetry import TELEMETRY_WORD
 from .executor import Executor
 from .framing import FrameDecoder, FrameEncoder
 from .mux import MessageMux
 from .receive import MessageBuffer
-from .window import TELEMETRY_WORD, WindowPusher
+from .window import WindowPusher
 
 __all__ = ["MAX_REQUEST_BYTES", "LinkBridge"]
 

@@ -7,16 +7,14 @@ is set and the one before it has left is kept and sent; any other is dropped who
 """
 
 from amaranth import *
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..stream.telemetry import TELEMETRY_WORD
 from .cobs import FRAME_BYTE
 from .executor import MessageType
 
-__all__ = ["TELEMETRY_WORD", "WindowPusher"]
-
-#: One word of a snapshot.
-TELEMETRY_WORD = data.StructLayout({"data": 32, "last": 1})
+__all__ = ["WindowPusher"]
 
 _HEADER_BYTES = 3
 _SKIPPED_WORD = 6
