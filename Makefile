@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export MORPHNIC_DATA ?= $(wildcard ../shared/data)
 
-.PHONY: demo test test-fast lint bench registers clean setup
+.PHONY: demo test test-fast lint bench registers models clean setup
 
 $(STAMP): pyproject.toml constraints.txt deploy/check_system.py
 	$(PYTHON) deploy/check_system.py
@@ -18,10 +18,13 @@ setup: $(STAMP)
 demo: $(STAMP)  ## the closed loop on the simulated device, with a report
 	$(BIN)/morphnic demo
 
-test: $(STAMP) lint  ## every test that CI runs
+models: $(STAMP)  ## build the simulated devices that tests and demo use (once)
+	$(BIN)/python -m sim
+
+test: $(STAMP) lint models  ## every test that CI runs
 	$(BIN)/pytest -n 2 $(PYTEST_ARGS)
 
-test-fast: $(STAMP)  ## under 90 seconds once built
+test-fast: $(STAMP) models  ## under 90 seconds once built
 	$(BIN)/pytest -n 2 -m 'not slow' $(PYTEST_ARGS)
 
 lint: $(STAMP)

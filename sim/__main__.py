@@ -1,0 +1,29 @@
+"""`python -m sim`: build the models that the tests and the demo use, with both hands free.
+
+They would be built at their first use anyway; a test that does it competes with the tests beside it for the
+processor, and with its own time-out.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from gateware.config import DeviceConfig
+from morphnic.errors import MorphnicError
+
+from .harness import device_model
+
+
+def main() -> int:
+    """Build what is not in the cache; expected errors are one line and an exit code."""
+    try:
+        for config in (DeviceConfig(), DeviceConfig(slots=1)):
+            device_model(config)
+    except MorphnicError as error:
+        print(f"morphnic: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
