@@ -118,7 +118,7 @@ class BlockHandle:
         if start < 0 or count < 1 or start + count > self._block.memory_words:
             raise ValueError(f"words of {self._block.name} must be within 0..{self._block.memory_words - 1}, "
                              f"not {count!r} from {start!r}")
-        return self._device.transport.read(self._block.address + 4 * start, count)
+        return self._device.read_words(self._block.address + 4 * start, count)
 
 
 class Device:
@@ -155,6 +155,13 @@ class Device:
         except BusError as error:
             raise self._named(error) from error
         return [register.decode(word) for register, word in zip(listed, words, strict=True)]
+
+    def read_words(self, address: int, count: int) -> list[int]:
+        """Words from consecutive addresses; an error names the register."""
+        try:
+            return self.transport.read(address, count)
+        except BusError as error:
+            raise self._named(error) from error
 
     def write(self, values: Iterable[tuple[RegisterHandle | str, Value]]) -> None:
         """Write several registers in one exchange, in order; stops at the first that refuses."""

@@ -1,7 +1,8 @@
 """`uart:///dev/ttyUSB0?baud=3000000`: a device on a serial port, or on a pseudo-terminal that stands for one.
 
 The port is taken for this process alone (pyserial's `exclusive`, a `flock`): two programs on one line would take
-each other's answers. Set the FTDI latency timer to 1 ms, or each exchange waits for 16.
+each other's answers. Set the FTDI latency timer to 1 ms, or each exchange waits for 16. `baud` also tells how long an
+answer may take: for a simulated device whose pins are driven bit by bit, give its rate in wall time (`?baud=5000`).
 """
 
 from __future__ import annotations

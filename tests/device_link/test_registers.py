@@ -7,6 +7,7 @@ import pytest
 from device_link.device import Device
 from device_link.linked import SessionTransport
 from device_link.registers import RegisterMap, register_map
+from device_link.transport import BusError
 from morphnic.errors import InputError, RegisterMapMismatch
 from tests.device_link.device_model import DeviceModel, DirectPipe
 
@@ -67,6 +68,11 @@ def test_several_registers_are_read_in_one_exchange(dev, model):
     dev.write([(dev.id.scratch, 5), ("objective[1].host", {"cpu": 7, "memory": 9})])
     assert len(sent) == 2
     assert (model.peek("id.scratch"), model.peek("objective[1].host")) == (5, 7 | 9 << 8)
+
+
+def test_memory_word_that_the_device_does_not_have_is_named(dev):
+    with pytest.raises(BusError, match=r"histogram\[7\]"):
+        dev.histogram.words(7, 3)
 
 
 def test_cycle_counter_is_read_consistently_across_a_carry(dev, model):
