@@ -48,5 +48,5 @@ def test_a_bad_line_of_a_trace_is_named(tmp_path):
     (tmp_path / "bad.trace").write_text("938513000 4 264719034 16 0\n938828000 3 oops 16 0\n")
     ran = demo("--trace", "bad.trace", cwd=tmp_path)
     assert ran.returncode == 1
-    assert "bad.trace:2" in ran.stderr
+    assert "bad.trace: line 2" in ran.stderr
     assert "Traceback" not in ran.stderr

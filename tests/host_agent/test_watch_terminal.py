@@ -26,8 +26,10 @@ class Terminal:
     def __init__(self, *command):
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 200, 0, 0))
+        # The size is the terminal's, not that of whatever runs the tests.
+        environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(command, cwd=ROOT, stdin=slave, stdout=slave, stderr=slave,
-                                        env=os.environ | {"TERM": "xterm"}, start_new_session=True)
+                                        env=environment | {"TERM": "xterm"}, start_new_session=True)
         os.close(slave)
         self.shown = ""
 
