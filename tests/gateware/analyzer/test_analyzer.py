@@ -11,6 +11,8 @@ from tests.gateware.analyzer.harness import IDLE_EGRESS, IDLE_INGRESS, Bench, Tr
 from tests.gateware.analyzer.model import WORDS, Cycle, Egress, Ingress, Model
 from tests.gateware.csr.initiator import access
 
+pytestmark = pytest.mark.slow  # together more than `make test-fast` has time for
+
 CONFIG = DeviceConfig(ports=3, tenants=3)
 WINDOW = 210
 IDLE = Cycle([IDLE_INGRESS] * CONFIG.ports, [IDLE_EGRESS] * CONFIG.ports, [None] * CONFIG.slots)

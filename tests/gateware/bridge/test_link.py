@@ -28,6 +28,8 @@ from gateware.config import DeviceConfig
 from tests.device_link.line import RegisterModel
 from tests.gateware.bridge.link_bench import BOOT_NONCE, LinkBench
 
+pytestmark = pytest.mark.slow  # together more than `make test-fast` has time for
+
 CONTROL = 0x400
 REPEATS = 0x414
 

@@ -11,6 +11,8 @@ from gateware.config import DeviceConfig
 from gateware.fabric.crosspoint import Crosspoint
 from tests.gateware.fabric.bench import commit, header_dict, row
 
+pytestmark = pytest.mark.slow  # together more than `make test-fast` has time for
+
 CONFIG = DeviceConfig(ports=2, data_width=32, tenants=4, pages=32)
 
 

@@ -10,6 +10,8 @@ from gateware.fabric.fabric import Fabric
 from gateware.manager.allocation import FULL_RATE
 from tests.gateware.fabric.bench import PROCESS, Bench, Packet, delivered_as, open_rows, row, without_stamps
 
+pytestmark = pytest.mark.slow  # together more than `make test-fast` has time for
+
 SMALL = DeviceConfig(ports=2, data_width=32, tenants=4, pages=32)
 NETWORK = DeviceConfig(ports=3, data_width=32, tenants=4, pages=32)
 

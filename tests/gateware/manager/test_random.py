@@ -29,6 +29,8 @@ from tests.gateware.manager.model import (
     ResourceManagerModel,
 )
 
+pytestmark = pytest.mark.slow  # together more than `make test-fast` has time for
+
 #: Results that name a fault of the table.
 BAD_TABLE = {WEIGHTS, PAGES, GUARANTEE, SLOT_TWICE, BURST, UNKNOWN_BIT, RATE, HOST_SHARE}
 address = ResourceManagerModel.address
