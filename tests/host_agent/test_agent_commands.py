@@ -236,6 +236,16 @@ def test_daemon_reports_makes_its_baseline_and_ends_on_sigterm(type_command, man
     assert "memory_bytes" in type_command("agent", "baseline").stdout
 
 
+def turn_one_away(port):
+    """Return once the agent has found the manager gone: one connection is closed without an answer."""
+    with socket.socket() as closed:
+        closed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        closed.bind(("127.0.0.1", port))
+        closed.listen()
+        closed.settimeout(30)
+        closed.accept()[0].close()
+
+
 def test_daemon_goes_on_when_the_manager_comes_and_goes(home, monkeypatch):
     first = Manager()
     monkeypatch.setenv("MORPHNIC_MANAGER_URL", first.url)
@@ -243,6 +253,7 @@ def test_daemon_goes_on_when_the_manager_comes_and_goes(home, monkeypatch):
     try:
         first.wait_for("/v1/host-figures", 5)
         first.close()
+        turn_one_away(first.port)
         second = Manager(first.port)
         try:
             reports = second.wait_for("/v1/host-figures", 3)
