@@ -23,7 +23,7 @@ from .requests import Array, Requests, on_off, poisson
 from .traces import Frames, read_mqsim, read_msr, read_pcap, read_trace, read_vscsi
 
 __all__ = ["PROCESS", "WORKLOAD_REQUEST", "FlowClass", "Frames", "Requests", "Workload", "from_frames", "from_requests",
-           "merge", "mixture", "offering", "on_off", "poisson", "read_mqsim", "read_msr", "read_pcap", "read_trace",
+           "merge", "offering", "on_off", "poisson", "read_mqsim", "read_msr", "read_pcap", "read_trace",
            "read_vscsi"]
 
 SCHEMA = 1
@@ -332,27 +332,3 @@ def merge(name: str, workloads: Sequence[Workload]) -> Workload:
     return Workload(name, digest, joined, np.concatenate([one.requests for one in workloads]),
                     b"".join(one.payload for one in workloads),
                     {"parts": [{"name": one.name, "sha256": one.sha256, **one.meta} for one in workloads]})
-
-
-def mixture(config: DeviceConfig, *, seed: int, latency_tenants: Sequence[int], batch_tenants: Sequence[int],
-            load: float, count: int = 2000, latency_share: float = 0.3, destination: int = PROCESS,
-            capacity: float = 1.0) -> Workload:
-    """Bursty small requests of latency tenants beside large ones of batch tenants, at `load` together.
-
-    latency_share: part of the load that the latency tenants offer.
-    """
-    parts = []
-    for tenants, share, kind, size, burst in (
-            (latency_tenants, latency_share, FlowClass.REQUEST_LATENCY, [512, 1024, 4096], 16),
-            (batch_tenants, 1 - latency_share, FlowClass.REQUEST_BATCH, [8192, 16384, 65536], 4)):
-        if not tenants:
-            continue
-        mean = float(np.mean(size))
-        for tenant in tenants:
-            # The same span for all: requests in proportion to the bytes that each is to offer.
-            requests = max(int(count * share / len(tenants) * 8192 / mean), 8)
-            made = on_off(seed=seed, stream=tenant, count=requests, burst=burst, size=size, rate=10_000.0,
-                          sequential_share=0.0 if kind == FlowClass.REQUEST_LATENCY else 0.8)
-            parts.append(from_requests(made, config, load=load * share / len(tenants), capacity=capacity,
-                                       destination=destination, flow_class=kind, seed=seed + tenant))
-    return merge(f"mixture-seed{seed}", parts)

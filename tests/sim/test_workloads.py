@@ -15,7 +15,7 @@ from gateware.config import DeviceConfig
 from morphnic.errors import InputError
 from sim.requests import REQUEST, Requests
 from sim.traces import read_mqsim, read_msr, read_pcap, read_trace, read_vscsi
-from sim.workloads import FlowClass, Workload, cut, from_frames, from_requests, merge, mixture, on_off, poisson
+from sim.workloads import FlowClass, Workload, cut, from_frames, from_requests, merge, offering, on_off, poisson
 
 CONFIG = DeviceConfig()
 DATA = Path(os.environ.get("MORPHNIC_DATA") or "../shared/data")
@@ -210,12 +210,13 @@ def test_sequential_share_makes_runs():
     assert follows.mean() == pytest.approx(0.8, abs=0.03)
 
 
-def test_mixture_offers_the_load_and_the_classes():
-    workload = mixture(CONFIG, seed=4, latency_tenants=[1, 2], batch_tenants=[3, 4], load=0.7)
-    classes = {int(t): set(workload.packets["flow_class"][workload.packets["tenant"] == t].tolist())
-               for t in np.unique(workload.packets["tenant"])}
-    assert classes == {1: {FlowClass.REQUEST_LATENCY}, 2: {FlowClass.REQUEST_LATENCY},
-                       3: {FlowClass.REQUEST_BATCH}, 4: {FlowClass.REQUEST_BATCH}}
+def test_offering_loads_the_engines_as_asked_over_the_span():
+    made = on_off(seed=4, count=5_000, size=[512, 4096])
+    workload = offering(made, CONFIG, load=0.4, span=400_000, tenants=[3], flow_class=FlowClass.REQUEST_BATCH)
+    offered = workload.bytes_offered / CONFIG.beat_bytes / workload.last_arrival / CONFIG.engine_beats
+    assert offered == pytest.approx(0.4, rel=0.05)
+    assert workload.last_arrival == pytest.approx(400_000, rel=0.05)
+    assert set(workload.packets["tenant"].tolist()) == {3}
 
 
 def test_workload_file_gives_everything_back(tmp_path):
