@@ -1,4 +1,9 @@
-"""From operations to requests: cut to what one message holds, in order."""
+"""From operations to requests: cut to what one message holds, in order.
+
+A list of addresses takes half as many bytes as its answer. On a line where both directions run at once, the answers are
+what counts, and they cannot begin before the first request has arrived as a whole: so lists begin with a short request,
+and each following one is twice as long, arriving just while the one before it is answered.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +26,8 @@ from .operations import (
 )
 
 _WORTH_CUTTING = 8  # words of an operation that must fit into the rest of a request to be put there
+_FIRST_LIST = 32  # bytes of the first request that carries a list, where lists grow
+_LIST_FRAME = 8  # bytes of a request and its answer that are not doubled: n addresses of two bytes, n words of four
 
 
 @dataclass
@@ -66,21 +73,35 @@ class Flight:
         self.words += read_count(piece.operation)
 
 
-def plan(operations: Sequence[Operation], *, largest: int, max_words: int, mixed: bool) -> list[Flight]:
-    """Requests that carry `operations` in order; `mixed`: one may write after it has read."""
+def plan(operations: Sequence[Operation], *, largest: int, max_words: int, mixed: bool,
+         growing: bool = False) -> list[Flight]:
+    """Requests that carry `operations` in order.
+
+    largest: bytes of a request. max_words: words of an answer. mixed: a request may write after it has read.
+    growing: read lists begin with a short request (for a line that takes time; a datagram is there at once).
+    """
     flights: list[Flight] = []
     for index, operation in enumerate(operations):
         rest: Operation | None = operation
         while rest is not None:
             flight = flights[-1] if flights else Flight(size=largest)
-            fit = _words_that_fit(rest, largest - flight.size, max_words - flight.words)
+            limit = _limit(rest, len(flights), largest) if growing else largest
+            fit = _words_that_fit(rest, limit - flight.size, max_words - flight.words)
             hazard = is_write(rest) and flight.reads and not mixed
             if hazard or fit < min(word_count(rest), _WORTH_CUTTING):
                 flights.append(Flight())
-                fit = _words_that_fit(rest, largest - HEADER_BYTES, max_words)
+                limit = _limit(rest, len(flights), largest) if growing else largest
+                fit = _words_that_fit(rest, limit - HEADER_BYTES, max_words)
             piece, rest = _cut(rest, fit)
             flights[-1].add(Piece(index, piece))
     return flights
+
+
+def _limit(operation: Operation, number: int, largest: int) -> int:
+    """Bytes of the `number`-th request (from 1) where it carries `operation`."""
+    if not isinstance(operation, ReadList):
+        return largest
+    return min(largest, _LIST_FRAME + ((_FIRST_LIST - _LIST_FRAME) << min(max(number - 1, 0), 8)))
 
 
 def _words_that_fit(operation: Operation, room: int, words_left: int) -> int:

@@ -130,7 +130,7 @@ class Session:
         if not self._synchronised:
             self.open()
         flights = plan(operations, largest=self._largest, max_words=self.pipe.max_response_words,
-                       mixed=self.pipe.reliable)
+                       mixed=self.pipe.reliable, growing=not self.pipe.reliable)
         for flight in flights:
             flight.sequence = self._next_sequence
             self._next_sequence = (self._next_sequence + 1) % 256

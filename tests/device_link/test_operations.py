@@ -1,10 +1,13 @@
 """Operation lists, messages and windows: round trips, and what a device must call malformed."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from device_link.operations import (
+    HEADER_BYTES,
     SPACE_BYTES,
     Control,
     Hello,
@@ -125,9 +128,9 @@ def test_window_of_another_form_is_refused(damage):
         Window.from_words(damage(make_window().to_words()))
 
 
-@given(st.lists(operations, min_size=1, max_size=6), st.booleans())
-def test_plan_keeps_every_word_in_order_and_every_request_within_its_limits(listed, mixed):
-    flights = plan(listed, largest=512, max_words=255, mixed=mixed)
+@given(st.lists(operations, min_size=1, max_size=6), st.booleans(), st.booleans())
+def test_plan_keeps_every_word_in_order_and_every_request_within_its_limits(listed, mixed, growing):
+    flights = plan(listed, largest=512, max_words=255, mixed=mixed, growing=growing)
     touched = []
     for flight in flights:
         assert len(encode_operations([piece.operation for piece in flight.pieces])) + 3 == flight.size <= 512
@@ -139,6 +142,15 @@ def test_plan_keeps_every_word_in_order_and_every_request_within_its_limits(list
             seen_read |= not writes
             touched += [(piece.index, *access) for access in accesses(piece.operation)]
     assert touched == [(index, *access) for index, one in enumerate(listed) for access in accesses(one)]
+
+
+def test_a_growing_plan_of_a_list_never_makes_the_line_wait_for_a_request():
+    flights = plan([ReadList(tuple(range(0, 4096, 4)))], largest=512, max_words=255, mixed=False, growing=True)
+    assert flights[0].size <= 32, "no answer can begin before the first request is there"
+    for before, after in pairwise(flights):
+        answer = 4 * before.words + HEADER_BYTES + 2
+        assert after.size <= answer, "the answer before it is over before the request has arrived"
+    assert max(flight.size for flight in flights) > 500, "a long list ends in full requests"
 
 
 def accesses(operation):
