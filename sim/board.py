@@ -57,6 +57,7 @@ LOG_LIMIT = 2_000_000
 TAIL_CYCLES = 2_000
 NO_PACKET = 2**32 - 1
 MAX_TENANTS = 64
+_PAYLOAD_ROOM = 4160  # the largest packet, rounded up as the board writes it
 
 STATS = (
     "cycle", "packets", "waiting", "sources_idle", "in_flight", "twin_waiting", "completions", "twins", "faults",
@@ -142,8 +143,9 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "sink": (None, (_P, _U32, _U32, _U32, _U32, _U64)), "twin": (None, (_P, _U32, _U32, _U32)),
     "link_write": (None, (_P, ctypes.c_char_p, _S)), "link_waiting": (_S, (_P,)), "link_unsent": (_S, (_P,)),
     "link_read": (None, (_P, _P, _S)), "link_mode": (None, (_P, _U32, _U32, _U32)),
-    "window_words": (_S, (_P,)), "window_take": (None, (_P, _P)), "completions": (_S, (_P, _S, _P, _S)),
-    "twins": (_S, (_P, _S, _P, _S)), "faults": (_S, (_P, _S, _P, _S)), "unfinished": (_S, (_P, _P, _S)),
+    "window_words": (_S, (_P,)), "window_take": (None, (_P, _P)), "payload": (_U32, (_P, _U32, _P)),
+    "completions": (_S, (_P, _S, _P, _S)), "twins": (_S, (_P, _S, _P, _S)), "faults": (_S, (_P, _S, _P, _S)),
+    "unfinished": (_S, (_P, _P, _S)),
     "stats": (None, (_P, _P)), "tenants": (None, (_P, _P)), "ports": (None, (_P, _P)),
     "trace_start": (_U32, (_P, ctypes.c_char_p)), "trace_stop": (None, (_P,)),
 }
@@ -368,6 +370,15 @@ class Board:
     def twins(self, since: int = 0) -> Array:
         """Requests that the host's software twin finished (`TWIN`)."""
         return self._records("twins", TWIN, since)
+
+    def payload(self, index: int) -> bytes:
+        """Bytes of the packet that was loaded as number `index`."""
+        loaded = self.stats()["packets"]
+        if not 0 <= index < loaded:
+            raise ValueError(f"index must be below the {loaded} packets loaded, not {index!r}")
+        buffer = np.empty(_PAYLOAD_ROOM, dtype=np.uint8)
+        length = int(self._call["payload"](self._open, index, buffer.ctypes.data))
+        return buffer[:length].tobytes()
 
     def faults(self, since: int = 0) -> Array:
         """What went wrong (`FAULT`), the first 10,000."""

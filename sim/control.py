@@ -74,6 +74,11 @@ class Controller:
         path = Path(document["path"])
         with open(path, "wb") as file:
             np.save(file, rows, allow_pickle=False)
+        if "payloads" in document:
+            if kind == "faults":
+                raise Refusal("input", "payloads can be had of completions and twins, not of faults")
+            with open(document["payloads"], "wb") as file:
+                file.writelines(self._board.payload(int(index)) for index in rows["index"])
         return {"count": len(rows), "path": str(path)}
 
     def _sink(self, document: dict[str, Any]) -> dict[str, Any]:

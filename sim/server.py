@@ -16,7 +16,7 @@ Control documents (message types 0x10 and 0x90) are JSON objects with `op`, and 
 | load | path (npz of `sim.workloads`), at (cycle; default now), loop | first, packets, cycle |
 | traffic | | counters of the board and of each tenant |
 | account | | where every packet is, with the device's own drop counters |
-| records | kind (completions, twins, faults), path (npy to write), since | count |
+| records | kind (completions, twins, faults), path (npy to write), since, payloads (file of bytes) | count |
 | sink | port, ready (always, random, periodic, never), a, b, seed | |
 | twin | cores, cycles_per_packet, cycles_per_byte | |
 | waveform | path, and start or trigger; cycles, before | first, end |

@@ -27,6 +27,7 @@ from .metrics import Requests, run_figures
 from .report import AllocationPoint, RunReport
 from .scenario import CLASSES, OBJECTIVES_US, Scenario, classifier_entries, policy_text
 from .supervisor import Supervisor
+from .twin import HostWork, process_on_host
 
 __all__ = ["Play", "play"]
 
@@ -37,7 +38,6 @@ POLL_SECONDS = 0.2
 FIRST_ARRIVAL = 300_000
 STALL_SECONDS = 120.0  # without one more packet done; a guard against hanging, not a figure
 INTEGRITY = ("lost", "duplicated", "reordered", "corrupted", "misrouted", "wrong_result", "unexpected", "wrong_header")
-HOST_TWIN = 3  # `sim.board.Outcome.HOST_TWIN`
 
 Progress = Callable[[float], None]
 
@@ -79,12 +79,13 @@ def play(scenario: Scenario, settings: Play, progress: Progress) -> RunReport:
             for name in ("host agent", "manager"):
                 processes.stop(name)
             device.transport.control({"op": "records", "kind": "completions", "path": str(completions)})
+            host = process_on_host(device, scenario.workload, folder)
     store = SqliteStore(store_path)
     try:
         records = list(reversed(store.records(limit=100_000)))
     finally:
         store.close()
-    return _report(scenario, settings.name, np.load(completions), account, records)
+    return _report(scenario, settings.name, np.load(completions), account, records, host)
 
 
 def _start_device(processes: Supervisor, config: DeviceConfig, settings: Play) -> Path:
@@ -160,7 +161,7 @@ def _requests(scenario: Scenario, completions: Any) -> Requests:
 
 
 def _report(scenario: Scenario, name: str, completions: Any, account: dict[str, Any],
-            records: list[Record]) -> RunReport:
+            records: list[Record], host: HostWork) -> RunReport:
     requests = _requests(scenario, completions)
     config = scenario.config
     block = len(scenario.block.requests)
@@ -182,8 +183,8 @@ def _report(scenario: Scenario, name: str, completions: Any, account: dict[str, 
         decisions=tuple((d.window, str(d.outcome), d.reason) for d in decided),
         reallocations=sum(d.outcome in (Outcome.CONFIRMED, Outcome.ROLLED_BACK, Outcome.AWAITING) for d in decided),
         rollbacks=sum(d.outcome is Outcome.ROLLED_BACK for d in decided),
-        host_requests=int(np.sum(completions["path"] == HOST_TWIN)),
-        checks={check: int(account[check]) for check in INTEGRITY})
+        host_work=host,
+        checks={check: int(account[check]) for check in INTEGRITY} | {"wrong_on_host": host.wrong})
 
 
 def _timeline(tenants: int, records: list[Record]) -> tuple[AllocationPoint, ...]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .metrics import ClassFigures, Requests, RunFigures
+from .twin import HostWork
 
 matplotlib.use("svg")
 from matplotlib import pyplot as plt
@@ -47,7 +48,7 @@ class RunReport:
     decisions: tuple[tuple[int, str, str], ...]  # window, outcome, reason
     reallocations: int
     rollbacks: int
-    host_requests: int
+    host_work: HostWork
     checks: dict[str, int]
 
 
@@ -55,6 +56,9 @@ def figure_rows(runs: Sequence[RunReport], clock_hz: int) -> list[tuple[str, ...
     """Rows of the result table: what it is, then a cell a run. The same rows go to the terminal and the report."""
     def row(label: str, cell: object) -> tuple[str, ...]:
         return (label, *(str(cell(run)) for run in runs))  # type: ignore[operator]
+
+    def megabytes(rate: float | None) -> str:
+        return "-" if rate is None else f"{rate / 1e6:,.0f} MB/s"
 
     def micros(cycles: float) -> str:
         return "-" if np.isnan(cycles) else f"{cycles / clock_hz * 1e6:,.1f} us"
@@ -76,7 +80,8 @@ def figure_rows(runs: Sequence[RunReport], clock_hz: int) -> list[tuple[str, ...
         row("weighted Jain index", lambda run: f"{run.figures.jain:.3f}"),
         row("reallocations", lambda run: run.reallocations),
         row("rollbacks", lambda run: run.rollbacks),
-        row("processed by the host's twin", lambda run: run.host_requests),
+        row("processed in software on the host", lambda run: f"{run.host_work.requests:,}"),
+        row("rate of that software, measured", lambda run: megabytes(run.host_work.bytes_per_second)),
         row("bytes offered", lambda run: f"{run.figures.offered:,}"),
         row("bytes delivered", lambda run: f"{run.figures.delivered:,}"),
         row("bytes dropped by policy", lambda run: f"{run.figures.dropped:,}"),
@@ -162,7 +167,8 @@ def write_report(path: Path, runs: Sequence[RunReport], *, clock_hz: int, inputs
     parts = [
         "<!doctype html><html lang='en'><meta charset='utf-8'><title>Morphnic demo</title>",
         f"<style>{STYLE}</style><h1>The closed loop on the simulated device</h1>",
-        "<p class='note'>The device is the project's gateware, Verilated. Host processing time is a model.</p>",
+        "<p class='note'>The device is the project's gateware, Verilated. When the host's cores are done is a model; "
+        "what they compute is the software's.</p>",
         verdict,
         "<h2>Result</h2>", _table(["", *(run.name for run in runs)], figure_rows(runs, clock_hz)),
         "<h2>Latency over time</h2>", _latency_plot(runs, clock_hz),

@@ -401,6 +401,12 @@ void board_twin(Board* b, uint32_t cores, uint32_t per_packet, uint32_t per_byte
     b->score.twin.configure(cores, per_packet, per_byte_256);
 }
 
+// The bytes of packet `index`, which must have been loaded, and how many they are; `out` has room for 4,160.
+uint32_t board_payload(const Board* b, uint32_t index, uint8_t* out) {
+    b->store.payload(index, out);
+    return b->store.packets[index].length;
+}
+
 void board_link_write(Board* b, const uint8_t* bytes, size_t size) {
     b->link_in.insert(b->link_in.end(), bytes, bytes + size);
 }

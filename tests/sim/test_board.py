@@ -168,12 +168,19 @@ def test_processing_on_the_host_is_modelled_and_its_crc_is_right(board):
     for record in twins:
         start = int(rows["offset"][record["index"]])
         assert int(record["crc"]) == google_crc32c.value(payload[start:start + 400])
+        assert board.payload(int(record["index"])) == payload[start:start + 400]
         assert record["done"] - record["started"] == 1000 + 200
     # Two cores: never more than two at work at any time.
     events = sorted([(int(r["started"]), 1) for r in twins] + [(int(r["done"]), -1) for r in twins])
     running = np.cumsum([step for _, step in sorted(events)])
     assert running.max() == 2
     assert set(board.completions()["path"]) == {Outcome.HOST_TWIN}
+
+
+def test_payload_of_a_packet_that_was_not_loaded_is_refused(board):
+    board.load(host_packets(2, 3, tenants=1))
+    with pytest.raises(ValueError, match="index must be below the 2 packets loaded"):
+        board.payload(2)
 
 
 def test_windows_arrive_whole_and_in_order(board):

@@ -8,6 +8,7 @@ import pytest
 
 from morphnic.demo.metrics import Requests, run_figures
 from morphnic.demo.report import AllocationPoint, RunReport, write_report
+from morphnic.demo.twin import HostWork
 
 CLEAN = {"lost": 0, "duplicated": 0, "reordered": 0, "corrupted": 0}
 
@@ -24,7 +25,7 @@ def run():
     points = (AllocationPoint(0, 1, (0, 10, 10, 10)), AllocationPoint(50_000, 2, (0, 30, 5, 5)))
     return RunReport(name="the loop", figures=figures, requests=requests, classes=classes, allocations=points,
                      decisions=((5, "confirmed", "tenant 1 <misses> its objective"),), reallocations=1, rollbacks=0,
-                     host_requests=0, checks=dict(CLEAN))
+                     host_work=HostWork(3, 768, 0, 2.5e9), checks=dict(CLEAN))
 
 
 def written(path, run):
