@@ -48,12 +48,12 @@ def generated(config: DeviceConfig, load: float, span: int, seed: int = 7) -> Mi
     """From the generators: what the shipped policy's parameters were chosen on."""
     parts = []
     for tenants, part, kind, size, burst, number in (
-            (LATENCY_TENANTS, LATENCY_PART, FlowClass.REQUEST_LATENCY, [4096, 8192, 16384], 16, 1),
-            (BATCH_TENANTS, 1 - LATENCY_PART, FlowClass.REQUEST_BATCH, [8192, 32768], 32, 2)):
-        for tenant in tenants:
-            own = load * part / len(tenants)
-            made = workloads.on_off(seed=seed + number, stream=tenant, count=20_000, burst=burst, size=size)
-            parts.append(workloads.offering(made, config, load=own, span=span, tenants=(tenant,), flow_class=kind))
+            (LATENCY_TENANTS, LATENCY_PART, FlowClass.REQUEST_LATENCY, [4096, 8192, 16384], 4, 1),
+            (BATCH_TENANTS, 1 - LATENCY_PART, FlowClass.REQUEST_BATCH, [8192, 32768], 8, 2)):
+        streams = [workloads.on_off(seed=seed + number, stream=tenant, count=5_000, burst=burst, size=size)
+                   for tenant in tenants]
+        parts.append(workloads.offering(workloads.interleave(streams, f"on-off-{number}"), config, load=load * part,
+                                        span=span, tenants=tenants, flow_class=kind))
     return Mixture("generated", load, span, workloads.merge(f"generated-seed{seed}", parts))
 
 

@@ -99,7 +99,10 @@ def poisson(*, seed: int, stream: int = 0, count: int = 1000, rate: float = 10_0
 def on_off(*, seed: int, stream: int = 0, count: int = 1000, rate: float = 10_000.0, burst: int = 32,
            on_share: float = 0.2, size: int | Sequence[int] = 4096, write_share: float = 0.5,
            sequential_share: float = 0.0, name: str | None = None) -> Requests:
-    """Bursts of `burst` requests on average; `rate` a second over all, all of it within `on_share` of the time."""
+    """Bursts of `burst` requests on average; `rate` a second over all, all of it within `on_share` of the time.
+
+    Time 0 is anywhere in the alternation, so that streams that differ in their number only do not begin together.
+    """
     if not 0 < on_share <= 1:
         raise ValueError(f"on_share must be in 0..1 and above 0, not {on_share!r}")
     rng = np.random.default_rng([seed, stream, 2])
@@ -109,7 +112,18 @@ def on_off(*, seed: int, stream: int = 0, count: int = 1000, rate: float = 10_00
     parameters = {"generator": "on_off", "seed": seed, "stream": stream, "count": count, "rate": rate, "burst": burst,
                   "on_share": on_share, "size": size if isinstance(size, int) else list(size),
                   "write_share": write_share, "sequential_share": sequential_share}
-    return _generated(np.cumsum(gaps + np.where(ends, pauses, 0)), parameters, name)
+    # A pause has no memory: what is left of one that is under way is distributed as a whole one.
+    phase = 0.0 if rng.random() < on_share else rng.exponential(1e9 * burst * (1 - on_share) / rate)
+    return _generated(phase + np.cumsum(gaps + np.where(ends, pauses, 0)), parameters, name)
+
+
+def interleave(parts: Sequence[Requests], name: str) -> Requests:
+    """Several inputs as one, in order of time; each keeps its own streams."""
+    if not parts:
+        raise ValueError("parts must have at least one element")
+    rows = np.concatenate([part.rows for part in parts])
+    digest = hashlib.sha256("".join(part.sha256 for part in parts).encode()).hexdigest()
+    return Requests(rows, name, digest, {"inputs": [part.name for part in parts]})
 
 
 def _generated(times: Array, parameters: dict[str, Any], name: str | None) -> Requests:

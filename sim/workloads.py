@@ -19,11 +19,11 @@ from gateware.config import DeviceConfig
 from morphnic.errors import InputError
 
 from .board import PACKET
-from .requests import Array, Requests, on_off, poisson
+from .requests import Array, Requests, interleave, on_off, poisson
 from .traces import Frames, read_mqsim, read_msr, read_pcap, read_trace, read_vscsi
 
 __all__ = ["PROCESS", "WORKLOAD_REQUEST", "FlowClass", "Frames", "Requests", "Workload", "from_frames", "from_requests",
-           "merge", "offering", "on_off", "poisson", "read_mqsim", "read_msr", "read_pcap", "read_trace",
+           "interleave", "merge", "offering", "on_off", "poisson", "read_mqsim", "read_msr", "read_pcap", "read_trace",
            "read_vscsi"]
 
 SCHEMA = 1

@@ -105,13 +105,10 @@ def _generated(config: DeviceConfig, requests: int, load: float, seed: int) -> W
         raise InputError(f"the demo needs a device with {TENANTS} tenants, not {config.tenants}")
     span = int(requests * np.mean(GENERATED_SIZES) / config.beat_bytes / load / config.engine_beats)
     kinds = _flow_classes(config)
-    parts = [
-        workloads.offering(
-            workloads.on_off(seed=seed, stream=tenant, count=requests, burst=16, size=GENERATED_SIZES,
-                             sequential_share=0.5), config,
-            load=load / TENANTS, span=span, tenants=[tenant], flow_class=kinds[tenant])
-        for tenant in range(TENANTS)]
-    return workloads.merge(f"generated-seed{seed}", parts)
+    streams = [workloads.on_off(seed=seed, stream=tenant, count=requests, burst=4, size=GENERATED_SIZES,
+                                sequential_share=0.5) for tenant in range(TENANTS)]
+    return workloads.offering(workloads.interleave(streams, f"generated-seed{seed}"), config, load=load, span=span,
+                              tenants=range(TENANTS), flow_class=kinds)
 
 
 def _capture(config: DeviceConfig, path: Path, span: int) -> Workload:

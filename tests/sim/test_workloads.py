@@ -15,7 +15,18 @@ from gateware.config import DeviceConfig
 from morphnic.errors import InputError
 from sim.requests import REQUEST, Requests
 from sim.traces import read_mqsim, read_msr, read_pcap, read_trace, read_vscsi
-from sim.workloads import FlowClass, Workload, cut, from_frames, from_requests, merge, offering, on_off, poisson
+from sim.workloads import (
+    FlowClass,
+    Workload,
+    cut,
+    from_frames,
+    from_requests,
+    interleave,
+    merge,
+    offering,
+    on_off,
+    poisson,
+)
 
 CONFIG = DeviceConfig()
 DATA = Path(os.environ.get("MORPHNIC_DATA") or "../shared/data")
@@ -202,6 +213,22 @@ def test_bursty_generator_is_burstier_at_the_same_rate():
         return gaps.std() / gaps.mean()
     assert spread(calm) == pytest.approx(1, rel=0.1)
     assert spread(bursty) > 2
+
+
+def test_bursty_streams_do_not_begin_together():
+    bursts = [on_off(seed=3, stream=stream, count=10, burst=100, on_share=0.2).rows["time"][0] for stream in range(400)]
+    at_once = np.mean(np.array(bursts) < 0.01 * 1e9 * 100 / 10_000)
+    assert at_once == pytest.approx(0.2, abs=0.06), "a part of the streams as large as on_share is within a burst"
+
+
+def test_interleaved_inputs_keep_their_streams_and_order():
+    parts = [poisson(seed=1, stream=stream, count=50 + stream) for stream in (4, 9)]
+    both = interleave(parts, "both")
+    assert both.streams == [4, 9]
+    assert np.all(np.diff(both.rows["time"]) >= 0)
+    for part in parts:
+        assert np.array_equal(both.rows[both.rows["stream"] == part.streams[0]], part.rows)
+    assert both.sha256 != interleave(parts[::-1], "both").sha256
 
 
 def test_sequential_share_makes_runs():
