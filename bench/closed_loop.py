@@ -27,7 +27,7 @@ from sim.inprocess import BoardTransport
 
 #: One slot: the engines take half of what the host port brings, so that processing is what tenants compete for.
 CONFIG = DeviceConfig(slots=1)
-CREDIT_PAGES = 4  # pages of the largest packet that the workload sends
+CREDIT_PAGES = 2  # pages of the largest packet that the workload sends
 LATENCIES = ("measured", "0", "50us", "500us", "5ms")
 DEFAULT = "default (shipped)"
 STATIC = StaticSpec(kind="static", weights="equal", partition=True)

@@ -21,9 +21,9 @@ MIN_BURST = 256
 MAX_BURST = (1 << 15) - 1
 FULL_HOST_SHARE = 256
 PAGE_BEATS = 16
-#: Pages that let a tenant offer its next packet at the host port (of up to 64 beats) without waiting for anybody's:
+#: Pages that let a tenant offer its next packet at the host port (of up to 32 beats) without waiting for anybody's:
 #: with a smaller quota its packet may wait at the head of the port for the shared pool, and everybody behind it.
-CREDIT_PAGES = 4
+CREDIT_PAGES = 2
 
 #: Results of a command as the status register reports them (`rm.status.result`).
 RESULTS = (

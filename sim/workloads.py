@@ -28,7 +28,7 @@ __all__ = ["PROCESS", "WORKLOAD_REQUEST", "FlowClass", "Frames", "Requests", "Wo
 
 SCHEMA = 1
 PROCESS = 15
-CREDIT_BEATS = 64  # largest packet for which the device promises credit (decision 0005)
+CREDIT_BEATS = 32  # largest packet for which the device promises credit (decisions 0005, 0025)
 SEQUENCES = 1 << 24
 LBA_MASK = (1 << 36) - 1
 VLAN_BASE = 100  # frames of tenant t are tagged with this + t
@@ -125,7 +125,7 @@ def from_requests(requests: Requests, config: DeviceConfig, *, load: float | Non
 
     load: offered beats a cycle over `capacity` beats a cycle: time is compressed to it; or `compression` says how
     much faster than recorded. tenants: stream to tenant (default: the same number). destination, flow_class: one for
-    all or a tenant each. segment: most bytes of a packet (default 64 beats, for which credit is promised).
+    all or a tenant each. segment: most bytes of a packet (default `CREDIT_BEATS`, for which credit is promised).
     """
     if (load is None) == (compression is None):
         raise ValueError("exactly one of load and compression must be given")

@@ -17,7 +17,7 @@ __all__ = ["CREDIT_BEATS", "CREDIT_PAGES", "Credit"]
 
 #: Largest packet for which credit is promised. One that shares its first page needs no page more than one that
 #: begins on a page of its own.
-CREDIT_BEATS = 64
+CREDIT_BEATS = 32
 CREDIT_PAGES = CREDIT_BEATS // PAGE_BEATS
 
 

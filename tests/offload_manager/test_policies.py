@@ -73,10 +73,10 @@ def test_latency_target_gives_pages_to_latency_class_then_to_those_who_send() ->
         table = LatencyTarget(page_part=0.5).evaluate(Viewer(profiles({1: SLO, 2: SLO})).view(rows)).allocation
         return [r.pages for r in table.rows]
 
-    assert pages(*[row()] * 4) == [0, 4, 4, 0]
-    assert pages(row(), row(), row(), traffic(0.5)) == [0, 4, 4, 24]
-    assert pages(row(), traffic(0.1), row(), traffic(0.5)) == [0, 16, 4, 12]
-    assert pages(traffic(0.1), traffic(0.1), row(), traffic(0.5)) == [8, 12, 4, 8]
+    assert pages(*[row()] * 4) == [0, 2, 2, 0]
+    assert pages(row(), row(), row(), traffic(0.5)) == [0, 2, 2, 28]
+    assert pages(row(), traffic(0.1), row(), traffic(0.5)) == [0, 16, 2, 14]
+    assert pages(traffic(0.1), traffic(0.1), row(), traffic(0.5)) == [10, 10, 2, 10]
 
 
 def test_pause_between_two_bursts_moves_no_pages() -> None:
@@ -89,10 +89,10 @@ def test_pause_between_two_bursts_moves_no_pages() -> None:
 def test_quotas_are_whole_units_within_the_pool_and_never_under_a_guarantee() -> None:
     who = profiles()
     who = (who[0], replace(who[1], guarantee=Guarantee(0, 6)), *who[2:])
-    assert quotas_in_order(who, LIMITS, [0, 1, 2, 3], 16) == [4, 6, 4, 4]
-    assert quotas_in_order(who, LIMITS, [1, 1, 0], 16) == [4, 8, 0, 0]
-    assert quotas_in_order(who, LIMITS, [0, 2, 3], 64 - 6 - 9) == [4, 6, 4, 0]
-    assert quotas_in_order(who, LIMITS, [0] * 100, 0) == [40, 6, 0, 0]  # 16 are kept for the largest packet
+    assert quotas_in_order(who, LIMITS, [0, 1, 2, 3], 16) == [2, 6, 2, 2]
+    assert quotas_in_order(who, LIMITS, [1, 1, 1, 1, 0], 16) == [2, 8, 0, 0]
+    assert quotas_in_order(who, LIMITS, [0, 2, 3], 64 - 6 - 5) == [2, 6, 2, 0]
+    assert quotas_in_order(who, LIMITS, [0] * 100, 0) == [42, 6, 0, 0]  # 16 are kept for the largest packet
 
 
 def test_maxmin_idle_tenant_returns_its_share_but_is_admitted() -> None:

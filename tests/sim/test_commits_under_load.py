@@ -16,7 +16,7 @@ from sim.inprocess import BoardTransport
 from sim.workloads import FlowClass, from_requests, merge, on_off
 
 PACKETS_A_TENANT = 6_400  # more than 100,000 in all
-CREDIT_PAGES = 4
+CREDIT_PAGES = 2
 PROCESS = 15
 
 pytestmark = pytest.mark.slow
