@@ -8,9 +8,10 @@ so that a misbehaving latency tenant cannot starve it.
 
 Pages come in units that let a packet in without waiting at the head of the host port: one for each latency tenant,
 one for each batch tenant that sends (a batch packet that waits there holds up the latency packets behind it), then
-in turn to those who send, the latency class first. Little is left to the pool: a batch class that can fill a large
-pool takes the input's turns from the latency class whatever the weights at the outputs are; with quotas its credit
-ends when the outputs prefer others, and its packets wait where they are in nobody's way.
+in turn to those who send, the latency class first. Two packets of the largest size are left to the pool, so that a
+burst of frames from the network passes; no more: a batch class that can fill a large pool takes the input's turns from
+the latency class whatever the weights at the outputs are; with quotas its credit ends when the outputs prefer others,
+and its packets wait where they are in nobody's way.
 """
 
 from __future__ import annotations
@@ -131,5 +132,7 @@ class LatencyTarget:
         batch.sort(key=lambda t: (-view.profiles[t].priority, t))
         busy = [t for t in latency if sends(t)]
         rounds = 1 + view.limits.pages // (CREDIT_PAGES * max(1, len(busy) + len(batch)))
-        pool = int(view.limits.pages * (1 - self._page_part))
+        # Store and forward: while one packet of the largest size leaves, the next one already needs its pages.
+        passing = min(2 * view.limits.packet_pages, view.limits.pages // 2)
+        pool = max(int(view.limits.pages * (1 - self._page_part)), passing)
         return quotas_in_order(view.profiles, view.limits, [*latency, *batch, *(busy + batch) * rounds], pool)

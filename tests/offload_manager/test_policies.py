@@ -79,6 +79,14 @@ def test_latency_target_gives_pages_to_latency_class_then_to_those_who_send() ->
     assert pages(traffic(0.1), traffic(0.1), row(), traffic(0.5)) == [10, 10, 2, 10]
 
 
+@pytest.mark.parametrize(("packet_pages", "pool"), [(2, 4), (12, 24), (16, 32)])
+def test_latency_target_leaves_two_largest_packets_to_the_pool(packet_pages: int, pool: int) -> None:
+    viewer = Viewer(profiles({1: SLO}))
+    view = replace(viewer.view([traffic(0.5)] * 4), limits=replace(LIMITS, packet_pages=packet_pages))
+    table = LatencyTarget().evaluate(view).allocation
+    assert sum(r.pages for r in table.rows) == LIMITS.pages - pool
+
+
 def test_pause_between_two_bursts_moves_no_pages() -> None:
     viewer, policy = Viewer(profiles({1: SLO})), LatencyTarget()
     first = policy.evaluate(viewer.view([row(), row(), traffic(0.5), traffic(0.5)])).allocation
