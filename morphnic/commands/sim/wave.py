@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from morphnic.devices import add_device_flag, open_device
 from morphnic.errors import InputError, LinkError, UnsupportedCapability
 from morphnic.program import Context
 
-TIMEOUT_S = 600.0  # the trace build is compiled at its first use, and the run is repeated
+if TYPE_CHECKING:
+    from device_link import Device
+
+TIMEOUT_S = 600.0  # the run is repeated
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +51,7 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
     with open_device(context) as device:
         if Capability.CONTROL not in device.capabilities:
             raise UnsupportedCapability(f"{device.url} is no simulated device: it has no waveform to give")
+        _build_first(device)
         answer = device.transport.control(document, TIMEOUT_S)
         if not answer.get("ok"):
             raise LinkError(f"{device.url} writes no waveform: {answer.get('error', 'no reason given')}")
@@ -56,3 +60,13 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
     else:
         print(f"{path}: cycles {answer['first']} to {answer['end']}")
     return 0
+
+
+def _build_first(device: Device) -> None:
+    """Make the build that traces in this process: it takes minutes the first time, and the device goes on serving."""
+    from gateware.config import DeviceConfig
+    from sim.build import Variant
+    from sim.harness import device_model
+
+    config = device.transport.control({"op": "status"})["config"]
+    device_model(DeviceConfig(**config), variant=Variant.TRACE)
