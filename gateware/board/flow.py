@@ -18,12 +18,14 @@ from morphnic.errors import BuildError, InputError
 
 from . import tools
 from .board import Board
-from .netlist import Blocks, aliases, count, hierarchy
+from .netlist import Blocks, aliases, count, read_hierarchy
 from .report import Report, Seed, read_timing
 
 __all__ = ["COMPONENTS", "Design", "board_design", "build", "build_id_of", "component_design"]
 
 TOP = "top"
+#: nextpnr's default, router1, took an hour for a seed of the fabric where this one takes minutes.
+ROUTER = "router2"
 ROOT = Path(__file__).parents[2]
 #: Component that `--only` measures by itself -> (module, class); each is made from a DeviceConfig alone.
 COMPONENTS = {
@@ -64,12 +66,12 @@ class Design:
     build_id: int = 0
 
 
-def build_id_of(board: Board) -> int:
-    """64 bits over all that decides what the device does: the gateware, the register map, board and parameters.
+def build_id_of(target: str) -> int:
+    """64 bits over all that decides what the device does: gateware, register map, and `target` (board and parameters).
 
     Seeds and versions of the tools are not in it: they decide how fast it may run, not what it does.
     """
-    digest = hashlib.sha256(f"{board.name} {board!r}".encode())
+    digest = hashlib.sha256(target.encode())
     for folder, pattern in (("gateware", "**/*.py"), ("rtl/registers", "*.rdl"), ("rtl/registers", "*.json")):
         for path in sorted((ROOT / folder).glob(pattern)):
             digest.update(f"{path.relative_to(ROOT)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
@@ -81,7 +83,7 @@ def board_design(board: Board, *, uid: int | None = None, make_core: Callable[[A
     from .core import BoardCore
     from .top import BoardTop
 
-    identity = build_id_of(board)
+    identity = build_id_of(repr(board))
     own_uid = int.from_bytes(hashlib.sha256(board.name.encode()).digest()[:8], "little")
 
     def device(config: Any) -> Any:
@@ -119,11 +121,13 @@ def build(design: Design, folder: Path, seeds: Sequence[int], *, jobs: int = 1, 
     folder.mkdir(parents=True, exist_ok=True)
     placer, packer, _, _ = _FAMILIES[design.board.family]
     versions = tools.versions(["yosys", placer, packer])
-    blocks = Blocks(hierarchy(design.rtlil, TOP), design.top_name)
     synthesis_seconds = _synthesise(design, folder, versions, progress)
     netlist = json.loads((folder / f"{TOP}.json").read_text())
+    paths, inputs = read_hierarchy(design.rtlil, TOP)
+    nets = {name: entry["bits"] for name, entry in netlist["modules"][TOP]["netnames"].items()}
+    blocks = Blocks(paths, design.top_name, inputs, nets)
     use, clock = count(netlist, blocks, TOP), aliases(netlist, TOP, design.clock)
-    del netlist
+    del netlist, nets
 
     def place(seed: int) -> tuple[Seed, dict[str, Any]]:
         timing, seconds = _place(design, folder, seed, versions, progress)
@@ -177,7 +181,7 @@ def _place(design: Design, folder: Path, seed: int, versions: dict[str, str],
     here.mkdir(exist_ok=True)
     arguments = [*design.board.nextpnr, "--json", f"../{TOP}.json", f"--{'textcfg' if routed == 'config' else routed}",
                  f"{TOP}.{routed}", "--report", "timing.json", "--seed", str(seed), "--timing-allow-fail",
-                 "--freq", f"{design.clock_hz / 1e6:g}"]
+                 "--freq", f"{design.clock_hz / 1e6:g}", "--router", ROUTER]
     if design.constraints is not None:
         kind = "lpf" if design.board.family == "ecp5" else "pcf"
         (here / f"{TOP}.{kind}").write_text(design.constraints)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -108,16 +109,24 @@ def read_timing(
 
     `clock` are the names of the device's clock. nextpnr's log holds a first estimate too; its report does not.
     """
-    clocks = {name.removeprefix("$glbnet$"): float(entry["achieved"]) for name, entry in report["fmax"].items()}
-    found = [name for name in clocks if name in clock]
+    clocks = {name: float(entry["achieved"]) for name, entry in report["fmax"].items()}
+    found = [name for name in clocks if _plain(name) in clock]
     if len(found) != 1:
         raise BuildError(f"nextpnr reports no clock of {', '.join(sorted(clock))}: it found "
                          f"{', '.join(clocks) or 'none'}")
-    edges = {f"posedge {found[0]}", f"posedge $glbnet${found[0]}"}
-    paths = [path for path in report["critical_paths"] if path["from"] in edges and path["to"] in edges]
+    edge = f"posedge {found[0]}"
+    paths = [path for path in report["critical_paths"] if path["from"] == edge and path["to"] == edge]
     if not paths:
         raise BuildError(f"nextpnr reports no path from register to register of {found[0]}")
     return clocks[found[0]], clocks, read_path(paths[0]["path"], blocks)
+
+
+def _plain(net: str) -> str:
+    """Name of a net before nextpnr made it global, or put a pin's buffer before it.
+
+    `$glbnet$clk$TRELLIS_IO_IN` and `clk$SB_IO_IN_$glb_clk` are `clk`.
+    """
+    return re.sub(r"(\$\w+_IO_IN)?(_\$glb_\w+)?$", "", net.removeprefix("$glbnet$"))
 
 
 def read_path(steps: Sequence[Mapping[str, Any]], blocks: Blocks) -> CriticalPath:

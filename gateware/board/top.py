@@ -44,10 +44,13 @@ class BoardTop(wiring.Component):
         board = self._board
         m.submodules.core = core = self._make_core(self.config)
         self._make_clock(m, platform)
-        uart = platform.request(*board.uart)
-        m.d.comb += [core.uart_rx.eq(uart.rx.i), uart.tx.o.eq(core.uart_tx)]
-        for pin, lamp in zip(board.leds, (core.heartbeat, core.link, core.epoch), strict=False):
-            m.d.comb += _pin(platform, pin).o.eq(lamp)
+        uart = platform.request(*board.uart, dir="-")
+        m.submodules.rx_pin = rx = io.Buffer("i", uart.rx)
+        m.submodules.tx_pin = tx = io.Buffer("o", uart.tx)
+        m.d.comb += [core.uart_rx.eq(rx.i), tx.o.eq(core.uart_tx)]
+        for number, (pin, lamp) in enumerate(zip(board.leds, (core.heartbeat, core.link, core.epoch), strict=False)):
+            m.submodules[f"led_{number}"] = led = io.Buffer("o", _port(platform, pin))
+            m.d.comb += led.o.eq(lamp)
         return m
 
     def _make_clock(self, m, platform):
@@ -66,15 +69,18 @@ class BoardTop(wiring.Component):
         platform.add_clock_constraint(device_clock, self.clock_hz)
 
         waited = Signal(range(round(self._input_hz * _POWER_ON_S) + 1), init=round(self._input_hz * _POWER_ON_S))
+        held = Signal(init=1)
+        m.d.raw += held.eq(waited != 0)
         with m.If(waited != 0):
             m.d.raw += waited.eq(waited - 1)
         button = Const(0)
         if self._board.reset is not None:
-            button = _pin(platform, self._board.reset).i
-        m.submodules.reset = ResetSynchronizer((waited != 0) | ~pll.locked | button, domain="sync")
+            m.submodules.button = pressed = io.Buffer("i", _port(platform, self._board.reset))
+            button = pressed.i
+        m.submodules.reset = ResetSynchronizer(held | ~pll.locked | button, domain="sync")
 
 
-def _pin(platform, name):
+def _port(platform, name):
     resource, number, part = name
-    pin = platform.request(resource, number)
-    return pin if part is None else getattr(pin, part)
+    port = platform.request(resource, number, dir="-")
+    return port if part is None else getattr(port, part)

@@ -1,4 +1,5 @@
-"""Build a bitstream for a board with the open tools, and report use and timing; or measure one block by itself.
+"""Build a bitstream for a board with the open tools, and report use and timing; or measure one block by itself; or
+write Verilog for a vendor's tool.
 
 Progress goes to stderr. Files and `report.json` are in the build folder; steps whose input has not changed are not
 run again. Without --seeds one placement is made: it says little, since one design differs by a third between seeds.
@@ -19,6 +20,7 @@ from morphnic.table import plain_table
 if TYPE_CHECKING:
     from gateware.board.board import Board
     from gateware.board.report import Report
+    from gateware.config import DeviceConfig
 
 FOLDER = "build"
 
@@ -30,6 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", metavar="COMPONENT",
                         help="measure one component between registers, without pins and bitstream: device, fabric, "
                              "manager, analyzer, engines, ..., or MODULE:CLASS made from a DeviceConfig")
+    parser.add_argument("--verilog", action="store_true",
+                        help="write Verilog, constraints and a top-level template for a vendor's tool instead, with "
+                             "its use of a Xilinx 7-series part; the device is --board's, or the default one")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="first seed (default %(default)s)")
     parser.add_argument("--seeds", type=int, default=1, metavar="K", help="number of seeds (default %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N",
@@ -50,6 +55,8 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
     from gateware.board.flow import board_design, build, component_design
 
     _check(arguments)
+    if arguments.verilog:
+        return write_verilog(arguments, context)
     board = chosen_board(arguments)
     tools.command("yosys")
     if arguments.only:
@@ -66,7 +73,9 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    if arguments.board is None:
+    if arguments.verilog and (arguments.only or arguments.timing_may_fail):
+        raise InputError("--verilog goes with neither --only nor --timing-may-fail: a vendor's tool places the device")
+    if arguments.board is None and not arguments.verilog:
         from gateware.board.board import board_names
 
         raise InputError("--board is missing; known: " + ", ".join(board_names()))
@@ -82,16 +91,41 @@ def _check(arguments: argparse.Namespace) -> None:
 def chosen_board(arguments: argparse.Namespace) -> Board:
     """The board with the parameters of the command line."""
     from gateware.board.board import find_board
-    from sim.options import parse_config
 
     board = find_board(arguments.board)
-    config = parse_config(arguments.parameters, board.config)
+    return replace(board, config=chosen_config(arguments, board.config))
+
+
+def chosen_config(arguments: argparse.Namespace, base: DeviceConfig) -> DeviceConfig:
+    """`base` with the parameters of the command line."""
+    from sim.options import parse_config
+
+    config = parse_config(arguments.parameters, base)
     if arguments.clock is not None:
         try:
             config = replace(config, clock_hz=round(arguments.clock * 1e6))
         except ValueError as error:
             raise InputError(f"--clock: {error}") from error
-    return replace(board, config=config)
+    return config
+
+
+def write_verilog(arguments: argparse.Namespace, context: Context) -> int:
+    """Files for a vendor's tool, and what yosys makes of them."""
+    from gateware.board.board import find_board
+    from gateware.board.vendor import export
+    from gateware.config import DeviceConfig
+
+    base = find_board(arguments.board).config if arguments.board else DeviceConfig(clock_hz=125_000_000)
+    report = export(chosen_config(arguments, base), folder_of(arguments), uid=arguments.uid or 0)
+    if context.json:
+        context.document("verilog", report.document())
+        return 0
+    assert report.xilinx is not None
+    print("files in " + report.folder + ": " + ", ".join(report.files))
+    print(f"device clock {report.clock_hz / 1e6:g} MHz, build {report.build_id}\n")
+    print(plain_table(["Xilinx 7-series", "used"], [[name, str(report.xilinx[name])] for name in (
+        "lut", "lutram", "shift", "carry4", "ff", "bram36", "dsp")]))
+    return 0
 
 
 def component(name: str) -> Any:
@@ -117,6 +151,8 @@ def folder_of(arguments: argparse.Namespace) -> Path:
     """Where the files go: a measurement does not overwrite a bitstream's folder."""
     if arguments.output is not None:
         return Path(arguments.output)
+    if arguments.verilog:
+        return Path(FOLDER) / "verilog"
     return Path(FOLDER) / "-".join([arguments.board, *([arguments.only.replace(":", ".")] if arguments.only else [])])
 
 
