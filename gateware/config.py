@@ -27,7 +27,7 @@ class DeviceConfig:
     slots: engine slots behind the last port.
     pages: buffer pages of `PAGE_BEATS` beats in each crosspoint.
     classifier_entries: match entries of the ingress classifier.
-    histograms: latency histograms in the analyzer (8 Kibit a tenant and port); without them their addresses are refused.
+    histograms: latency histograms in the analyzer (8 Kibit a tenant and port); without, their addresses are refused.
     clock_hz: frequency of the one `sync` domain.
     uart_baud: rate of the serial link after reset.
     """

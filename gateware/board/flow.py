@@ -18,10 +18,11 @@ from morphnic.errors import BuildError, InputError
 
 from . import tools
 from .board import Board
-from .netlist import Blocks, aliases, count, read_hierarchy
+from .netlist import Blocks, Use, aliases, count, read_hierarchy
 from .report import Report, Seed, read_timing
 
-__all__ = ["COMPONENTS", "Design", "board_design", "build", "build_id_of", "component_design"]
+__all__ = ["COMPONENTS", "Design", "Netlist", "board_design", "build", "build_id_of",
+           "component_design", "synthesise"]
 
 TOP = "top"
 #: nextpnr's default, router1, took an hour for a seed of the fabric where this one takes minutes.
@@ -64,6 +65,16 @@ class Design:
     clock_hz: int
     top_name: str
     build_id: int = 0
+
+
+@dataclass(frozen=True)
+class Netlist:
+    """What synthesis made: use by block, names of the device's clock, seconds that it took."""
+
+    blocks: Blocks
+    use: dict[str, Use]
+    clock: set[str]
+    seconds: float
 
 
 def build_id_of(target: str) -> int:
@@ -118,20 +129,13 @@ def build(design: Design, folder: Path, seeds: Sequence[int], *, jobs: int = 1, 
     Raises `BuildError` when a tool fails, and when a board's clock is missed by every seed and `timing_may_fail` is not
     given: then too the report is there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    netlist = synthesise(design, folder, progress=progress)
     placer, packer, _, _ = _FAMILIES[design.board.family]
     versions = tools.versions(["yosys", placer, packer])
-    synthesis_seconds = _synthesise(design, folder, versions, progress)
-    netlist = json.loads((folder / f"{TOP}.json").read_text())
-    paths, inputs = read_hierarchy(design.rtlil, TOP)
-    nets = {name: entry["bits"] for name, entry in netlist["modules"][TOP]["netnames"].items()}
-    blocks = Blocks(paths, design.top_name, inputs, nets)
-    use, clock = count(netlist, blocks, TOP), aliases(netlist, TOP, design.clock)
-    del netlist, nets
 
     def place(seed: int) -> tuple[Seed, dict[str, Any]]:
         timing, seconds = _place(design, folder, seed, versions, progress)
-        fmax, clocks, path = read_timing(timing, blocks, clock)
+        fmax, clocks, path = read_timing(timing, netlist.blocks, netlist.clock)
         progress(f"{design.name}: seed {seed} reaches {fmax:.1f} MHz")
         return Seed(seed, round(fmax, 2), clocks, round(seconds, 1), path), timing["utilization"]
 
@@ -140,7 +144,7 @@ def build(design: Design, folder: Path, seeds: Sequence[int], *, jobs: int = 1, 
     utilisation = placed[0][1]
     report = Report(
         target=design.board.name, top=design.name, clock_hz=design.clock_hz, config=asdict(design.board.config),
-        build_id=design.build_id, tools=versions, synthesis_seconds=round(synthesis_seconds, 1), use=use,
+        build_id=design.build_id, tools=versions, synthesis_seconds=round(netlist.seconds, 1), use=netlist.use,
         used={name: entry["used"] for name, entry in utilisation.items() if entry["used"]},
         available={name: entry["available"] for name, entry in utilisation.items() if entry["used"]},
         seeds=tuple(seed for seed, _ in placed))
@@ -155,8 +159,21 @@ def build(design: Design, folder: Path, seeds: Sequence[int], *, jobs: int = 1, 
     return report
 
 
-def _synthesise(design: Design, folder: Path, versions: dict[str, str], progress: Callable[[str], None]) -> float:
-    """Netlist in `top.json`; returns the seconds that it took when it was made."""
+def synthesise(design: Design, folder: Path, *,
+               progress: Callable[[str], None] = tools.print_progress) -> Netlist:
+    """The netlist of a design, in `folder`/top.json. Raises `BuildError` when yosys fails."""
+    folder.mkdir(parents=True, exist_ok=True)
+    seconds = _run_yosys(design, folder, progress)
+    netlist = json.loads((folder / f"{TOP}.json").read_text())
+    paths, inputs = read_hierarchy(design.rtlil, TOP)
+    nets = {name: entry["bits"] for name, entry in netlist["modules"][TOP]["netnames"].items()}
+    blocks = Blocks(paths, design.top_name, inputs, nets)
+    return Netlist(blocks, count(netlist, blocks, TOP), aliases(netlist, TOP, design.clock), seconds)
+
+
+def _run_yosys(design: Design, folder: Path, progress: Callable[[str], None]) -> float:
+    """Make `top.json`, unless it is there; the seconds that it took when it was made."""
+    versions = tools.versions(["yosys"])
     script = f"read_rtlil {TOP}.il\nsynth_{design.board.family} -top {TOP} -json {TOP}.json\n"
     key = _key(design.rtlil, script, versions["yosys"])
     done = _kept(folder / "synthesis.json", key)

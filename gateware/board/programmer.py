@@ -187,7 +187,12 @@ def _run(command: Sequence[str], cable: UsbDevice, limit: float, follow: Callabl
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           text=True, errors="replace") as process:
         assert process.stdout is not None
-        watchdog = threading.Timer(limit, lambda: (late.set(), process.kill()))
+
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        watchdog = threading.Timer(limit, stop)
         watchdog.start()
         try:
             for line in process.stdout:  # universal newlines: a carriage return is one

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -93,20 +94,29 @@ def run(tool: str, arguments: Sequence[str], folder: Path, log: Path, progress: 
     """
     program = command(tool)
     _compile_once(tool, program, progress)
-    started = said = time.monotonic()
+    started = time.monotonic()
+    last, ended = [""], threading.Event()
+
+    def follow() -> None:
+        while not ended.wait(HEARTBEAT_S):
+            progress(f"{what}, {time.monotonic() - started:.0f} s: {last[0][:90]}")
+
     with open(log, "w") as file, subprocess.Popen(
             [program, *arguments], cwd=folder, env=environment(), text=True, errors="replace",
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
+        heartbeat = threading.Thread(target=follow)
+        heartbeat.start()
         try:
             for line in process.stdout:
                 file.write(line)
-                if line.strip() and time.monotonic() - said > HEARTBEAT_S:
-                    said = time.monotonic()
-                    progress(f"{what}, {said - started:.0f} s: {line.strip()[:90]}")
+                last[0] = line.strip() or last[0]
         except BaseException:
             process.kill()
             raise
+        finally:
+            ended.set()
+            heartbeat.join()
     if process.returncode:
         raise BuildError(f"cannot {what}: {_fault(log.read_text())} (log: {log})")
     return time.monotonic() - started

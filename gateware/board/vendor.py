@@ -65,11 +65,14 @@ def mmcm(input_hz: int, output_hz: int) -> tuple[int, Fraction]:
 
 
 def export(config: DeviceConfig, folder: Path, *, uid: int = 0, synthesise: bool = True,
+           make_core: Callable[[DeviceConfig], Any] | None = None,
            progress: Callable[[str], None] = tools.print_progress) -> VerilogReport:
     """Write Verilog, wrapper and constraints into `folder`; synthesise them for a 7-series part.
 
+    make_core: makes what stands in the place of the device, with the ports of `BoardCore`.
     Raises `BuildError` when yosys refuses them.
     """
+    from .core import BoardCore
     from .flow import build_id_of
 
     multiply, divide = mmcm(INPUT_HZ, config.clock_hz)
@@ -77,7 +80,7 @@ def export(config: DeviceConfig, folder: Path, *, uid: int = 0, synthesise: bool
     identity = build_id_of(f"{TOP} {config!r}")
     folder.mkdir(parents=True, exist_ok=True)
     progress("elaborating the device")
-    (folder / f"{CORE}.v").write_text(_core(config, identity, uid))
+    (folder / f"{CORE}.v").write_text(_verilog(make_core(config) if make_core else BoardCore(config, identity, uid)))
     words = {
         "INPUT_MHZ": f"{INPUT_HZ / 1e6:g}", "INPUT_NS": f"{1e9 / INPUT_HZ:.3f}", "BAUD": str(config.uart_baud),
         "CLOCK_MHZ": f"{config.clock_hz / 1e6:g}", "MULTIPLY": f"{multiply:.3f}", "DIVIDE": f"{float(divide):.3f}"}
@@ -90,12 +93,9 @@ def export(config: DeviceConfig, folder: Path, *, uid: int = 0, synthesise: bool
     return report
 
 
-def _core(config: DeviceConfig, identity: int, uid: int) -> str:
+def _verilog(core: Any) -> str:
     from amaranth.back import verilog
 
-    from .core import BoardCore
-
-    core = BoardCore(config, identity, uid)
     return str(verilog.convert(core, name=CORE, emit_src=False, strip_internal_attrs=True))
 
 
