@@ -119,5 +119,6 @@ def test_design_reaches_a_bitstream_for_ecp5(name, tmp_path):
     report = build(board_design(find_board(name), make_core=tiny), tmp_path, [1, 2])
     assert b"Part: " in (tmp_path / report.bitstream["file"]).read_bytes()[:200]
     assert [seed.seed for seed in report.seeds] == [1, 2]
+    assert report.bitstream["seed"] == str(report.best.seed)
     assert report.met
     assert report.used["EHXPLLL"] == 1
