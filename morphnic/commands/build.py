@@ -158,8 +158,9 @@ def folder_of(arguments: argparse.Namespace) -> Path:
 
 def print_report(report: Report, folder: Path) -> None:
     """For people: use by block, timing of every seed, the critical path of the slowest."""
+    depth = 2 if "core.device" in report.use else 1  # the device's own blocks: one level deeper behind a board's pins
     rows = [[path or "all", *(str(getattr(use, name)) for name in ("lut4", "carry", "lutram", "ff", "bram", "dsp"))]
-            for path, use in sorted(report.use.items()) if path.count(".") <= 1]
+            for path, use in sorted(report.use.items()) if path.count(".") <= depth]
     print(plain_table(["block", "LUT4", "of them carry", "of them memory", "registers", "block RAM", "DSP"], rows))
     print("\n" + plain_table(["cell", "used", "of"], [[name, str(number), str(report.available[name])]
                                                       for name, number in sorted(report.used.items())]))
