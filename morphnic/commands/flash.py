@@ -52,7 +52,8 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
                       f"would run: {shlex.join(command)}\nnothing was written")
     confirm(arguments.yes, f"write {bitstream.path} to {board.title} at {cable}?")
     programmer.load(board, cable, bitstream.path, loader, keep=arguments.keep, progress=print_progress)
-    place = programmer.verify(board, cable, bitstream.build_id, context.settings.device)
+    # Not the device of the settings: the board that was written is meant, unless this command line names another way.
+    place = programmer.verify(board, cable, bitstream.build_id, arguments.device)
     return report(context, facts | {"written": True, "verified_at": place},
                   f"{board.name} runs build {bitstream.build_id:#018x}; it answers at {place}")
 

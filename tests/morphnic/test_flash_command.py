@@ -67,8 +67,8 @@ class Bench:
         """How the loader was called."""
         return [json.loads(line) for line in self.calls.read_text().splitlines()] if self.calls.exists() else []
 
-    def flash(self, typed, *more, board="ulx3s-85f"):
-        return typed("flash", "--board", board, "--folder", str(self.folder), *more)
+    def flash(self, typed, *more, board="ulx3s-85f", variables=None):
+        return typed("flash", "--board", board, "--folder", str(self.folder), *more, variables=variables)
 
 
 COMMON = ["--board", "ulx3s", "--ftdi-serial", "K00321"]
@@ -213,8 +213,8 @@ def test_device_that_does_not_answer_fails_the_verification(bench, typed):
     assert "was written, but no device answers: sim://nobody" in done.stderr
 
 
-def test_serial_port_of_the_cable_is_where_the_device_is_asked(bench, typed):
-    done = bench.flash(typed, "--yes")
+def test_serial_port_of_the_cable_is_asked_whatever_device_the_settings_name(bench, typed, stand_in):
+    done = bench.flash(typed, "--yes", variables={"MORPHNIC_DEVICE": "sim://stand-in"})
     assert done.returncode == 1
     assert "uart:///dev/ttyUSB2?baud=1000000" in done.stderr
 
