@@ -23,7 +23,7 @@ def test_switch_is_0_or_1(text, value):
 
 @pytest.mark.parametrize("text", ["tenant=8", "tenants=eight", "tenants", "tenants=-1"])
 def test_text_that_is_no_parameter_is_refused(text):
-    with pytest.raises(InputError, match="--set must be PARAMETER=NUMBER with a parameter of .*histograms.*not"):
+    with pytest.raises(InputError, match=r"--set must be PARAMETER=NUMBER with a parameter of .*histograms.*not"):
         parse_config([text])
 
 
