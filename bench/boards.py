@@ -9,6 +9,7 @@ gives no frequency: the figure is not a number, and the reason is in the conditi
 Slow (minutes a seed), so not part of `make bench`: `make bench-boards`. Results are kept in `build/bench`.
 """
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def measure(row: str, seeds: int) -> list[Figure]:
     try:
         found = flow.build(design, FOLDER / row, range(1, seeds + 1), timing_may_fail=True, progress=progress)
     except BuildError as error:
-        conditions["not_built"] = str(error).split(" (log:")[0]
+        conditions["not_built"] = re.sub(r" \(log: [^)]*\)", "", str(error))
     else:
         fmax = found.worst.fmax_mhz
         conditions |= {"mhz_by_seed": " ".join(f"{seed.fmax_mhz:g}" for seed in found.seeds), "placed": " ".join(

@@ -134,7 +134,12 @@ def build(design: Design, folder: Path, seeds: Sequence[int], *, jobs: int = 1, 
     versions = tools.versions(["yosys", placer, packer])
 
     def place(seed: int) -> tuple[Seed, dict[str, Any]]:
-        timing, seconds = _place(design, folder, seed, versions, progress)
+        try:
+            timing, seconds = _place(design, folder, seed, versions, progress)
+        except BuildError as error:  # nextpnr names one cell that has no place left, not how many there are
+            use = netlist.use[""]
+            raise BuildError(f"{error}; the netlist has {use.lut4} LUT4, {use.ff} registers, "
+                             f"{use.bram} block RAMs") from error
         fmax, clocks, path = read_timing(timing, netlist.blocks, netlist.clock)
         progress(f"{design.name}: seed {seed} reaches {fmax:.1f} MHz")
         return Seed(seed, round(fmax, 2), clocks, round(seconds, 1), path), timing["utilization"]

@@ -96,7 +96,7 @@ def test_clock_that_no_seed_holds_is_a_build_error_with_the_path(small, tmp_path
 
 
 def test_design_that_does_not_fit_is_a_build_error(small, tmp_path):
-    with pytest.raises(BuildError, match=r"place and route .* large, seed 1: ERROR.*ICESTORM_RAM"):
+    with pytest.raises(BuildError, match=r"large, seed 1: ERROR.*ICESTORM_RAM.*; the netlist has .*, 40 block RAMs"):
         build(component_design(small, Large, "large"), tmp_path, [1])
 
 
