@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export MORPHNIC_DATA ?= $(wildcard ../shared/data)
 
-.PHONY: demo test test-fast lint bench registers models clean setup
+.PHONY: demo test test-fast lint bench bench-boards registers models clean setup
 
 $(STAMP): pyproject.toml constraints.txt deploy/check_system.py
 	$(PYTHON) deploy/check_system.py
@@ -35,7 +35,10 @@ registers: $(STAMP)  ## remake everything derived from the register map
 	$(BIN)/python -m rtl.registers.generate
 
 bench: $(STAMP)  ## every figure, side by side with its reference
-	set -e; for script in bench/[a-z]*.py; do $(BIN)/python $$script; done
+	set -e; for script in $(filter-out bench/boards.py,$(wildcard bench/[a-z]*.py)); do $(BIN)/python $$script; done
+
+bench-boards: $(STAMP)  ## timing and size on real parts; minutes a seed
+	$(BIN)/python bench/boards.py $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist sim_build

@@ -27,6 +27,7 @@ class DeviceConfig:
     slots: engine slots behind the last port.
     pages: buffer pages of `PAGE_BEATS` beats in each crosspoint.
     classifier_entries: match entries of the ingress classifier.
+    histograms: latency histograms in the analyzer (8 Kibit a tenant and port); without, their addresses are refused.
     clock_hz: frequency of the one `sync` domain.
     uart_baud: rate of the serial link after reset.
     """
@@ -37,6 +38,7 @@ class DeviceConfig:
     slots: int = 2
     pages: int = 64
     classifier_entries: int = 16
+    histograms: bool = True
     clock_hz: int = 100_000_000
     uart_baud: int = 1_000_000
 
@@ -49,6 +51,7 @@ class DeviceConfig:
             (1 <= self.slots <= 16, "slots", "in 1..16", self.slots),
             (self.pages in (32, 64, 128, 256, 512, 1024), "pages", "a power of two in 32..1024", self.pages),
             (1 <= self.classifier_entries <= 64, "classifier_entries", "in 1..64", self.classifier_entries),
+            (isinstance(self.histograms, bool), "histograms", "False or True", self.histograms),
             (self.clock_hz >= 1_000_000, "clock_hz", "at least 1000000", self.clock_hz),
             (0 < self.uart_baud <= self.clock_hz // 4, "uart_baud", "in 1..clock_hz/4", self.uart_baud),
         ]

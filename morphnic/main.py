@@ -20,6 +20,8 @@ PROGRAM = Program(
         "regs": Command("morphnic.commands.regs", "read, write and dump registers by name, field or address"),
         "watch": Command("morphnic.commands.watch", "follow a device window by window"),
         "test": Command("morphnic.commands.test", "the conformance suite on a device"),
+        "build": Command("morphnic.commands.build", "a bitstream for a board, with use and timing"),
+        "flash": Command("morphnic.commands.flash", "write a bitstream to a board, and prove that it runs"),
         "sim": Command("morphnic.commands.sim", "the simulated device: run, repl, wave"),
         "manager": Command("morphnic.commands.manager", "the offload manager (also offload-manager)"),
         "agent": Command("host_agent.cli", "the host agent (also host-agent)"),

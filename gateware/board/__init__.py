@@ -1,0 +1,1 @@
+"""Boards: the device behind the pins of a board, and the way from there to a bitstream on it."""

@@ -1,0 +1,1 @@
+"""One file a board; its name is the name of the board."""

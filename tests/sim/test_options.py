@@ -1,0 +1,33 @@
+"""A device's parameters from `PARAMETER=VALUE` texts."""
+
+import pytest
+
+from gateware.config import DeviceConfig
+from morphnic.errors import InputError
+from sim.options import parse_config
+
+
+def test_parameters_replace_those_of_the_base():
+    base = DeviceConfig(ports=2, tenants=4, histograms=False)
+    assert parse_config([], base) == base
+    assert parse_config(["tenants=8"], base) == DeviceConfig(ports=2, tenants=8, histograms=False)
+    assert parse_config(["tenants=8"]) == DeviceConfig(tenants=8)
+
+
+@pytest.mark.parametrize(("text", "value"), [("0", False), ("1", True)])
+def test_switch_is_0_or_1(text, value):
+    config = parse_config([f"histograms={text}"])
+    assert config.histograms is value
+    assert config.digest() == DeviceConfig(histograms=value).digest()
+
+
+@pytest.mark.parametrize("text", ["tenant=8", "tenants=eight", "tenants", "tenants=-1"])
+def test_text_that_is_no_parameter_is_refused(text):
+    with pytest.raises(InputError, match=r"--set must be PARAMETER=NUMBER with a parameter of .*histograms.*not"):
+        parse_config([text])
+
+
+@pytest.mark.parametrize("text", ["histograms=2", "tenants=1"])
+def test_value_that_no_device_has_is_refused(text):
+    with pytest.raises(InputError, match=r"--set: (histograms must be False or True|tenants must be in 2\.\.64), not"):
+        parse_config([text])
