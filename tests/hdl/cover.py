@@ -1,6 +1,7 @@
 """Functional coverage: which of the situations that matter a test has really been in.
 
-    COVER = CoverGroup("skid", {"gap": {"none": range(1), "some": range(1, 9)}, "stall": {...}}, crosses=[("gap", "stall")])
+    COVER = CoverGroup("skid", {"gap": {"none": range(1), "some": range(1, 9)}, "stall": {...}},
+                       crosses=[("gap", "stall")])
     COVER.sample(gap=0, stall=3)
 
 A point sorts a sampled value into the first bin that contains it (anything that understands `in`); a value that no bin

@@ -21,7 +21,6 @@ from device_link.operations import (
     decode_message,
     encode_operations,
 )
-
 from tests.hdl.bench import Bench, parameters
 from tests.hdl.cover import CoverGroup
 from tests.hdl.stimulus import reset

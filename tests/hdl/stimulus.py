@@ -6,7 +6,7 @@ takes one step a cycle, so a run depends on its seed and parameters alone.
 
 import cocotb
 from cocotb.clock import Clock
-from cocotb.triggers import FallingEdge, ReadOnly, RisingEdge
+from cocotb.triggers import FallingEdge, ReadOnly
 
 BUS_CYCLES = 16  # the contract of the register bus
 
@@ -131,7 +131,7 @@ class Bus:
 async def until(dut, done, limit, what):
     """Run until `done()`; fail after `limit` cycles."""
     for _ in range(limit):
-        await RisingEdge(dut.clk)
+        await FallingEdge(dut.clk)
         if done():
             return
     raise AssertionError(f"{what} not done within {limit} cycles")

@@ -3,8 +3,9 @@
     python -m tests.regression --minutes 30 [--benches fabric,skid] [--jobs 2] [--seed N] [--no-lines]
 
 First every bench runs its default case in the build that counts lines and toggles; then random cases run until
-the time is over. Left in `build/regression/random`: `report.html`, `junit.xml`, and for each case that failed its folder
-with log, outcome and waveform. The draw itself repeats with the seed that is printed. Exit code 1: a case failed.
+the time is over. Left in `build/regression/random`: `report.html`, `junit.xml`, and for each case that failed its
+folder with log, outcome and waveform. The draw itself repeats with the seed that is printed. Exit code 1: a case
+failed.
 """
 
 import argparse

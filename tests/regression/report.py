@@ -26,11 +26,11 @@ def write_report(path: Path, outcomes: Sequence[Outcome], seconds: float, title:
     """Write the report of `outcomes`, which took `seconds` in all."""
     failed = [outcome for outcome in outcomes if not outcome.passed]
     models = {outcome.model for outcome in outcomes}
-    verdict = f'<span class="failed">{len(failed)} failed</span>' if failed else '<span class="passed">all passed</span>'
+    verdict = f'<span class="failed">{len(failed)} failed' if failed else '<span class="passed">all passed'
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{len(outcomes)} cases, {sum(len(one.tests) for one in outcomes)} tests, {len(models)} models, "
-        f"{sum(test.cycles for one in outcomes for test in one.tests):,} cycles, {seconds:.0f} s: {verdict}</p>",
+        f"{sum(test.cycles for one in outcomes for test in one.tests):,} cycles, {seconds:.0f} s: {verdict}</span></p>",
         *_failures(failed, path.parent), *_functional(outcomes), *_structural(outcomes), *_durations(outcomes),
         *_results(outcomes, path.parent),
     ]
@@ -43,9 +43,8 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterabl
     """A table of cells that are HTML already; columns `numbers` are right-aligned."""
     kind = {column: ' class="number"' for column in numbers}
     head = "".join(f"<th{kind.get(column, '')}>{text}</th>" for column, text in enumerate(heads))
-    body = "".join("<tr>" + "".join(f"<td{kind.get(column, '')}>{cell}</td>" for column, cell in enumerate(row)) + "</tr>"
-                   for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
+    lines = ["".join(f"<td{kind.get(column, '')}>{cell}</td>" for column, cell in enumerate(row)) for row in rows]
+    return f"<table><tr>{head}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def _bar(part: float) -> str:
@@ -93,10 +92,10 @@ def _structural(outcomes: Sequence[Outcome]) -> list[str]:
         if outcome.lines:
             files[outcome.model].append(outcome)
     if not files:
-        return ["<h2>Line and toggle coverage</h2><p>Not collected in this run: give <code>--lines</code> to pytest, or "
-                "use <code>make regress</code>.</p>"]
-    parts = ["<h2>Line and toggle coverage</h2><p>Of the generated Verilog, each module with all its instances; a signal "
-             "counts as missed when one of its bits did not both rise and fall.</p>"]
+        return ["<h2>Line and toggle coverage</h2><p>Not collected in this run: give <code>--lines</code> to pytest, "
+                "or use <code>make regress</code>.</p>"]
+    parts = ["<h2>Line and toggle coverage</h2><p>Of the generated Verilog, each module with all its instances; a "
+             "signal counts as missed when one of its bits did not both rise and fall.</p>"]
     for model, members in files.items():
         counts = by_module(merged(Path(one.lines) for one in members))
         rows = []
