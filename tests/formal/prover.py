@@ -1,8 +1,8 @@
 """Proofs: a contract is an elaboratable with `Assume` and `Assert`; SymbiYosys and the solver Yices decide it.
 
-`prove` tries k-induction: no trace of `depth` steps from the initial state breaks an assertion, and none that kept all of
-them for `depth` steps can break one in the next. `check` does only the first: it is *bounded*, and says nothing beyond
-`depth` cycles. Both return a verdict, and never raise for a contract that does not hold.
+`prove` tries k-induction: no trace of `depth` steps from the initial state breaks an assertion, and none that kept all
+of them for `depth` steps can break one in the next. `check` does only the first: it is *bounded*, and says nothing
+beyond `depth` cycles. Both return a verdict, and never raise for a contract that does not hold.
 
 The design starts from its initial values and is not reset. A free input of a contract is `AnySeq` (another value in
 every cycle) or `AnyConst` (one value, any).

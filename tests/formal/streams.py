@@ -6,7 +6,7 @@ A word is followed by its number: the source's `index`-th word is `value`, any i
 
 from amaranth import *
 
-from tests.formal.prover import AnyConst, AnySeq, Assert, Assume, free_inputs, internals
+from tests.formal.prover import AnyConst, Assert, Assume, free_inputs, internals
 
 COUNT = 4
 WIDTH = 3  # of a payload
@@ -148,7 +148,7 @@ class PacketMuxContract(Elaboratable):
             m.d.comb += Assert(header_done | header)   # never a packet without one
             m.d.sync += [header_done.eq(0), open_.eq(0)]
         with m.If(header & beat):
-            m.d.comb += Assert((Cat(moved["header"]) == Cat(moved["data"])))
+            m.d.comb += Assert(Cat(moved["header"]) == Cat(moved["data"]))
         # The mux is in passage whenever a packet is open, of the source that the packet is from.
         passing = inside["fsm_state"]
         chosen_header = Array(source.header.valid for source in dut.inputs)[inside["chosen"]]
