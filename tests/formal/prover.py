@@ -128,12 +128,19 @@ def free_inputs(m: Module, component: Any) -> None:
 
 
 def internals(component: Any) -> tuple[Fragment, dict[str, Signal]]:
-    """`component` elaborated, to be a submodule, and the signals that it drives by name.
+    """`component` elaborated, to be a submodule, and the signals that it and its parts drive, by name (outermost first).
 
     An invariant that makes an induction close speaks about registers that are no ports. A register that was renamed
     is a `KeyError` here: the invariant then has to be thought about again.
     """
     fragment = Fragment.get(component, None)
-    driven = {signal.name: signal for statements in fragment.statements.values() for statement in statements
-              for signal in statement._lhs_signals()}
-    return fragment, driven
+    found: dict[str, Signal] = {}
+    parts = [fragment]
+    while parts:
+        part = parts.pop(0)
+        for statements in part.statements.values():
+            for statement in statements:
+                for signal in statement._lhs_signals():
+                    found.setdefault(signal.name, signal)
+        parts += [inner for inner, *_ in part.subfragments]
+    return fragment, found

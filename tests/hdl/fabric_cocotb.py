@@ -166,21 +166,25 @@ class FabricBench:
                     self.model.decide(port, bool(int(admit.value)), stamped, self.epoch)
 
     async def _collect(self, port):
-        """Pair headers with bodies at one output."""
+        """Pair headers with bodies at one output; each header must be offered no later than its first beat."""
         headers, beats = self.sinks[port]
-        body, at, number = b"", 0, 0
+        bodies, body, at, left = 0, b"", 0, deque()
         while True:
             await FallingEdge(self.dut.clk)
-            while at < len(beats.words):
-                assert len(headers.words) > number or body == b"", "a packet ended before its header went"
-                beat = self.beat.from_bits(beats.words[at])
-                at += 1
+            await ReadOnly()
+            if int(beats.valid.value):
+                assert len(headers.words) > bodies or int(headers.valid.value), "a beat came before its header"
+            for word in beats.words[at:]:
+                beat = self.beat.from_bits(word)
+                assert beat.last or not beat.empty, "unused bytes before the last beat"
                 body += int(beat.data).to_bytes(self.config.beat_bytes, "little")[:self.config.beat_bytes - beat.empty]
+                at += 1
                 if beat.last:
-                    while len(headers.words) <= number:
-                        await FallingEdge(self.dut.clk)
-                    self.model.leave(port, fields(PacketHeader, headers.words[number]), body)
-                    body, number = b"", number + 1
+                    left.append(body)
+                    body, bodies = b"", bodies + 1
+            while left and len(headers.words) > bodies - len(left):
+                header = fields(PacketHeader, headers.words[bodies - len(left)])
+                self.model.leave(port, header, left.popleft())
 
     def offer(self, port, packet):
         """Queue a packet at input `port`."""
