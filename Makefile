@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export MORPHNIC_DATA ?= $(wildcard ../shared/data)
 
-.PHONY: demo test test-fast lint bench registers models clean setup
+.PHONY: demo test test-fast lint bench registers models regress prove clean setup
 
 $(STAMP): pyproject.toml constraints.txt deploy/check_system.py
 	$(PYTHON) deploy/check_system.py
@@ -36,6 +36,14 @@ registers: $(STAMP)  ## remake everything derived from the register map
 
 bench: $(STAMP)  ## every figure, side by side with its reference
 	set -e; for script in bench/[a-z]*.py; do $(BIN)/python $$script; done
+
+MINUTES ?= 30
+JOBS ?= 2
+regress: $(STAMP)  ## random configurations and seeds for MINUTES, with coverage; keeps what failed
+	$(BIN)/python -m tests.regression --minutes $(MINUTES) --jobs $(JOBS) $(REGRESS_ARGS)
+
+prove: $(STAMP)  ## every proof, the long ones included
+	$(BIN)/python -m pytest tests/formal --prove -n 2 $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist sim_build

@@ -44,8 +44,8 @@ class _Wave:
 def write_save_file(waveform: Path, verilog: Path) -> Path:
     """Write `waveform` with the suffix `.gtkw`, and a translation file for each enum in `verilog`; the save file.
 
-    Shown are the named signals of the top module, those of a structure as a group of its fields, and in a group of their
-    own the enums inside its parts, such as states.
+    Shown are the named signals of the top module, those of a structure as a group of its fields, and in a group of
+    their own the enums inside its parts, such as states.
     """
     enums = read_enums(verilog.read_text())
     waves = _read_waves(waveform)
@@ -65,6 +65,9 @@ def write_save_file(waveform: Path, verilog: Path) -> Path:
     return save_path
 
 
+_DECLARED = re.compile(r"\s*(wire|reg|input|output)\b(?: \[\d+:0\])? \\?(\S+?)\s*(?:;|=)")
+
+
 def read_enums(verilog: str) -> dict[str, EnumNames]:
     """Signals that hold an enum, by name."""
     found: dict[str, EnumNames] = {}
@@ -74,10 +77,10 @@ def read_enums(verilog: str) -> dict[str, EnumNames]:
             pending = EnumNames(match[1], 1, {})
         elif pending and (match := re.match(r'\s*\(\* enum_value_([01]+) = "(\w+)" \*\)', line)):
             pending = EnumNames(pending.name, len(match[1]), {**pending.values, int(match[1], 2): match[2]})
-        elif pending and (match := re.match(r"\s*(?:wire|reg|input|output)\b(?: \[\d+:0\])? \\?(\S+?)\s*(?:;|=)", line)):
-            found[match[1]] = pending
+        elif pending and (match := _DECLARED.match(line)):
+            found[match[2]] = pending
             # A port is declared twice in a row, and the attributes stand before the first only.
-            if not re.match(r"\s*(?:input|output)\b", line):
+            if match[1] in ("wire", "reg"):
                 pending = None
     return found
 
@@ -103,7 +106,7 @@ def _read_waves(path: Path) -> list[_Wave]:
 def _grouped(waves: list[_Wave]) -> list[_Wave]:
     """Signals of one scope without temporaries, the fields of a structure below it; clock and reset first."""
     named = {wave.name: wave for wave in waves if not wave.name.startswith(("$", "\\$"))}
-    roots = []
+    roots: list[_Wave] = []
     for name, wave in named.items():
         parent = named.get(name.rpartition(".")[0])
         (parent.fields if parent is not None else roots).append(wave)

@@ -35,8 +35,9 @@ MAP_START = "addrmap morphnic {"
 FIRST_ADDRESS, LAST_ADDRESS, ALIGNMENT = 0xA000, 0x10000, 0x400
 NAME = re.compile(r"[a-z][a-z0-9_]{1,30}")
 #: Classes that the templates use under these names; a block of the same name would hide them.
-TAKEN_CLASSES = frozenset({"Array", "Assert", "Bench", "Bus", "Cat", "Const", "Contract", "Elaboratable", "In", "Memory",
-                           "Module", "Mux", "Out", "Shape", "Signal", "Sink", "Source", "State", "Value", "Wrong"})
+TAKEN_CLASSES = frozenset({"Array", "Assert", "Bench", "Bus", "Cat", "Const", "Contract", "Elaboratable", "In",
+                           "Memory", "Module", "Mux", "Out", "Shape", "Signal", "Sink", "Source", "State", "Value",
+                           "Wrong"})
 
 
 

@@ -128,7 +128,7 @@ def free_inputs(m: Module, component: Any) -> None:
 
 
 def internals(component: Any) -> tuple[Fragment, dict[str, Signal]]:
-    """`component` elaborated, to be a submodule, and the signals that it and its parts drive, by name (outermost first).
+    """`component` elaborated, to be a submodule, and the signals that it and its parts drive by name, outermost first.
 
     An invariant that makes an induction close speaks about registers that are no ports. A register that was renamed
     is a `KeyError` here: the invariant then has to be thought about again.
