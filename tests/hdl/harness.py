@@ -59,7 +59,8 @@ class Outcome:
     """What became of one case; the regression's report is made of these.
 
     error: why there are no results (the model could not be built, the simulator died), else empty. waveforms: VCD
-    files of what failed, beside each a save file for the viewer. lines: the coverage counts of Verilator, if asked for.
+    files of what failed, beside each a save file for the viewer. notes: what else was seen, such as a test that passes
+    when it runs alone. lines: the coverage counts of Verilator, if asked for.
     """
 
     bench: str
@@ -74,6 +75,7 @@ class Outcome:
     seconds: float = 0.0
     build_seconds: float = 0.0
     waveforms: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     functional: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     lines: str = ""
 
@@ -91,7 +93,7 @@ class Outcome:
         """What to tell a person: what failed, how to repeat it, where the waveform is."""
         why = self.error or f"{len(self.failed)} of {len(self.tests)} cocotb tests failed"
         parts = [f"{self.case}: {why}", *(f"  {test.name}: {test.message}" for test in self.failed),
-                 f"repeat it: {self.command}", *(f"waveform: {path}" for path in self.waveforms), self.log]
+                 *self.notes, f"repeat it: {self.command}", *(f"waveform: {path}" for path in self.waveforms), self.log]
         return "\n".join(part for part in parts if part)
 
     def save(self, path: Path) -> None:
@@ -103,7 +105,7 @@ class Outcome:
         """Read what `save` wrote."""
         document = json.loads(path.read_text())
         return cls(**{**document, "tests": tuple(TestResult(**test) for test in document["tests"]),
-                      "waveforms": tuple(document["waveforms"])})
+                      "waveforms": tuple(document["waveforms"]), "notes": tuple(document["notes"])})
 
 
 def run_case(case: Case, folder: Path, *, wave: bool = False, lines: bool = False) -> Outcome:
@@ -136,22 +138,25 @@ def _run(case: Case, folder: Path, blank: Outcome, wave: bool, lines: bool) -> O
             functional=json.loads(functional.read_text()) if functional.exists() else {},
             lines=str(counts) if lines and counts.exists() else "",
             log="" if not error and not any(test.message for test in tests) else _tail(folder / "simulation.log"))
-        again = tests if wave else outcome.failed
-        waveforms = [_trace(case, test.name, folder, tools) for test in again]
-        return replace(outcome, waveforms=tuple(path for path in waveforms if path))
+        again = [_trace(case, test, folder, tools) for test in (tests if wave else outcome.failed)]
+        return replace(outcome, waveforms=tuple(path for path, _ in again if path),
+                       notes=tuple(note for _, note in again if note))
 
 
-def _trace(case: Case, test: str, folder: Path, tools: Toolchain) -> str:
-    """Run one test by itself in the build that traces; the waveform's path, or nothing when it left none."""
-    alone = folder / test
+def _trace(case: Case, test: TestResult, folder: Path, tools: Toolchain) -> tuple[str, str]:
+    """Run one test by itself in the build that traces; the waveform's path, and a note if it ends differently."""
+    alone = folder / test.name
     model = _model(case, Variant.TRACE, tools)
-    _simulate(case, model, alone, test)
-    dump, kept = alone / "dump.vcd", folder / f"{test}.vcd"
+    repeated, error = _simulate(case, model, alone, test.name)
+    note = ""
+    if bool(error or any(one.message for one in repeated)) != bool(test.message):
+        note = f"{test.name} ends differently when it runs alone: it depends on the tests before it"
+    dump, kept = alone / "dump.vcd", folder / f"{test.name}.vcd"
     if not dump.exists():
-        return ""
+        return "", note
     dump.replace(kept)
     write_save_file(kept, model / "top.v")
-    return str(kept)
+    return str(kept), note
 
 
 def _simulate(case: Case, model: Path, folder: Path, test: str | None = None) -> tuple[list[TestResult], str]:

@@ -1,36 +1,28 @@
 """The harness itself: what fails is reported, repeated by itself and kept; coverage is read and reported."""
 
+import random
 import re
 import xml.etree.ElementTree as xml
 
 import pytest
 
-from tests.hdl import bench
-from tests.hdl.bench import Bench, Case, benches, draw_case, parse_case
+from tests.hdl.bench import Case, benches, draw_case, parse_case
 from tests.hdl.cover import CoverGroup, merge
+from tests.hdl.failing_cocotb import FAILING, MISSING
 from tests.hdl.harness import run_case
 
 slow = pytest.mark.slow
-
-
-def build(width):
-    from gateware.stream.skid import SkidBuffer
-
-    return SkidBuffer(width)
-
-
-FAILING = Bench("tests.hdl.failing_cocotb", build, model={"width": (16,)})
-MISSING = Bench("tests.hdl.nowhere_cocotb", build, model={"width": (16,)})
 
 
 @slow
 def test_failing_test_is_reported_and_run_again_by_itself_with_a_waveform(tmp_path):
     outcome = run_case(Case(FAILING, {"width": 16}, 5), tmp_path / "run")
     assert not outcome.passed
-    assert [test.name for test in outcome.tests] == ["fails_on_purpose", "passes"]
-    assert [test.name for test in outcome.failed] == ["fails_on_purpose"]
-    (waveform,) = outcome.waveforms
-    assert waveform.endswith("/fails_on_purpose.vcd")
+    assert [test.name for test in outcome.tests] == ["fails_on_purpose", "passes", "fails_unless_it_runs_alone"]
+    assert [test.name for test in outcome.failed] == ["fails_on_purpose", "fails_unless_it_runs_alone"]
+    assert [path.rpartition("/")[2] for path in outcome.waveforms] == [
+        "fails_on_purpose.vcd", "fails_unless_it_runs_alone.vcd"]
+    assert [note.partition(" ")[0] for note in outcome.notes] == ["fails_unless_it_runs_alone"]
     assert (tmp_path / "run" / "fails_on_purpose.gtkw").exists()
     alone = xml.parse(tmp_path / "run" / "fails_on_purpose" / "results.xml")
     assert [entry.get("name") for entry in alone.iter("testcase")] == ["fails_on_purpose"]
@@ -79,8 +71,6 @@ def test_wrong_case_is_refused_by_name(text, message):
 
 
 def test_draw_repeats_with_its_seed_and_only_draws_what_the_bench_allows():
-    import random
-
     def draw(seed):
         rng, built = random.Random(seed), set()
         return [draw_case(rng, benches(), built) for _ in range(200)]
@@ -95,12 +85,10 @@ def test_draw_repeats_with_its_seed_and_only_draws_what_the_bench_allows():
 
 
 def test_draw_seldom_needs_a_new_model():
-    import random
-
     rng, built = random.Random(1), set()
     for _ in range(100):
         draw_case(rng, {"skid": benches()["skid"]}, built)
-    assert 1 < len(built) <= len(bench.benches()["skid"].model["width"])
+    assert 1 < len(built) <= len(benches()["skid"].model["width"])
 
 
 def test_cover_group_counts_points_and_crosses_and_merges():

@@ -61,7 +61,8 @@ def _failures(failed: Sequence[Outcome], base: Path) -> list[str]:
         messages = "<br>".join(f"{html.escape(test.name)}: {html.escape(test.message)}" for test in outcome.failed)
         waves = " ".join(_link(path, base) for path in outcome.waveforms) or "none"
         parts.append(
-            f'<h3 class="failed">{html.escape(outcome.case)}</h3><p>{html.escape(outcome.error)} {messages}</p>'
+            f'<h3 class="failed">{html.escape(outcome.case)}</h3><p>{html.escape(outcome.error)} {messages}'
+            f"{''.join(f'<br>{html.escape(note)}' for note in outcome.notes)}</p>"
             f"<p>Repeat it: <code>{html.escape(outcome.command)}</code><br>Waveform: {waves}</p>"
             f"<details><summary>log</summary><pre>{html.escape(outcome.log)}</pre></details>")
     return parts
