@@ -35,10 +35,14 @@ class _Wave:
     fields: list[_Wave] = field(default_factory=list)
 
     @property
+    def place(self) -> str:
+        """Scopes and name."""
+        return ".".join((*self.scopes, self.name))
+
+    @property
     def path(self) -> str:
         """As GTKWave names it."""
-        text = ".".join((*self.scopes, self.name))
-        return text if self.width == 1 else f"{text}[{self.width - 1}:0]"
+        return self.place if self.width == 1 else f"{self.place}[{self.width - 1}:0]"
 
 
 def write_save_file(waveform: Path, verilog: Path) -> Path:
@@ -57,7 +61,7 @@ def write_save_file(waveform: Path, verilog: Path) -> Path:
         top = next((wave.scopes for wave in waves if len(wave.scopes) == 1 and wave.scopes[0] != ROOT_PORTS), ())
         for wave in _grouped([wave for wave in waves if wave.scopes == top]):
             _show(save, wave, enums, files)
-        inner = [wave for wave in waves if wave.scopes[:1] == top and wave.scopes != top and wave.name in enums]
+        inner = [wave for wave in waves if wave.scopes != top and wave.place in enums]
         if inner:
             with save.group("enums of the parts", closed=True):
                 for wave in inner:
@@ -65,20 +69,28 @@ def write_save_file(waveform: Path, verilog: Path) -> Path:
     return save_path
 
 
+_MODULE = re.compile(r"module \\?(\S+?)\s*\(")
+_ENUM = re.compile(r'\s*\(\* enum_base_type = "(\w+)" \*\)')
+_VALUE = re.compile(r'\s*\(\* enum_value_([01]+) = "(.+)" \*\)')
 _DECLARED = re.compile(r"\s*(wire|reg|input|output)\b(?: \[\d+:0\])? \\?(\S+?)\s*(?:;|=)")
 
 
 def read_enums(verilog: str) -> dict[str, EnumNames]:
-    """Signals that hold an enum, by name."""
+    """Signals that hold an enum, by module and name: Amaranth names a module by its place, as the waveform does."""
     found: dict[str, EnumNames] = {}
+    module = ""
     pending: EnumNames | None = None
     for line in verilog.splitlines():
-        if match := re.match(r'\s*\(\* enum_base_type = "(\w+)" \*\)', line):
+        if match := _MODULE.match(line):
+            module = match[1]
+        elif match := _ENUM.match(line):
             pending = EnumNames(match[1], 1, {})
-        elif pending and (match := re.match(r'\s*\(\* enum_value_([01]+) = "(\w+)" \*\)', line)):
-            pending = EnumNames(pending.name, len(match[1]), {**pending.values, int(match[1], 2): match[2]})
+        elif pending and (match := _VALUE.match(line)):
+            # A viewer ends the name at a space.
+            text = match[2].replace(" ", "_")
+            pending = EnumNames(pending.name, len(match[1]), {**pending.values, int(match[1], 2): text})
         elif pending and (match := _DECLARED.match(line)):
-            found[match[2]] = pending
+            found[f"{module}.{match[2]}"] = pending
             # A port is declared twice in a row, and the attributes stand before the first only.
             if match[1] in ("wire", "reg"):
                 pending = None
@@ -105,7 +117,7 @@ def _read_waves(path: Path) -> list[_Wave]:
 
 def _grouped(waves: list[_Wave]) -> list[_Wave]:
     """Signals of one scope without temporaries, the fields of a structure below it; clock and reset first."""
-    named = {wave.name: wave for wave in waves if not wave.name.startswith(("$", "\\$"))}
+    named = {wave.name: wave for wave in waves if "$" not in wave.name}
     roots: list[_Wave] = []
     for name, wave in named.items():
         parent = named.get(name.rpartition(".")[0])
@@ -124,15 +136,22 @@ def _show(save: GTKWSave, wave: _Wave, enums: dict[str, EnumNames], files: dict[
 
 
 def _trace(save: GTKWSave, wave: _Wave, enums: dict[str, EnumNames], files: dict[str, Path], alias: str) -> None:
-    enum = enums.get(wave.name)
+    enum = enums.get(wave.place)
     save.trace(wave.path, alias=alias, datafmt="hex",
-               translate_filter_file=str(files[enum.name]) if enum is not None else None)
+               translate_filter_file=str(files[wave.place]) if enum is not None else None)
 
 
 def _write_filters(folder: Path, enums: dict[str, EnumNames]) -> dict[str, Path]:
-    """A translation file an enum: value in hexadecimal, then the name."""
-    files = {}
-    for enum in enums.values():
-        files[enum.name] = (folder / f"{enum.name}.enum").resolve()
-        files[enum.name].write_text(make_translation_filter(list(enum.values.items()), "hex", enum.width))
+    """A translation file for each enum (value in hexadecimal, then the name); the signals with their file."""
+    files: dict[str, Path] = {}
+    texts: dict[str, str] = {}
+    for place, enum in enums.items():
+        text = make_translation_filter(list(enum.values.items()), "hex", enum.width)
+        # Enums of different blocks may have one name, such as that of every state machine.
+        names = [f"{enum.name}.enum", *(f"{enum.name}-{number}.enum" for number in range(2, len(enums) + 2))]
+        name = next(name for name in names if texts.get(name, text) == text)
+        texts[name] = text
+        files[place] = (folder / name).resolve()
+    for name, text in texts.items():
+        (folder / name).write_text(text + "\n")
     return files
