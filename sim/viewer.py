@@ -1,7 +1,8 @@
 """A GTKWave save file beside a waveform, which shows enums by name and headers field by field.
 
 Amaranth writes each field of a structure as a signal of its own, and the names of an enum as attributes in the Verilog:
-both are read from there, so nothing about any component is repeated here. Surfer and others read the same VCD.
+both are read from there, so nothing about any component is repeated here. The names of an `m.FSM`'s states are not in
+the Verilog: such a state shows as a number. Surfer and others read the same VCD.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ def write_save_file(waveform: Path, verilog: Path) -> Path:
 
 
 _MODULE = re.compile(r"module \\?(\S+?)\s*\(")
-_ENUM = re.compile(r'\s*\(\* enum_base_type = "(\w+)" \*\)')
-_VALUE = re.compile(r'\s*\(\* enum_value_([01]+) = "(.+)" \*\)')
+_ENUM = re.compile(r'\s*\(\* enum_base_type = "(?:.*\.)?(\w+)" \*\)')
+_VALUE = re.compile(r'\s*\(\* enum_value_([01]+) = "(\w+)" \*\)')
 _DECLARED = re.compile(r"\s*(wire|reg|input|output)\b(?: \[\d+:0\])? \\?(\S+?)\s*(?:;|=)")
 
 
@@ -86,9 +87,7 @@ def read_enums(verilog: str) -> dict[str, EnumNames]:
         elif match := _ENUM.match(line):
             pending = EnumNames(match[1], 1, {})
         elif pending and (match := _VALUE.match(line)):
-            # A viewer ends the name at a space.
-            text = match[2].replace(" ", "_")
-            pending = EnumNames(pending.name, len(match[1]), {**pending.values, int(match[1], 2): text})
+            pending = EnumNames(pending.name, len(match[1]), {**pending.values, int(match[1], 2): match[2]})
         elif pending and (match := _DECLARED.match(line)):
             found[f"{module}.{match[2]}"] = pending
             # A port is declared twice in a row, and the attributes stand before the first only.
@@ -147,7 +146,7 @@ def _write_filters(folder: Path, enums: dict[str, EnumNames]) -> dict[str, Path]
     texts: dict[str, str] = {}
     for place, enum in enums.items():
         text = make_translation_filter(list(enum.values.items()), "hex", enum.width)
-        # Enums of different blocks may have one name, such as that of every state machine.
+        # Enums of different blocks may have one name.
         names = [f"{enum.name}.enum", *(f"{enum.name}-{number}.enum" for number in range(2, len(enums) + 2))]
         name = next(name for name in names if texts.get(name, text) == text)
         texts[name] = text

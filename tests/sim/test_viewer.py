@@ -18,27 +18,35 @@ class Colour(enum.Enum, shape=2):
     BLUE = 2
 
 
+def another_colour():
+    """An enum of the same name with other members."""
+    class Colour(enum.Enum, shape=1):
+        GREEN = 0
+        VERY_GREEN = 1
+    return Colour
+
+
 class Part(wiring.Component):
-    """A state machine and an enum inside."""
+    """A signal that holds an enum."""
 
     go: In(1)
     busy: Out(1)
 
+    def __init__(self, kind):
+        self.kind = kind
+        super().__init__()
+
     def elaborate(self, platform):
         m = Module()
-        colour = Signal(Colour)
-        m.d.sync += colour.eq(Mux(self.go, Colour.BLUE, Colour.RED))
-        with m.FSM():
-            with m.State("waits"):
-                with m.If(self.go):
-                    m.next = "works hard"
-            with m.State("works hard"):
-                m.d.comb += self.busy.eq(colour == Colour.BLUE)
+        colour = Signal(self.kind)
+        first, second = self.kind
+        m.d.sync += colour.eq(Mux(self.go, second, first))
+        m.d.comb += self.busy.eq(colour == second)
         return m
 
 
 class Whole(wiring.Component):
-    """Headers pass; two parts whose state machines have signals of one name."""
+    """Headers pass; two parts have signals of one name, and enums of one name."""
 
     i: In(stream.Signature(PacketHeader))
     o: Out(stream.Signature(PacketHeader))
@@ -46,8 +54,9 @@ class Whole(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         wiring.connect(m, wiring.flipped(self.i), wiring.flipped(self.o))
-        m.submodules.left = left = Part()
-        m.d.comb += left.go.eq(self.i.valid)
+        for name, kind in (("left", Colour), ("right", another_colour())):
+            m.submodules[name] = part = Part(kind)
+            m.d.comb += part.go.eq(self.i.valid)
         return m
 
 
@@ -76,7 +85,7 @@ def test_enums_are_read_with_their_module(tmp_path):
     assert enums["top.i__payload.flow_class"].values == {member.value: member.name for member in FlowClass}
     assert enums["top.left.colour"].values == {0: "RED", 2: "BLUE"}
     assert enums["top.left.colour"].width == 2
-    assert "waits" in enums["top.left.fsm_state"].values.values()
+    assert enums["top.right.colour"].values == {0: "GREEN", 1: "VERY_GREEN"}
 
 
 def test_header_is_a_group_of_its_fields_and_its_class_has_names(saved):
@@ -92,8 +101,8 @@ def test_enums_inside_parts_are_shown_with_their_names(saved):
     text = saved.read_text()
     (colours,) = re.findall(r"^\^\d+ (.*)\n\+\{left\.colour\} top\.left\.colour\[1:0\]$", text, re.M)
     assert Path(colours).read_text().split() == ["0", "RED", "2", "BLUE"]
-    (states,) = re.findall(r"^\^\d+ (.*)\n\+\{left\.fsm_state\}", text, re.M)
-    assert {"waits", "works_hard"} <= set(Path(states).read_text().split())
+    (others,) = re.findall(r"^\^\d+ (.*)\n\+\{right\.colour\} top\.right\.colour$", text, re.M)
+    assert Path(others).read_text().split() == ["0", "GREEN", "1", "VERY_GREEN"]
 
 
 def test_temporaries_are_left_out_and_every_name_is_in_the_waveform(saved):
