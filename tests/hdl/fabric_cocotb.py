@@ -38,6 +38,8 @@ BENCH = Bench(__name__, build,
                        "busy": (0.3, 0.0, 0.9), "commits": (3, 0, 10)},
               also=[{"beats": 1, "idle": 0.0, "busy": 0.0}, {"beats": 40, "busy": 0.9}])
 
+DECISION_CYCLES = 8  # from a decision to its strobe, at most
+
 SIZES = {"1": range(1, 2), "2..4": range(2, 5), "5..16": range(5, 17), "17..": range(17, 257)}
 ENDS = {"delivered": ["delivered"], "no grant": ["no grant"], "no room": ["no room"]}
 KINDS = {"host": ["host"], "network": ["network"], "engines": ["engines"]}
@@ -82,23 +84,36 @@ class FabricModel:
         beats = -(-len(packet.payload) // self.config.beat_bytes)
         return -(-beats // PAGE_BEATS) <= rows[packet.tenant]["pages"] + shared
 
-    def decide(self, port, admitted, header, epoch_now):
-        """A strobe of input `port`: check it against the packet at the head and the table in force."""
-        packet = self.offered[port].popleft()
-        assert header["tenant"] == packet.tenant, "decisions out of order"
-        epoch = header["epoch"] if admitted else epoch_now
+    def grants(self, packet, epoch):
+        """Destination that the table of `epoch` resolves the packet to, and whether it grants it."""
         row = self.tables[epoch][packet.tenant]
         destination = self.resolved(packet, row)
-        granted = row["weight"] > 0 and row["ports"] >> destination & 1
+        return destination, bool(row["weight"] > 0 and row["ports"] >> destination & 1)
+
+    def may_drop(self, port, packet, epoch):
+        """Without a grant; at a network port for want of room; anywhere, what no room that comes free could hold."""
+        _, granted = self.grants(packet, epoch)
+        return not granted or self.kind(port) == "network" or not self.ever_fits(packet, epoch)
+
+    def decide(self, port, admitted, header, epochs):
+        """A strobe of input `port`: check it against the packet at the head and the table in force.
+
+        epochs: those that may have been in force when it was decided; an admitted packet names its own.
+        """
+        packet = self.offered[port].popleft()
+        assert header["tenant"] == packet.tenant, "decisions out of order"
         if admitted:
+            epoch = header["epoch"]
+            destination, granted = self.grants(packet, epoch)
+            assert epoch in epochs, f"admitted under epoch {epoch}, which is not in force"
             assert granted, f"tenant {packet.tenant} was admitted to {destination} without a grant of epoch {epoch}"
             assert header["source"] == port
             assert header["destination"] == destination
             self.flows[packet.tenant, port, destination].append((packet.payload, epoch))
             self.admitted_under[epoch] += 1
-        elif granted:
-            # Only a network port drops for want of room; any port, what no room that may come free could hold.
-            assert self.kind(port) == "network" or not self.ever_fits(packet, epoch), \
+        else:
+            granted = all(self.grants(packet, epoch)[1] for epoch in epochs)
+            assert any(self.may_drop(port, packet, epoch) for epoch in epochs), \
                 f"the {self.kind(port)} port dropped what the table grants"
         self.decided += 1
         COVER.sample(**{"beats": -(-len(packet.payload) // self.config.beat_bytes), "input": self.kind(port),
@@ -114,6 +129,10 @@ class FabricModel:
         assert payload == expected
         assert (header["epoch"], header["destination"], header["length"]) == (epoch, port, len(payload))
         self.left += 1
+
+    def holds(self, epoch):
+        """Whether a packet that was admitted under `epoch` has not left."""
+        return any(under == epoch for queue in self.flows.values() for _, under in queue)
 
     @property
     def in_flight(self):
@@ -135,6 +154,9 @@ class FabricBench:
         self.beat = beat_layout(self.config)
         self.model = FabricModel(self.config, self.given["busy"])
         self.bank, self.epoch = 0, 0
+        self.cycle = 0
+        self.ended = {}           # epoch to the cycle in which it was followed by another
+        self.epoch_of = {0: 0}    # bank to the epoch that it was last in force for
 
     async def start(self):
         await reset(self.dut, "inputs__", "outputs__", "allocation__", "cycle", "stall_timeout")
@@ -154,11 +176,10 @@ class FabricBench:
         return lambda: self.rng.random() < probability
 
     async def _count(self):
-        cycle = 0
         while True:
             await FallingEdge(self.dut.clk)
-            cycle += 1
-            self.dut.cycle.value = cycle
+            self.cycle += 1
+            self.dut.cycle.value = self.cycle
 
     async def _watch(self):
         """The fabric's strobes, in the cycle in which they are high."""
@@ -171,7 +192,12 @@ class FabricBench:
                 assert not (int(admit.value) and int(drop.value)), "admitted and dropped at once"
                 if int(admit.value) or int(drop.value):
                     stamped = fields(PacketHeader, header.value.to_unsigned())
-                    self.model.decide(port, bool(int(admit.value)), stamped, self.epoch)
+                    self.model.decide(port, bool(int(admit.value)), stamped, self.epochs)
+
+    @property
+    def epochs(self):
+        """In force now, and just before: a strobe comes some cycles after its decision."""
+        return [self.epoch, *(epoch for epoch, until in self.ended.items() if self.cycle - until < DECISION_CYCLES)]
 
     async def _collect(self, port):
         """Pair headers with bodies at one output; each header must be offered no later than its first beat."""
@@ -209,9 +235,11 @@ class FabricBench:
         self.model.offered[port].append(packet)
 
     async def commit(self, rows):
-        """Make `rows` the table in force, as the resource manager would."""
+        """Make `rows` the table in force, as the resource manager would: in a bank under which no packet is left."""
         dut = self.dut
         bank, epoch = (self.bank + 1) % 3, (self.epoch + 1) % 256
+        old = self.epoch_of.get(bank)
+        await until(dut, lambda: old not in self.epochs and not self.model.holds(old), 100_000, "the drain of a bank")
         dut.allocation__bank.value, dut.allocation__write.value = bank, 1
         for tenant, row in enumerate(rows):
             dut.allocation__tenant.value = tenant
@@ -221,6 +249,8 @@ class FabricBench:
         self.model.tables[epoch] = rows
         dut.allocation__active_bank.value, dut.allocation__epoch.value = bank, epoch
         dut.allocation__sum_pages.value = sum(row["pages"] for row in rows)
+        self.ended[self.epoch] = self.cycle
+        self.epoch_of[bank] = epoch
         self.bank, self.epoch = bank, epoch
 
     def random_rows(self):
@@ -249,9 +279,6 @@ async def what_is_admitted_leaves_once_whole_and_in_order(dut):
     limit = 20_000 + 20 * total * bench.given["beats"]
     for _ in range(bench.given["commits"]):
         if model.decided < total:
-            # A bank is written again after two more commits: nothing may be in flight under its epoch then.
-            await until(dut, lambda: model.in_flight == 0 or model.decided == total or bench.rng.random() < 0.01, limit,
-                        "a moment between packets")
             await bench.commit(bench.random_rows())
             for _ in range(bench.rng.randrange(400)):
                 await FallingEdge(dut.clk)
