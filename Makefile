@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export MORPHNIC_DATA ?= $(wildcard ../shared/data)
 
-.PHONY: demo test test-fast lint bench bench-boards registers models clean setup
+.PHONY: demo test test-fast lint bench bench-boards registers models regress prove clean setup
 
 $(STAMP): pyproject.toml constraints.txt deploy/check_system.py
 	$(PYTHON) deploy/check_system.py
@@ -39,6 +39,14 @@ bench: $(STAMP)  ## every figure, side by side with its reference
 
 bench-boards: $(STAMP)  ## timing and size on real parts; minutes a seed
 	$(BIN)/python bench/boards.py $(BENCH_ARGS)
+
+MINUTES ?= 30
+JOBS ?= 2
+regress: $(STAMP)  ## random configurations and seeds for MINUTES, with coverage; keeps what failed
+	$(BIN)/python -m tests.regression --minutes $(MINUTES) --jobs $(JOBS) $(REGRESS_ARGS)
+
+prove: $(STAMP)  ## every proof, the long ones included
+	$(BIN)/python -m pytest tests/formal --prove -n 2 $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist sim_build

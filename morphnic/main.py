@@ -19,6 +19,7 @@ PROGRAM = Program(
         "info": Command("morphnic.commands.info", "what a device says about itself"),
         "regs": Command("morphnic.commands.regs", "read, write and dump registers by name, field or address"),
         "watch": Command("morphnic.commands.watch", "follow a device window by window"),
+        "new": Command("morphnic.commands.new", "begin a block of your own: component, registers, test, contract"),
         "test": Command("morphnic.commands.test", "the conformance suite on a device"),
         "build": Command("morphnic.commands.build", "a bitstream for a board, with use and timing"),
         "flash": Command("morphnic.commands.flash", "write a bitstream to a board, and prove that it runs"),

@@ -3,7 +3,6 @@
 import random
 
 import cocotb
-from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, ReadOnly, RisingEdge
 
 from device_link.framing import FrameDecoder, encode_frame
@@ -22,12 +21,31 @@ from device_link.operations import (
     decode_message,
     encode_operations,
 )
+from tests.hdl.bench import Bench, parameters
+from tests.hdl.cover import CoverGroup
+from tests.hdl.stimulus import reset
 
 NONCE = 0xC0FFEE11
 HOLE = 0x3000  # word addresses from here on answer an error
 
 
-class Bench:
+def build(tenants):
+    from gateware.bridge.link import LinkBridge
+    from gateware.config import DeviceConfig
+
+    return LinkBridge(DeviceConfig(tenants=tenants))
+
+
+BENCH = Bench(__name__, build, model={"tenants": (4,)},
+              traffic={"offer": (0.8, 0.2, 1.0), "take": (0.7, 0.2, 1.0), "bus_cycles": (3, 1, 16)},
+              also=[{"offer": 1.0, "take": 0.2, "bus_cycles": 16}])
+
+SIZES = {"1": range(1, 2), "2..7": range(2, 8), "8..": range(8, 100)}
+COVER = CoverGroup("link: requests", {"written at once": SIZES, "listed": SIZES, "read": SIZES},
+                   crosses=[("written at once", "read")])
+
+
+class Link:
     """Bytes in and out of the bridge, and a memory on its bus that takes a random number of cycles."""
 
     def __init__(self, dut, rng):
@@ -36,25 +54,19 @@ class Bench:
         self.outgoing, self.decoder, self.answers = [], FrameDecoder(), []
 
     async def start(self):
-        dut = self.dut
-        cocotb.start_soon(Clock(dut.clk, 10, unit="ns").start())
-        dut.rst.value, dut.boot_nonce.value = 1, NONCE
-        for name in ("rx__valid", "rx__payload", "tx__ready", "bus__ready", "bus__error", "bus__r_data",
-                     "registers__valid", "telemetry__valid", "telemetry__payload"):
-            getattr(dut, name).value = 0
-        for _ in range(3):
-            await FallingEdge(dut.clk)
-        dut.rst.value = 0
+        await reset(self.dut, "rx__valid", "rx__payload", "tx__ready", "bus__ready", "bus__error", "bus__r_data",
+                    "registers__valid", "telemetry__valid", "telemetry__payload")
+        self.dut.boot_nonce.value = NONCE
         cocotb.start_soon(self._run())
 
     async def _run(self):
-        dut, wait = self.dut, 0
+        dut, wait, given = self.dut, 0, parameters()
         while True:
-            offered = bool(self.outgoing) and self.rng.random() < 0.8
+            offered = bool(self.outgoing) and self.rng.random() < given["offer"]
             dut.rx__valid.value = int(offered)
             if offered:
                 dut.rx__payload.value = self.outgoing[0]
-            dut.tx__ready.value = int(self.rng.random() < 0.7)
+            dut.tx__ready.value = int(self.rng.random() < given["take"])
             access = int(dut.bus__valid.value) and wait == 0
             dut.bus__ready.value = int(bool(access))
             if access:
@@ -72,7 +84,7 @@ class Bench:
             await RisingEdge(dut.clk)
             if taken:
                 self.outgoing.pop(0)
-            wait = self.rng.randrange(3) if access else max(wait - 1, 0)
+            wait = self.rng.randrange(given["bus_cycles"]) if access else max(wait - 1, 0)
             await FallingEdge(dut.clk)
 
     async def exchange(self, data):
@@ -92,7 +104,7 @@ class Bench:
 
 
 async def opened(dut):
-    bench = Bench(dut, random.Random(cocotb.RANDOM_SEED))
+    bench = Link(dut, random.Random(cocotb.RANDOM_SEED))
     await bench.start()
     hello = await bench.exchange(b"\0" + encode_frame(Hello(7).encode()))
     assert hello == HelloResponse(7, NONCE, 0, 0)
@@ -109,6 +121,7 @@ async def operations_reach_the_bus_in_order_and_words_come_back(dut):
         pairs = tuple((4 * rng.randrange(HOLE), rng.getrandbits(32)) for _ in range(rng.randrange(1, 10)))
         expected = [(start + i, word) for i, word in enumerate(words)] + [(a // 4, w) for a, w in pairs]
         model.update(expected)
+        COVER.sample(**{"written at once": len(words), "listed": len(pairs), "read": len(words)})
         listed = tuple(4 * rng.choice(list(model)) for _ in range(rng.randrange(1, 20)))
         answer = await bench.request(sequence, [Write(4 * start, words), WriteList(pairs), ReadList(listed),
                                                 Read(4 * start, len(words))])

@@ -1,61 +1,45 @@
 """cocotb: the skid buffer passes everything on, in order, under random pauses on both sides."""
 
-import os
 import random
 
 import cocotb
-from cocotb.clock import Clock
-from cocotb.triggers import FallingEdge, RisingEdge
 
-COUNT = int(os.environ.get("COUNT", "500"))
+from tests.hdl.bench import Bench, parameters
+from tests.hdl.cover import CoverGroup
+from tests.hdl.stimulus import Sink, Source, reset, until
 
 
-async def start(dut):
-    cocotb.start_soon(Clock(dut.clk, 10, unit="ns").start())
-    dut.rst.value = 1
-    dut.i__valid.value = dut.i__payload.value = dut.o__ready.value = 0
-    for _ in range(3):
-        await FallingEdge(dut.clk)
-    dut.rst.value = 0
+def build(width):
+    from gateware.stream.skid import SkidBuffer
+
+    return SkidBuffer(width)
+
+
+BENCH = Bench(__name__, build, model={"width": (16, 1, 8, 64)},
+              traffic={"count": (300, 1000), "idle": (0.4, 0.0, 0.9), "busy": (0.5, 0.0, 0.9)},
+              also=[{"idle": 0.0, "busy": 0.9}, {"idle": 0.9, "busy": 0.0}])
+
+PAUSES = {"none": range(1), "one": range(1, 2), "more": range(2, 10_000)}
+COVER = CoverGroup("skid: pauses", {"gap before": PAUSES, "held back": PAUSES}, crosses=[("gap before", "held back")])
 
 
 @cocotb.test()
 async def everything_passes_in_order(dut):
-    await start(dut)
-    rng = random.Random(cocotb.RANDOM_SEED)
-    sent = [rng.getrandbits(16) for _ in range(COUNT)]
-    waiting, received, offered = list(sent), [], False
-    for _ in range(20 * COUNT):
-        # Inputs change while the clock is low; handshakes are looked at just before it rises.
-        if not offered and waiting and rng.random() < 0.6:
-            offered = True
-            dut.i__payload.value = waiting[0]
-        dut.i__valid.value = int(offered)
-        dut.o__ready.value = int(rng.random() < 0.5)
-        await cocotb.triggers.ReadOnly()
-        taken = offered and int(dut.i__ready.value)
-        if int(dut.o__valid.value) and int(dut.o__ready.value):
-            received.append(dut.o__payload.value.to_unsigned())
-        await RisingEdge(dut.clk)
-        if taken:
-            waiting.pop(0)
-            offered = False
-        await FallingEdge(dut.clk)
-        if len(received) == COUNT:
-            break
-    assert received == sent
+    given, rng = parameters(), random.Random(cocotb.RANDOM_SEED)
+    await reset(dut, "i__valid", "i__payload", "o__ready")
+    source = Source(dut, "i", lambda: rng.random() < given["idle"])
+    sink = Sink(dut, "o", lambda: rng.random() < given["busy"])
+    source.words += [rng.getrandbits(given["width"]) for _ in range(given["count"])]
+    await until(dut, lambda: len(sink.words) >= given["count"], 100 * given["count"], "the transfer")
+    assert sink.words == source.words
+    for gap, stall in zip(source.gaps, sink.stalls, strict=True):
+        COVER.sample(**{"gap before": gap, "held back": stall})
 
 
 @cocotb.test()
-async def one_transfer_a_cycle(dut):
-    await start(dut)
-    dut.o__ready.value = 1
-    dut.i__valid.value = 1
-    moved = 0
-    for cycle in range(100):
-        dut.i__payload.value = cycle
-        await cocotb.triggers.ReadOnly()
-        moved += int(dut.o__valid.value)
-        assert int(dut.i__ready.value) == 1
-        await FallingEdge(dut.clk)
-    assert moved == 99
+async def a_word_passes_in_every_cycle(dut):
+    await reset(dut, "i__valid", "i__payload", "o__ready")
+    source, sink = Source(dut, "i"), Sink(dut, "o")
+    source.words += [index % 2 for index in range(100)]
+    await until(dut, lambda: len(sink.words) == 100, 110, "a hundred words")
+    assert sink.cycles[-1] - sink.cycles[0] == 99

@@ -1,0 +1,179 @@
+"""Contracts of the register bus: arbiter, decoder, register block.
+
+Initiators are free within the bus contract (an access is held until it is answered). Targets answer when they like,
+within `ANSWER` cycles where a bound is claimed.
+"""
+
+from amaranth import *
+
+from tests.formal.prover import Assert, Assume, free_inputs, internals
+
+REQUEST = ("write", "address", "w_data", "w_mask")
+ANSWER = 3  # cycles after which a target has answered, in the proof of bounded waiting
+
+
+def obeys(m, bus, name):
+    """True as long as the initiator of `bus` holds its access until it is answered."""
+    request = Cat(getattr(bus, field) for field in REQUEST)
+    waited = Signal(name=f"{name}_waited")
+    before = Signal(len(request), name=f"{name}_before")
+    m.d.sync += [waited.eq(bus.valid & ~bus.ready), before.eq(request)]
+    return ~waited | (bus.valid & (request == before))
+
+
+class ArbiterContract(Elaboratable):
+    """At most one initiator is answered in a cycle, by the answer to its own access, which nobody interrupts."""
+
+    def __init__(self, dut):
+        self.dut = dut
+
+    def elaborate(self, platform):
+        m = Module()
+        dut, bus = self.dut, self.dut.bus
+        m.submodules.dut, inside = internals(dut)
+        free_inputs(m, dut)
+        m.d.comb += Assume(bus.valid | ~bus.ready)
+        for number, initiator in enumerate(dut.initiators):
+            m.d.comb += Assume(obeys(m, initiator, f"initiator_{number}"))
+            with m.If(initiator.ready):
+                m.d.comb += [Assert(initiator.valid & bus.valid & bus.ready),
+                             Assert(initiator.r_data == bus.r_data), Assert(initiator.error == bus.error)]
+                m.d.comb += [Assert(getattr(initiator, field) == getattr(bus, field)) for field in REQUEST]
+        answered = Cat(initiator.ready for initiator in dut.initiators)
+        m.d.comb += [
+            Assert((answered & (answered - 1)[:len(answered)]) == 0),
+            Assert(answered.any() == (bus.valid & bus.ready)),
+            Assert(obeys(m, bus, "bus")),
+        ]
+        owner = inside["owner"]
+        asks = Array(initiator.valid for initiator in dut.initiators)[owner]
+        m.d.comb += [Assert(owner < len(dut.initiators)), Assert(~inside["granted"] | asks)]
+        return m
+
+
+class ArbiterWaitContract(Elaboratable):
+    """An initiator waits for at most one access of each other, and for a bounded number of cycles.
+
+    The bound is `n` accesses of 1 + `ANSWER` cycles each (a cycle in which the grant passes on, the target's answer).
+    """
+
+    def __init__(self, dut, watched):
+        self.dut, self.watched = dut, watched
+
+    def elaborate(self, platform):
+        m = Module()
+        dut, bus, count = self.dut, self.dut.bus, len(self.dut.initiators)
+        m.submodules.dut, inside = internals(dut)
+        free_inputs(m, dut)
+        mine = dut.initiators[self.watched]
+        owner, granted = inside["owner"], inside["granted"]
+        m.d.comb += Assume(bus.valid | ~bus.ready)
+        for number, initiator in enumerate(dut.initiators):
+            m.d.comb += Assume(obeys(m, initiator, f"initiator_{number}"))
+        slow = Signal(range(ANSWER + 1))  # cycles that the access on the bus has waited
+        m.d.sync += slow.eq(Mux(bus.valid & ~bus.ready, slow + 1, 0))
+        m.d.comb += [Assume(~bus.valid | bus.ready | (slow < ANSWER - 1)), Assert(slow < ANSWER)]
+
+        others = Signal(range(2 * count))
+        cycles = Signal(range(2 * count * (ANSWER + 1)))
+        waits = mine.valid & ~mine.ready
+        m.d.sync += cycles.eq(Mux(waits, cycles + 1, 0))
+        other = bus.valid & bus.ready & ~mine.ready
+        m.d.sync += others.eq(Mux(waits, others + other, 0))
+        # Others that may still be served first: those between the owner and the watched one in turn, and the owner.
+        behind = Signal(range(count))
+        with m.Switch(owner):
+            for number in range(count):
+                with m.Case(number):
+                    m.d.comb += behind.eq((self.watched - number - 1) % count)
+        ahead = Mux(granted, Mux(owner == self.watched, 0, behind + 1), behind)
+        spent = Mux(granted, slow + 1, 0)  # cycles of the turn under way
+        m.d.comb += [
+            Assert(owner < count), Assert(~granted | Array(one.valid for one in dut.initiators)[owner]),
+            Assert(granted | (slow == 0)),
+        ]
+        with m.If(waits):
+            m.d.comb += [
+                Assert(others + ahead <= count - 1),
+                Assert(cycles <= others * (ANSWER + 1) + spent),
+                Assert(cycles <= count * (ANSWER + 1)),
+            ]
+        return m
+
+
+class DecoderContract(Elaboratable):
+    """Every access reaches the one target whose range holds its address, or is answered with an error at once."""
+
+    def __init__(self, dut, ranges):
+        self.dut, self.ranges = dut, ranges
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.dut = dut = self.dut
+        free_inputs(m, dut)
+        bus, hits = dut.bus, []
+        for target, part in zip(dut.targets, self.ranges, strict=True):
+            hit = (bus.address >= part.start) & (bus.address < part.stop)
+            hits.append(hit)
+            m.d.comb += [Assume(target.valid | ~target.ready), Assert(target.valid == (bus.valid & hit))]
+            with m.If(target.valid):
+                m.d.comb += [Assert(getattr(target, field) == getattr(bus, field)) for field in REQUEST]
+                m.d.comb += [Assert(bus.ready == target.ready), Assert(bus.error == target.error),
+                             Assert(bus.r_data == target.r_data)]
+        with m.If(bus.valid & ~Cat(hits).any()):
+            m.d.comb += Assert(bus.ready & bus.error)
+        m.d.comb += Assert(bus.valid | ~bus.ready)
+        return m
+
+
+class RegisterContract(Elaboratable):
+    """A block of registers: what was written with byte enables is read, and nothing else ever changes a value.
+
+    `fields`: (word address, lsb, port, may be written) of every field, pulses left out; a port that software only
+    reads is an input of `dut` and free here. `dut` also has the ports of `CsrSignature` at `bus`.
+    """
+
+    def __init__(self, dut, fields, resets):
+        self.dut, self.fields, self.resets = dut, fields, resets
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.dut = dut = self.dut
+        free_inputs(m, dut)
+        bus = dut.bus
+        m.d.comb += Assume(obeys(m, bus, "bus"))
+        first = Signal()  # an access is in its first cycle
+        waited = Signal()
+        m.d.sync += waited.eq(bus.valid & ~bus.ready)
+        m.d.comb += first.eq(bus.valid & ~waited)
+        mask = Cat(bit.replicate(8) for bit in bus.w_mask)
+        expected = Signal(32)  # the word as it was when the access began
+        for number, (address, lsb, name, writable) in enumerate(self.fields):
+            port = getattr(dut, name)
+            here = bus.address == address
+            if writable:
+                model = Signal(len(port), init=self.resets[name], name=f"model_{number}")
+                m.d.comb += Assert(port == model)
+                with m.If(first & here & bus.write):
+                    place = mask[lsb:lsb + len(port)]
+                    m.d.sync += model.eq((model & ~place) | (bus.w_data[lsb:lsb + len(port)] & place))
+            with m.If(first & here):
+                m.d.sync += expected[lsb:lsb + len(port)].eq(port)
+        self._answers(m, bus, first, waited, expected)
+        return m
+
+    def _answers(self, m, bus, first, waited, expected):
+        """Two cycles an access; errors exactly where nothing can answer; data as the model has it."""
+        read_here = Cat(bus.address == address for address in {field[0] for field in self.fields}).any()
+        write_here = Cat(bus.address == address for address in {field[0] for field in self.fields if field[3]}).any()
+        with m.If(waited):
+            m.d.comb += [Assert(bus.ready), Assert(bus.error == ~Mux(bus.write, write_here, read_here))]
+        with m.If(first):
+            m.d.comb += Assert(~bus.ready)
+        for address in sorted({field[0] for field in self.fields}):
+            bits = 0
+            for at, lsb, name, _ in self.fields:
+                if at == address:
+                    bits |= ((1 << len(getattr(self.dut, name))) - 1) << lsb
+            with m.If(waited & ~bus.write & (bus.address == address)):
+                m.d.comb += Assert(bus.r_data == (expected & bits))

@@ -1,0 +1,81 @@
+"""The resource manager with two tenants, on its ports: bounded, over one whole transaction with any staged values."""
+
+import pytest
+from amaranth import *
+from amaranth.lib import wiring
+
+from gateware.config import DeviceConfig
+from gateware.manager import checker
+from gateware.manager.manager import ResourceManager
+from tests.formal.allocation import ManagerContract
+from tests.formal.prover import check, pass_through
+
+SMALL = DeviceConfig(ports=2, data_width=32, tenants=2, slots=1, pages=32)
+ONE_WRITE, TWO_WRITES = 26, 34  # cycles in which begin, writes, commit and rollback end
+
+
+class WrongManager(wiring.Component):
+    """A resource manager that the rest of the device sees through one of four faults.
+
+    `late`: the epoch changes a cycle after the bank. `torn`: a row of the table in force is changed. `silent`: the
+    change is not told. `miscounted`: the sum of the pages is that of another table.
+    """
+
+    def __init__(self, config, fault):
+        self.inner, self.fault = ResourceManager(config), fault
+        super().__init__(self.inner.signature)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.inner = inner = self.inner
+        pass_through(m, self, inner)
+        bus = self.allocation
+        if self.fault == "late":
+            epoch = Signal(8)
+            m.d.sync += epoch.eq(inner.allocation.epoch)
+            m.d.comb += bus.epoch.eq(epoch)
+        elif self.fault == "torn":
+            with m.If(inner.allocation.write & (inner.allocation.row.pages == 5)):
+                m.d.comb += bus.bank.eq(inner.allocation.active_bank)
+        elif self.fault == "silent":
+            m.d.comb += self.changed.eq(0)
+        else:
+            pages = Signal.like(bus.sum_pages)
+            m.d.sync += pages.eq(inner.allocation.sum_pages)
+            m.d.comb += bus.sum_pages.eq(pages)
+        return m
+
+
+def test_table_in_force_satisfies_the_rules_and_changes_as_a_whole(tmp_path):
+    verdict = check(ManagerContract(ResourceManager(SMALL), SMALL, writes=1), tmp_path, ONE_WRITE)
+    assert verdict.holds, verdict.log
+
+
+@pytest.mark.long_proof
+def test_table_in_force_satisfies_the_rules_after_two_staged_words(tmp_path):
+    verdict = check(ManagerContract(ResourceManager(SMALL), SMALL, writes=2), tmp_path, TWO_WRITES)
+    assert verdict.holds, verdict.log
+
+
+@pytest.mark.long_proof
+def test_nothing_breaks_with_any_accesses_for_a_dozen_cycles(tmp_path):
+    verdict = check(ManagerContract(ResourceManager(SMALL), SMALL), tmp_path, 14)
+    assert verdict.holds, verdict.log
+
+
+def long(*values):
+    return pytest.param(*values, marks=pytest.mark.long_proof)
+
+
+@pytest.mark.parametrize("fault", ["torn", long("late"), long("silent"), long("miscounted")])
+def test_manager_that_changes_the_table_piecemeal_is_refuted(tmp_path, fault):
+    verdict = check(ManagerContract(WrongManager(SMALL, fault), SMALL, writes=1), tmp_path, ONE_WRITE)
+    assert verdict.refuted, verdict.log
+
+
+@pytest.mark.parametrize(("rule", "limit"), [("WEIGHT_CAPACITY", 1 << 17), long("MIN_BURST", 0),
+                                             long("FULL_HOST_SHARE", 511), long("FULL_RATE", (1 << 17) - 1)])
+def test_manager_that_does_not_check_a_rule_is_refuted(tmp_path, monkeypatch, rule, limit):
+    monkeypatch.setattr(checker, rule, limit)
+    verdict = check(ManagerContract(ResourceManager(SMALL), SMALL, writes=1), tmp_path, ONE_WRITE)
+    assert verdict.refuted, verdict.log
