@@ -25,8 +25,6 @@ __all__ = ["COMPONENTS", "Design", "Netlist", "board_design", "build", "build_id
            "component_design", "synthesise"]
 
 TOP = "top"
-#: nextpnr's default, router1, took an hour for a seed of the fabric where this one takes minutes.
-ROUTER = "router2"
 ROOT = Path(__file__).parents[2]
 #: Component that `--only` measures by itself -> (module, class); each is made from a DeviceConfig alone.
 COMPONENTS = {
@@ -203,7 +201,7 @@ def _place(design: Design, folder: Path, seed: int, versions: dict[str, str],
     here.mkdir(exist_ok=True)
     arguments = [*design.board.nextpnr, "--json", f"../{TOP}.json", f"--{'textcfg' if routed == 'config' else routed}",
                  f"{TOP}.{routed}", "--report", "timing.json", "--seed", str(seed), "--timing-allow-fail",
-                 "--freq", f"{design.clock_hz / 1e6:g}", "--router", ROUTER]
+                 "--freq", f"{design.clock_hz / 1e6:g}"]
     if design.constraints is not None:
         kind = "lpf" if design.board.family == "ecp5" else "pcf"
         (here / f"{TOP}.{kind}").write_text(design.constraints)
