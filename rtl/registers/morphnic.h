@@ -4,7 +4,7 @@
 #ifndef MORPHNIC_H
 #define MORPHNIC_H
 
-#define MORPHNIC_MAP_HASH 0x46235c7au
+#define MORPHNIC_MAP_HASH 0xf78274eeu
 
 #ifdef __cplusplus
 extern "C" {
@@ -112,6 +112,12 @@ extern "C" {
 #define ID_BLOCK__UART__BAUD_bw 32
 #define ID_BLOCK__UART__BAUD_reset 0x0
 
+// reg - id_block::config2
+#define ID_BLOCK__CONFIG2__SLOT_BYTES_bm 0xff
+#define ID_BLOCK__CONFIG2__SLOT_BYTES_bp 0
+#define ID_BLOCK__CONFIG2__SLOT_BYTES_bw 8
+#define ID_BLOCK__CONFIG2__SLOT_BYTES_reset 0x0
+
 // regfile - id_block
 typedef struct __attribute__ ((__packed__)) {
     uint32_t magic;
@@ -128,6 +134,7 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t cycle_hi;
     uint32_t scratch;
     uint32_t uart;
+    uint32_t config2;
 } id_block_t;
 
 // reg - link_block::control
@@ -941,7 +948,7 @@ typedef struct __attribute__ ((__packed__)) {
 // addrmap - morphnic
 typedef struct __attribute__ ((__packed__)) {
     id_block_t id;
-    uint8_t RESERVED_38_3ff[0x3c8];
+    uint8_t RESERVED_3c_3ff[0x3c4];
     link_block_t link;
     uint8_t RESERVED_41c_5ff[0x1e4];
     interrupt_block_t interrupt;

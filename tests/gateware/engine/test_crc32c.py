@@ -7,7 +7,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from gateware.config import DeviceConfig
-from gateware.engine.crc32c import Crc32cShard, crc32c_tables
+from gateware.engine.crc32c import Crc32cCore, Crc32cShard, crc32c_tables
 from gateware.engine.refuser import Refuser
 from gateware.engine.slot import ShardId, Status
 from gateware.stream.packet import FlowClass
@@ -78,10 +78,11 @@ def check(sink, requests, **expected):
         assert response.fields["flow_class"] == FlowClass.RESPONSE.value
 
 
-@pytest.mark.parametrize("data_width", [32, 64, 128, 256])
+@pytest.mark.parametrize(("data_width", "slot_bytes"), [
+    (32, 4), (64, 4), (128, 4), (256, 4), (32, 1), (64, 1), (256, 1), (32, 2), (64, 2), (128, 2)])
 @pytest.mark.parametrize(("idle", "stall"), [(0, 0), (0.3, 0), (0, 0.6), (0.3, 0.6)])
-def test_checksum_is_that_of_software_at_every_length(data_width, idle, stall):
-    config = DeviceConfig(data_width=data_width)
+def test_checksum_is_that_of_software_at_every_length(data_width, slot_bytes, idle, stall):
+    config = DeviceConfig(data_width=data_width, slot_bytes=slot_bytes)
     rng = random.Random(data_width)
     lengths = [*range(1, 41), *rng.choices(range(1, 100), k=10)]
     rng.shuffle(lengths)
@@ -96,12 +97,19 @@ def test_checksum_of_the_largest_packet(data_width):
     check(run_shard(Crc32cShard(config), requests, config), requests)
 
 
-def test_four_bytes_a_cycle_without_gaps_between_requests():
-    config = DeviceConfig()
+@pytest.mark.parametrize("slot_bytes", [1, 2, 4])
+def test_slot_takes_its_bytes_a_cycle_without_gaps_between_requests(slot_bytes):
+    config = DeviceConfig(slot_bytes=slot_bytes)
     requests = requests_of([64] * 20, random.Random(2))
     sink = run_shard(Crc32cShard(config), requests, config)
     check(sink, requests)
-    assert sink.cycles[-1] - sink.cycles[0] == 19 * 64 // 4
+    assert sink.cycles[-1] - sink.cycles[0] == 19 * 64 // slot_bytes
+
+
+@pytest.mark.parametrize("word_bytes", [0, 5])
+def test_core_refuses_a_word_that_slicing_by_four_cannot_take(word_bytes):
+    with pytest.raises(ValueError, match=f"word_bytes must be in 1..4, not {word_bytes}"):
+        Crc32cCore(word_bytes)
 
 
 @pytest.mark.parametrize("data_width", [32, 64, 128])
