@@ -4,7 +4,7 @@
 #ifndef MORPHNIC_H
 #define MORPHNIC_H
 
-#define MORPHNIC_MAP_HASH 0xf78274eeu
+#define MORPHNIC_MAP_HASH 0x7a6267ebu
 
 #ifdef __cplusplus
 extern "C" {
@@ -834,12 +834,20 @@ typedef struct __attribute__ ((__packed__)) {
 #define SLOT_BLOCK__STATUS__DRAINED_bp 1
 #define SLOT_BLOCK__STATUS__DRAINED_bw 1
 #define SLOT_BLOCK__STATUS__DRAINED_reset 0x0
+#define SLOT_BLOCK__STATUS__FAILED_bm 0x4
+#define SLOT_BLOCK__STATUS__FAILED_bp 2
+#define SLOT_BLOCK__STATUS__FAILED_bw 1
+#define SLOT_BLOCK__STATUS__FAILED_reset 0x0
 
 // reg - slot_block::control
 #define SLOT_BLOCK__CONTROL__QUIESCE_bm 0x1
 #define SLOT_BLOCK__CONTROL__QUIESCE_bp 0
 #define SLOT_BLOCK__CONTROL__QUIESCE_bw 1
 #define SLOT_BLOCK__CONTROL__QUIESCE_reset 0x0
+#define SLOT_BLOCK__CONTROL__CLEAR_bm 0x2
+#define SLOT_BLOCK__CONTROL__CLEAR_bp 1
+#define SLOT_BLOCK__CONTROL__CLEAR_bw 1
+#define SLOT_BLOCK__CONTROL__CLEAR_reset 0x0
 
 // reg - word_ro_desc_5e3e75c0
 #define WORD_RO_DESC_5E3E75C0__VALUE_bm 0xffffffff
@@ -853,6 +861,12 @@ typedef struct __attribute__ ((__packed__)) {
 #define WORD_RO_DESC_577A245A__VALUE_bw 32
 #define WORD_RO_DESC_577A245A__VALUE_reset 0x0
 
+// reg - slot_block::watchdog
+#define SLOT_BLOCK__WATCHDOG__CYCLES_bm 0xffffffff
+#define SLOT_BLOCK__WATCHDOG__CYCLES_bp 0
+#define SLOT_BLOCK__WATCHDOG__CYCLES_bw 32
+#define SLOT_BLOCK__WATCHDOG__CYCLES_reset 0x0
+
 // regfile - slot_block
 typedef struct __attribute__ ((__packed__)) {
     uint32_t shard;
@@ -861,7 +875,8 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t requests;
     uint32_t busy_cycles;
     uint32_t reserved;
-    uint8_t RESERVED_18_1f[0x8];
+    uint32_t watchdog;
+    uint8_t RESERVED_1c_1f[0x4];
 } slot_block__stride20_t;
 
 // reg - generator_block::control
