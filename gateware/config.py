@@ -14,7 +14,6 @@ MAX_TENANTS = 64  # strides in the register map are fixed for this many
 MAX_PORTS = 16
 MAX_PACKET_BEATS = 256
 PAGE_BEATS = 16
-SLOT_BYTES = 4  # payload bytes that an engine slot takes in a cycle
 
 
 @dataclass(frozen=True)
@@ -25,6 +24,7 @@ class DeviceConfig:
     data_width: bits of one beat.
     tenants: rows of the allocation table; tenant 0 is the host itself.
     slots: engine slots behind the last port.
+    slot_bytes: payload bytes that one engine slot takes in a cycle: 1, 2 or 4.
     pages: buffer pages of `PAGE_BEATS` beats in each crosspoint.
     classifier_entries: match entries of the ingress classifier.
     histograms: latency histograms in the analyzer (8 Kibit a tenant and port); without, their addresses are refused.
@@ -36,6 +36,7 @@ class DeviceConfig:
     data_width: int = 64
     tenants: int = 16
     slots: int = 2
+    slot_bytes: int = 4
     pages: int = 64
     classifier_entries: int = 16
     histograms: bool = True
@@ -49,6 +50,7 @@ class DeviceConfig:
              self.data_width),
             (2 <= self.tenants <= MAX_TENANTS, "tenants", f"in 2..{MAX_TENANTS}", self.tenants),
             (1 <= self.slots <= 16, "slots", "in 1..16", self.slots),
+            (self.slot_bytes in (1, 2, 4), "slot_bytes", "1, 2 or 4", self.slot_bytes),
             (self.pages in (32, 64, 128, 256, 512, 1024), "pages", "a power of two in 32..1024", self.pages),
             (1 <= self.classifier_entries <= 64, "classifier_entries", "in 1..64", self.classifier_entries),
             (isinstance(self.histograms, bool), "histograms", "False or True", self.histograms),
@@ -87,7 +89,7 @@ class DeviceConfig:
     @property
     def engine_beats(self) -> float:
         """Beats a cycle that all engine slots take together, at most the engine port's one."""
-        return min(1.0, self.slots * SLOT_BYTES / self.beat_bytes)
+        return min(1.0, self.slots * self.slot_bytes / self.beat_bytes)
 
     def digest(self) -> str:
         """First 16 hexadecimal digits of the SHA-256 over the parameters, in a canonical form."""

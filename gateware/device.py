@@ -131,6 +131,7 @@ class Device(wiring.Component):
             wiring.connect(m, fabric.outputs[port], wiring.flipped(self.net_tx[index]))
         wiring.connect(m, fabric.outputs[config.engine_port], engines.requests)
         wiring.connect(m, engines.responses, fabric.inputs[config.engine_port])
+        wiring.connect(m, engines.feedback, fabric.engine)
         # The checker only listens: it sees the transfers on the host port as they happen.
         for name in ("header", "data"):
             seen, port = getattr(generator.returned, name), getattr(self.host_tx, name)

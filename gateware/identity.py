@@ -66,6 +66,7 @@ class Identity(wiring.Component):
             registers.id_config0_classifier_entries.eq(config.classifier_entries),
             registers.id_config1_data_width.eq(config.data_width),
             registers.id_config1_pages.eq(config.pages),
+            registers.id_config2_slot_bytes.eq(config.slot_bytes),
             registers.id_clock_hz.eq(config.clock_hz),
             registers.id_uart_baud.eq(config.uart_baud),
             registers.id_cycle_lo_value.eq(self.cycle[:32]),

@@ -2,9 +2,12 @@
 
 Contract: each request packet is answered with one response packet to its source; the responses of one tenant
 leave in the order of its requests. A tenant that owns slots is served by these alone, others by the slots that
-nobody owns; if there are none either, the answer has status `NO_SLOT`. A packet whose slots are all quiesced or
-full waits, and with it those behind it (the fabric's stall time-out then applies). `busy` reports each slot's
-work.
+nobody owns; if there are none either, the answer has status `NO_SLOT`.
+
+Requests wait in the fabric, by tenant: `feedback.eligible[t]` says that tenant *t* may be granted, which is when one of
+its slots is idle or soon will be (one request then waits in it) and the tenant has few requests without response.
+After it falls, two grants and what was under way find room. A packet that comes against that may wait, and with it
+those behind it. `feedback` charges engine time as described in `accounts`. `busy` reports each slot's work.
 """
 
 from amaranth import *
@@ -14,28 +17,35 @@ from amaranth.lib.wiring import In, Out
 from ..config import DeviceConfig
 from ..csr.bus import CsrSignature
 from ..csr.registers import RegisterBlock
+from ..fabric.events import EngineFeedbackSignature
 from ..manager.allocation import AllocationSignature
 from ..stream.packet import PacketSignature
+from .accounts import EngineAccounts
 from .collector import ResponseCollector
 from .crc32c import Crc32cShard
 from .dispatcher import Dispatcher
-from .queue import RequestQueue
+from .ownership import SlotOwnership
 from .refuser import Refuser
-from .slot import SlotBusy
+from .slot import EngineSlot, SlotBusy
 
 __all__ = ["EngineArray"]
 
 
 class EngineArray(wiring.Component):
-    """Dispatcher, a queue and a CRC-32C shard a slot, refuser, collector, registers."""
+    """Dispatcher, slots, refuser, collector, accounts, registers.
 
-    def __init__(self, config: DeviceConfig):
+    shard: makes what is loaded in each slot, from the configuration.
+    """
+
+    def __init__(self, config: DeviceConfig, shard=Crc32cShard):
         self._config = config
+        self._shard = shard
         super().__init__({
             "bus": In(CsrSignature(16)),
             "requests": In(PacketSignature(config)),
             "responses": Out(PacketSignature(config)),
             "allocation": In(AllocationSignature(config)),
+            "feedback": Out(EngineFeedbackSignature(config)),
             "busy": Out(SlotBusy).array(config.slots),
         })
 
@@ -43,42 +53,87 @@ class EngineArray(wiring.Component):
         m = Module()
         config = self._config
         m.submodules.dispatcher = dispatcher = Dispatcher(config)
-        m.submodules.collector = collector = ResponseCollector(config)
+        m.submodules.collector = collector = ResponseCollector(config, config.slots + 1)
+        m.submodules.accounts = accounts = EngineAccounts(config)
+        m.submodules.ownership = ownership = SlotOwnership(config, config.tenants + 1)
         m.submodules.registers = registers = RegisterBlock({"slot": config.slots})
+        m.submodules.refuser = refuser = Refuser(config)
+        slots = [EngineSlot(config, self._shard(config)) for _ in range(config.slots)]
         wiring.connect(m, wiring.flipped(self.bus), registers.bus)
-        wiring.connect(m, wiring.flipped(self.allocation), dispatcher.allocation)
+        wiring.connect(m, wiring.flipped(self.allocation), ownership.allocation)
         wiring.connect(m, wiring.flipped(self.requests), dispatcher.requests)
         wiring.connect(m, collector.responses, wiring.flipped(self.responses))
-
-        for index in range(config.slots + 1):
-            shard = Crc32cShard(config) if index < config.slots else Refuser(config)
-            queue = RequestQueue(config)
-            m.submodules[f"shard_{index}"] = shard
-            m.submodules[f"queue_{index}"] = queue
-            wiring.connect(m, dispatcher.slots[index], queue.source)
-            wiring.connect(m, queue.sink, shard.slot.request)
-            wiring.connect(m, shard.slot.response, collector.slots[index])
+        wiring.connect(m, dispatcher.slots[-1], refuser.slot.request)
+        wiring.connect(m, refuser.slot.answers, collector.answers[-1])
+        for index, slot in enumerate(slots):
+            m.submodules[f"slot_{index}"] = slot
+            wiring.connect(m, dispatcher.slots[index], slot.requests)
+            wiring.connect(m, slot.answers, collector.answers[index])
             m.d.comb += [
-                dispatcher.released_header[index].eq(queue.sink.header.valid & queue.sink.header.ready),
-                dispatcher.released_beat[index].eq(queue.sink.data.valid & queue.sink.data.ready),
+                slot.assigned.eq(dispatcher.assigned & (dispatcher.target == index)),
+                slot.price.eq(accounts.price),
+                dispatcher.load[index].eq(slot.load),
+                dispatcher.far[index].eq(slot.far),
+                dispatcher.quiesce[index].eq(slot.quiesce),
+                accounts.finished[index].eq(slot.finished),
+                accounts.bills[index].eq(slot.bill),
+                self.busy[index].eq(slot.busy),
             ]
-            if index < config.slots:
-                self._attach_registers(m, index, registers, dispatcher, queue, shard.slot)
+            self._attach_registers(m, index, registers, slot)
+        self._dispatch(m, dispatcher, collector, accounts, ownership)
+        self._feed_back(m, slots, collector, accounts, ownership)
         return m
 
-    def _attach_registers(self, m, index, registers, dispatcher, queue, slot):
+    def _dispatch(self, m, dispatcher, collector, accounts, ownership):
+        """What the dispatcher asks about the tenant of the next header, and tells about the packet that it takes."""
+        header = self.requests.header.payload
+        m.d.comb += [
+            ownership.tenants[-1].eq(dispatcher.tenant),
+            dispatcher.usable.eq(ownership.eligible[-1]),
+            dispatcher.full.eq(collector.full.bit_select(dispatcher.tenant, 1)),
+            dispatcher.tag.eq(collector.tag),
+            dispatcher.price.eq(accounts.price),
+            collector.issue.eq(dispatcher.assigned),
+            collector.tenant.eq(dispatcher.tenant),
+            collector.ticket.destination.eq(header.source),
+            collector.ticket.flow_hash.eq(header.flow_hash),
+            collector.word_enable.eq(dispatcher.word_enable),
+            collector.word.eq(dispatcher.word),
+            collector.word_place.tenant.eq(dispatcher.word_tenant),
+            collector.word_place.tag.eq(dispatcher.word_tag),
+            accounts.assigned.eq(dispatcher.assigned),
+            accounts.tenant.eq(dispatcher.tenant),
+            accounts.refused.eq(dispatcher.target == self._config.slots),
+            accounts.beats.eq(dispatcher.beats),
+        ]
+
+    def _feed_back(self, m, slots, collector, accounts, ownership):
+        """Who may be granted, and who is charged."""
+        takes = Signal(len(slots))
+        m.d.comb += takes.eq(Cat(slot.takes for slot in slots) & accounts.settled)
+        for tenant in range(self._config.tenants):
+            usable = ownership.eligible[tenant]
+            m.d.comb += ownership.tenants[tenant].eq(tenant)
+            m.d.sync += self.feedback.eligible[tenant].eq(
+                ((usable & takes).any() | (usable == 0)) & collector.room[tenant])
+        m.d.comb += [
+            self.feedback.charged.eq(accounts.charged),
+            self.feedback.tenant.eq(accounts.charge_tenant),
+            self.feedback.cost.eq(accounts.cost),
+        ]
+
+    def _attach_registers(self, m, index, registers, slot):
         def port(name):
             return getattr(registers, f"slot_{index}_{name}")
 
-        quiesce = port("control_quiesce")
         m.d.comb += [
-            slot.quiesce.eq(quiesce),
-            dispatcher.quiesce[index].eq(quiesce),
-            self.busy[index].eq(slot.busy),
-            port("shard_id").eq(slot.shard),
+            slot.quiesce.eq(port("control_quiesce")),
+            slot.clear.eq(port("control_clear")),
+            slot.watchdog.eq(port("watchdog_cycles")),
+            port("shard_id").eq(slot.kind),
             port("status_busy").eq(slot.busy.busy),
-            # A packet on its way from the chooser into the queue is not drained either: it holds a place.
-            port("status_drained").eq(slot.drained & queue.empty & dispatcher.idle[index]),
-            port("requests_value").eq(slot.requests),
+            port("status_drained").eq(slot.drained),
+            port("status_failed").eq(slot.failed),
+            port("requests_value").eq(slot.served),
             port("busy_cycles_value").eq(slot.busy_cycles),
         ]

@@ -1,20 +1,19 @@
 """CRC-32C shard: answers each request packet with the CRC-32C (Castagnoli) of its payload.
 
-Contract: a slot (see `slot.py`). It takes 4 payload bytes a cycle; the one to three bytes of a length that is
-no multiple of four cost a cycle each. Requests follow each other without a gap as long as the response is
-taken. A response has `RESPONSE_BYTES` bytes: 0..7 the request's first eight bytes (zero where it was shorter),
-8..11 the CRC, little-endian, 12 status, 13 shard id, 14..15 zero; it goes to the request's source, as the same
-tenant and with the same flow hash. Latency from the last byte to the response's header: three cycles. There are
-no errors.
+Contract: a shard (see `shard.py`). It takes a word of `config.slot_bytes` payload bytes a cycle; the bytes of a last
+word that is not whole cost a cycle each. Requests follow each other without a gap as long as the answers are taken.
+`result` is the CRC; there are no errors.
 """
+
+from functools import reduce
+from operator import xor
 
 from amaranth import *
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import DeviceConfig
-from .response import Answer, ResponseWriter
-from .slot import ShardId, SlotSignature, Status
+from .shard import ShardId, ShardSignature, Status
 
 __all__ = ["Crc32cCore", "Crc32cShard", "crc32c_tables"]
 
@@ -36,31 +35,38 @@ def crc32c_tables(count: int = 4) -> list[list[int]]:
 
 
 class Crc32cCore(wiring.Component):
-    """One step a cycle over four bytes or over one.
+    """One step a cycle over a word of `word_bytes` (1 to 4) bytes or over one byte.
 
     step: carry out a step on `word`; `single` takes only its lowest byte; `first` begins a new checksum.
     crc: the checksum (final inversion done), valid from the cycle after a step until the next one.
 
-    The state lives in the output registers of four ROMs (slicing by four): one block-RAM access closes the loop, and
-    a simulator does four look-ups instead of a thousand exclusive-ors. Entry 0 of every table is 0, so a table
-    that does not take part in a step is addressed with 0 and drops out of the sum.
+    The state lives in the output registers of a ROM a byte (slicing by `word_bytes`): one block-RAM access closes the
+    loop, and a simulator does few look-ups instead of a thousand exclusive-ors. Entry 0 of every table is 0, so a
+    table that does not take part in a step is addressed with 0 and drops out of the sum.
     """
 
-    step: In(1)
-    first: In(1)
-    single: In(1)
-    word: In(32)
-    crc: Out(32)
+    def __init__(self, word_bytes: int):
+        if not 1 <= word_bytes <= 4:
+            raise ValueError(f"word_bytes must be in 1..4, not {word_bytes!r}")
+        self._word_bytes = word_bytes
+        super().__init__({
+            "step": In(1),
+            "first": In(1),
+            "single": In(1),
+            "word": In(8 * word_bytes),
+            "crc": Out(32),
+        })
 
     def elaborate(self, platform):
         m = Module()
-        keep = Signal(32)
+        keep = Signal(32)  # what of the state the step shifts down without a look-up
+        begun = Signal(32)
         mixed = Signal(32)
         outputs = []
-        for index, table in enumerate(crc32c_tables()):
+        for index, table in enumerate(crc32c_tables(self._word_bytes)):
             m.submodules[f"table_{index}"] = rom = memory.Memory(shape=32, depth=256, init=table)
             port = rom.read_port()
-            byte = mixed.word_select(3 - index, 8)
+            byte = mixed.word_select(self._word_bytes - 1 - index, 8)
             if index == 0:  # a single byte goes through the table without further advance
                 byte = Mux(self.single, mixed[:8], byte)
             else:
@@ -69,81 +75,66 @@ class Crc32cCore(wiring.Component):
             outputs.append(port.data)
         state = Signal(32)
         m.d.comb += [
-            state.eq(keep ^ outputs[0] ^ outputs[1] ^ outputs[2] ^ outputs[3]),
-            mixed.eq(Mux(self.first, 0xFFFFFFFF, state) ^ self.word),
+            state.eq(reduce(xor, outputs, keep)),
+            begun.eq(Mux(self.first, 0xFFFFFFFF, state)),
+            mixed.eq(begun ^ self.word),
             self.crc.eq(~state),
         ]
         with m.If(self.step):
-            m.d.sync += keep.eq(Mux(self.single, Mux(self.first, 0xFFFFFFFF, state)[8:], 0))
+            m.d.sync += keep.eq(Mux(self.single, begun[8:], begun[8 * self._word_bytes:]))
         return m
 
 
 class Crc32cShard(wiring.Component):
-    """The shard: takes beats apart into words, runs the core, and hands the result to the response writer."""
+    """The shard: takes beats apart into words and runs the core."""
 
     def __init__(self, config: DeviceConfig):
         self._config = config
-        self._words = config.data_width // 32
-        super().__init__({"slot": In(SlotSignature(config))})
+        self._word_bytes = config.slot_bytes
+        super().__init__({"slot": In(ShardSignature(config))})
 
     def _cut_beat(self, m, beat):
         """Drive the word at `index` of `beat`; return (word, bytes of it that exist, index, byte offset).
 
-        `present` counts from the word's first byte to the end of the packet and is cut at 4.
+        `present` counts from the word's first byte to the end of the packet and is cut at a word.
         """
-        index = Signal(range(max(self._words, 2)))
-        offset = Signal(2)
+        size = self._word_bytes
+        index = Signal(range(max(self._config.beat_bytes // size, 2)))
+        offset = Signal(range(max(size, 2)))
         in_beat = Signal(range(self._config.beat_bytes + 1))
         left = Signal(range(self._config.beat_bytes + 1))
-        present = Signal(3)
-        word = Signal(32)
+        present = Signal(range(size + 1))
+        word = Signal(8 * size)
         m.d.comb += [
             in_beat.eq(self._config.beat_bytes - Mux(beat.last, beat.empty, 0)),
-            left.eq(in_beat - (index << 2)),
-            present.eq(Mux(left > 4, 4, left)),
-            word.eq(beat.data.word_select(index, 32)),
+            left.eq(in_beat - index * size),
+            present.eq(Mux(left > size, size, left)),
+            word.eq(beat.data.word_select(index, 8 * size)),
         ]
         return word, present, left, index, offset
 
     def elaborate(self, platform):
         m = Module()
-        slot, config = self.slot, self._config
-        m.submodules.core = core = Crc32cCore()
-        m.submodules.writer = writer = ResponseWriter(config)
-        wiring.connect(m, writer.response, wiring.flipped(slot.response))
+        size = self._word_bytes
+        header, beats, answers = self.slot.request.header, self.slot.request.data, self.slot.answers
+        m.submodules.core = core = Crc32cCore(size)
+        word, present, left, index, offset = self._cut_beat(m, beats.payload)
 
-        beat = slot.request.data.payload
-        word, present, left, index, offset = self._cut_beat(m, beat)
-        masked = Signal(32)
-        for byte in range(4):
-            m.d.comb += masked.word_select(byte, 8).eq(Mux(present > byte, word.word_select(byte, 8), 0))
-
-        # The answer is registered while the core's last step settles; the core may then start over, but only
-        # if the writer takes the answer in that cycle: else the CRC would be overwritten.
-        answer = Signal(Answer(config))
-        done = Signal()
-        m.d.comb += [
-            writer.answers.valid.eq(done),
-            writer.answers.payload.eq(answer),
-            writer.answers.payload.result.eq(core.crc),
-        ]
-        with m.If(writer.answers.ready):
-            m.d.sync += done.eq(0)
-
+        # The core may start over while the answer is offered only if the answer is taken in that cycle: else the
+        # CRC, which is the core's state, would be overwritten.
         go, first, final = Signal(), Signal(init=1), Signal()
         whole_word, end_of_beat = Signal(), Signal()
-        position = Signal(2)  # words seen of the request word, saturating
         m.d.comb += [
-            go.eq(slot.request.header.valid & slot.request.data.valid & (~done | writer.answers.ready)),
-            whole_word.eq(present == 4),
+            go.eq(header.valid & beats.valid & (~answers.valid | answers.ready)),
+            whole_word.eq(present == size),
             core.step.eq(go),
             core.first.eq(first),
             core.single.eq(~whole_word),
-            core.word.eq(Mux(whole_word, word, masked >> (offset << 3))),
-            end_of_beat.eq(Mux(whole_word, (left == 4), offset + 1 == present)),
-            final.eq(end_of_beat & beat.last),
-            slot.request.data.ready.eq(go & end_of_beat),
-            slot.request.header.ready.eq(go & final),
+            core.word.eq(Mux(whole_word, word, word >> (offset << 3))),
+            end_of_beat.eq(Mux(whole_word, left == size, offset + 1 == present)),
+            final.eq(end_of_beat & beats.payload.last),
+            beats.ready.eq(go & end_of_beat),
+            header.ready.eq(go & final),
         ]
         with m.If(go):
             m.d.sync += [
@@ -151,45 +142,22 @@ class Crc32cShard(wiring.Component):
                 offset.eq(Mux(whole_word | end_of_beat, 0, offset + 1)),
                 index.eq(Mux(end_of_beat, 0, Mux(whole_word, index + 1, index))),
             ]
-            self._remember(m, answer, masked, position, first, (whole_word | end_of_beat), final)
-            with m.If(final):
-                m.d.sync += done.eq(1)
-        m.submodules += self._figures(go, final, writer.empty & ~done)
+        self._answer(m, core, go & final)
         return m
 
-    def _remember(self, m, answer, word, position, first, next_word, final):
-        """Collect the request word and what of the header the answer copies."""
-        header = self.slot.request.header.payload
-        m.d.sync += [
-            answer.tenant.eq(header.packet.tenant),
-            answer.destination.eq(header.packet.source),
-            answer.flow_hash.eq(header.packet.flow_hash),
-            answer.tag.eq(header.tag),
-            answer.status.eq(Status.OK),
-            answer.shard.eq(ShardId.CRC32C),
-        ]
-        with m.If(first):
-            m.d.sync += answer.request_word.eq(word)
-        with m.Elif(position == 1):
-            m.d.sync += answer.request_word[32:].eq(word)
-        with m.If(final):
-            m.d.sync += position.eq(0)
-        with m.Elif(next_word & (position < 2)):
-            m.d.sync += position.eq(position + 1)
-
-    def _figures(self, go, final, idle):
-        """Status and counters of the slot."""
-        m = Module()
-        slot = self.slot
-        request = slot.request.header
+    def _answer(self, m, core, done):
+        """Offers the CRC, which is valid from the cycle after the last step."""
+        request, answers = self.slot.request.header.payload, self.slot.answers
+        tenant, tag = Signal(6), Signal.like(request.tag)
         m.d.comb += [
-            slot.shard.eq(ShardId.CRC32C),
-            slot.busy.busy.eq(request.valid),
-            slot.busy.tenant.eq(request.payload.packet.tenant),
-            slot.drained.eq(slot.quiesce & idle & ~request.valid),
+            self.slot.kind.eq(ShardId.CRC32C),
+            answers.payload.tenant.eq(tenant),
+            answers.payload.tag.eq(tag),
+            answers.payload.result.eq(core.crc),
+            answers.payload.status.eq(Status.OK),
+            answers.payload.shard.eq(ShardId.CRC32C),
         ]
-        m.d.sync += [
-            slot.busy_cycles.eq(slot.busy_cycles + slot.busy.busy),
-            slot.requests.eq(slot.requests + (go & final)),
-        ]
-        return m
+        with m.If(done):
+            m.d.sync += [answers.valid.eq(1), tenant.eq(request.packet.tenant), tag.eq(request.tag)]
+        with m.Elif(answers.ready):
+            m.d.sync += answers.valid.eq(0)

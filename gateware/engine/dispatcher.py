@@ -1,165 +1,151 @@
 """Dispatcher: brings each request packet to a slot that its tenant may use.
 
-Contract: packets come in on `requests` and go out whole, in their order, each to one of `slots`; index
-`config.slots` is the refuser, which gets the packets of tenants for which no slot exists (they own none and all
-are owned). Among the slots that a tenant may use, that are not quiesced and that have room for the whole
-packet, the one with the most room is taken; if there is none the packet waits, and those behind it. The tag
-counts the tenant's requests. Latency is one cycle; packets follow each other without a gap.
+Contract: packets come in on `requests` and go out whole, in their order, each to one of `slots`; index `config.slots`
+is the refuser, which gets the packets of tenants for which no slot exists (they own none and all are owned). Among
+the slots that a tenant may use: one that is not quiesced before one that is; an idle one before one with one request,
+that before one where others wait, and all of these before one that is `far` from its end; the lowest of equals. A
+packet waits, and those behind it, only if all its slots' header queues are full or its tenant has no ticket: the
+array's feedback lets neither happen. Latency is one cycle; packets follow each other without a gap.
+
+`assigned` strobes, with `tenant` and `target`, when a packet is given to a slot, which is before its first beat.
 """
 
 from amaranth import *
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import MAX_PACKET_BEATS, DeviceConfig
-from ..manager.allocation import AllocationSignature
 from ..stream.packet import PacketHeader, PacketSignature
-from .ownership import SlotOwnership
-from .slot import QUEUED_REQUESTS, TaggedPacketSignature, tag_width
+from .shard import COST_BITS, TaggedPacketSignature, tag_shape
+from .slot import QUEUED_REQUESTS
 
-__all__ = ["Dispatcher", "SlotChooser"]
-
-
-def Chosen(config: DeviceConfig) -> data.StructLayout:
-    """A header, its tag, and the index of the slot that was chosen."""
-    return data.StructLayout({
-        "packet": PacketHeader,
-        "tag": tag_width(config),
-        "slot": range(config.slots + 1),
-    })
+__all__ = ["Dispatcher"]
 
 
-class SlotChooser(wiring.Component):
-    """Chooses the slot of one header a cycle and reserves room for its packet there.
+class Dispatcher(wiring.Component):
+    """Chooses for one header a cycle; the beats follow its choice.
 
-    released_beat, released_header: strobes, one a target: a beat or a header left the target's queue.
-    idle: no header is reserved, queued or at work for the target.
-
-    The account of what is reserved is kept here rather than read from the queues: a packet that was chosen but
-    has not arrived yet already counts.
+    usable, full: the slots that `tenant` may use, and whether it has no ticket, in the same cycle. load: requests of
+    each slot. tag, price: what the header takes with it. word, word_enable: the first eight bytes of the packet on
+    its way, for the ticket of `word_tenant` and `word_tag`.
     """
 
     def __init__(self, config: DeviceConfig):
         self._config = config
-        targets = config.slots + 1
         super().__init__({
-            "allocation": In(AllocationSignature(config)),
-            "headers": In(stream.Signature(PacketHeader)),
-            "chosen": Out(stream.Signature(Chosen(config))),
+            "requests": In(PacketSignature(config)),
+            "slots": Out(TaggedPacketSignature(config)).array(config.slots + 1),
+            "tenant": Out(range(config.tenants)),
+            "usable": In(config.slots),
+            "full": In(1),
             "quiesce": In(config.slots),
-            "released_beat": In(targets),
-            "released_header": In(targets),
-            "idle": Out(targets),
+            "load": In(range(QUEUED_REQUESTS + 1)).array(config.slots),
+            "far": In(config.slots),
+            "tag": In(tag_shape(config)),
+            "price": In(COST_BITS),
+            "assigned": Out(1),
+            "target": Out(range(config.slots + 1)),
+            "beats": Out(range(MAX_PACKET_BEATS + 1)),
+            "word": Out(64),
+            "word_enable": Out(2),
+            "word_tenant": Out(range(config.tenants)),
+            "word_tag": Out(tag_shape(config)),
         })
-
-    def _accounts(self, m, reserve, need):
-        """Keep room and places of every target; return a list of (room, fits)."""
-        accounts = []
-        for index in range(self._config.slots + 1):
-            room = Signal(range(MAX_PACKET_BEATS + 1), init=MAX_PACKET_BEATS, name=f"room_{index}")
-            places = Signal(range(QUEUED_REQUESTS + 1), init=QUEUED_REQUESTS, name=f"places_{index}")
-            m.d.sync += [
-                room.eq(room - Mux(reserve[index], need, 0) + self.released_beat[index]),
-                places.eq(places - reserve[index] + self.released_header[index]),
-            ]
-            m.d.comb += self.idle[index].eq(places == QUEUED_REQUESTS)
-            accounts.append((room, (room >= need) & (places != 0)))
-        return accounts
 
     def elaborate(self, platform):
         m = Module()
         config = self._config
-        header = self.headers.payload
-        m.submodules.ownership = ownership = SlotOwnership(config)
-        wiring.connect(m, wiring.flipped(self.allocation), ownership.allocation)
-        m.submodules.tags = tags = memory.Memory(shape=tag_width(config), depth=config.tenants, init=[])
-        tag, next_tag = tags.read_port(domain="comb"), tags.write_port()
-        m.d.comb += [
-            ownership.tenants[0].eq(header.tenant),
-            tag.addr.eq(header.tenant),
-            next_tag.addr.eq(header.tenant),
-            next_tag.data.eq(tag.data + 1),
-        ]
-
-        reserve = Signal(config.slots + 1)
-        need = Signal(range(MAX_PACKET_BEATS + 1))
+        header = self.requests.header
         beat_shift = config.beat_bytes.bit_length() - 1
-        m.d.comb += need.eq((header.length + config.beat_bytes - 1) >> beat_shift)
-        accounts = self._accounts(m, reserve, need)
-
-        # The roomiest of the slots in question, the lowest index on a tie; without any slot, the refuser.
-        eligible = ownership.eligible[0]
-        found, choice, most = Signal(), Signal(range(config.slots + 1)), Const(0)
-        m.d.comb += found.eq(0)
-        for index in range(config.slots):
-            room, fits = accounts[index]
-            better = Signal(name=f"better_{index}")
-            m.d.comb += better.eq(eligible[index] & ~self.quiesce[index] & fits & (room > most))
-            with m.If(better):
-                m.d.comb += [found.eq(1), choice.eq(index)]
-            most = Mux(better, room, most)
-        with m.If(eligible == 0):
-            m.d.comb += [found.eq(accounts[config.slots][1]), choice.eq(config.slots)]
-
-        free = ~self.chosen.valid | self.chosen.ready
+        found = self._choose(m)
+        valid, chosen = Signal(), Signal(data.StructLayout({
+            "packet": PacketHeader, "tag": tag_shape(config), "price": COST_BITS,
+            "target": range(config.slots + 1)}))
+        moves, ends = self._pass(m, valid, chosen)
+        free = ~valid | ends
         m.d.comb += [
-            self.headers.ready.eq(free & found),
-            next_tag.en.eq(self.headers.valid & self.headers.ready),
-            reserve.eq(next_tag.en << choice),
+            self.tenant.eq(header.payload.tenant),
+            self.beats.eq((header.payload.length + config.beat_bytes - 1) >> beat_shift),
+            header.ready.eq(free & found & ~self.full),
+            self.assigned.eq(header.valid & header.ready),
         ]
         with m.If(free):
             m.d.sync += [
-                self.chosen.valid.eq(next_tag.en),
-                self.chosen.payload.packet.eq(header),
-                self.chosen.payload.tag.eq(tag.data),
-                self.chosen.payload.slot.eq(choice),
+                valid.eq(self.assigned),
+                chosen.packet.eq(header.payload),
+                chosen.tag.eq(self.tag),
+                chosen.price.eq(self.price),
+                chosen.target.eq(self.target),
             ]
+        self._copy_word(m, chosen, moves)
         return m
 
+    def _choose(self, m):
+        """The best slot for the header that is offered; returns "there is one"."""
+        slots = self._config.slots
+        found = Signal()
+        places = Cat(load < QUEUED_REQUESTS for load in self.load)
+        idle = Cat(load == 0 for load in self.load)
+        single = Cat(load == 1 for load in self.load)
+        usable = self.usable & places
+        with m.If(self.usable == 0):
+            m.d.comb += [self.target.eq(slots), found.eq(1)]
+        with m.Else():
+            taking = usable & ~self.quiesce
+            soon = taking & ~self.far
+            for mask in (usable, taking, taking & single, soon, soon & single, taking & idle):
+                for index in reversed(range(slots)):
+                    with m.If(mask[index]):
+                        m.d.comb += [self.target.eq(index), found.eq(1)]
+        return found
 
-class Dispatcher(wiring.Component):
-    """Chooser, and the beats that follow its choice. What it sends is always taken: room was reserved."""
+    def _pass(self, m, valid, chosen):
+        """Sends the beats of the chosen packet, the header with the first; returns (a beat goes, it is the last).
 
-    def __init__(self, config: DeviceConfig):
-        self._config = config
-        targets = config.slots + 1
-        super().__init__({
-            "allocation": In(AllocationSignature(config)),
-            "requests": In(PacketSignature(config)),
-            "slots": Out(TaggedPacketSignature(config)).array(targets),
-            "quiesce": In(config.slots),
-            "released_beat": In(targets),
-            "released_header": In(targets),
-            "idle": Out(targets),
-        })
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.chooser = chooser = SlotChooser(self._config)
-        wiring.connect(m, wiring.flipped(self.allocation), chooser.allocation)
-        wiring.connect(m, wiring.flipped(self.requests.header), chooser.headers)
-        m.d.comb += [
-            chooser.quiesce.eq(self.quiesce),
-            chooser.released_beat.eq(self.released_beat),
-            chooser.released_header.eq(self.released_header),
-            self.idle.eq(chooser.idle),
-        ]
-
-        chosen, beats = chooser.chosen, self.requests.data
-        first = Signal(init=1)
-        m.d.comb += [
-            beats.ready.eq(chosen.valid),
-            chosen.ready.eq(beats.valid & beats.payload.last),
-        ]
-        with m.If(chosen.valid & beats.valid):
-            m.d.sync += first.eq(beats.payload.last)
+        The header stands until it is taken: a queue takes it at once, the refuser with the last beat.
+        """
+        beats = self.requests.data
+        header_sent = Signal()
+        moves, ends = Signal(), Signal()
         for index, slot in enumerate(self.slots):
-            here = chosen.valid & beats.valid & (chosen.payload.slot == index)
+            here = valid & beats.valid & (chosen.target == index)
             m.d.comb += [
-                slot.header.valid.eq(here & first),
-                slot.header.payload.packet.eq(chosen.payload.packet),
-                slot.header.payload.tag.eq(chosen.payload.tag),
+                slot.header.valid.eq(here & ~header_sent),
+                slot.header.payload.packet.eq(chosen.packet),
+                slot.header.payload.tag.eq(chosen.tag),
+                slot.header.payload.price.eq(chosen.price),
                 slot.data.valid.eq(here),
                 slot.data.payload.eq(beats.payload),
             ]
-        return m
+            with m.If(chosen.target == index):
+                m.d.comb += beats.ready.eq(valid & slot.data.ready)
+            with m.If(slot.header.valid & slot.header.ready):
+                m.d.sync += header_sent.eq(1)
+        m.d.comb += [
+            moves.eq(beats.valid & beats.ready),
+            ends.eq(moves & beats.payload.last),
+        ]
+        with m.If(ends):
+            m.d.sync += header_sent.eq(0)
+        return moves, ends
+
+    def _copy_word(self, m, chosen, moves):
+        """The request word, from the first beat, or the first two of 32 bits; zero beyond the end of the packet."""
+        config, beat = self._config, self.requests.data.payload
+        masked = Signal(config.data_width)
+        for byte in range(config.beat_bytes):
+            m.d.comb += masked.word_select(byte, 8).eq(
+                Mux(beat.last & (beat.empty >= config.beat_bytes - byte), 0, beat.data.word_select(byte, 8)))
+        place = Signal(2)  # beats of this packet that went, saturating
+        with m.If(moves):
+            m.d.sync += place.eq(Mux(beat.last, 0, Mux(place == 2, 2, place + 1)))
+        m.d.comb += [
+            self.word_tenant.eq(chosen.packet.tenant),
+            self.word_tag.eq(chosen.tag),
+            self.word.eq(masked),
+        ]
+        with m.If(moves & (place == 0)):
+            m.d.comb += self.word_enable.eq(0b11)
+        if config.data_width < 64:
+            with m.Elif(moves & (place == 1)):
+                m.d.comb += [self.word.eq(masked << 32), self.word_enable.eq(0b10)]

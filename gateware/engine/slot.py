@@ -1,47 +1,39 @@
-"""The boundary of an engine slot: what any shard looks like to the engine array.
+"""Engine slot: a shard, the requests that wait in front of it, the meter of its work, and its watchdog.
 
-Contract of a slot:
+Contract: each request packet on `requests` becomes one transfer on `answers`, in order. `assigned` announces a request
+and its `price` before its header comes; `load` counts those announced and not finished, and the header queue holds
+`QUEUED_REQUESTS`. The data queue takes `LATE_GRANTS` largest packets behind the one at work without making the sender
+wait. Latency from a request's first beat to the shard is two cycles.
 
-- `request` is a packet port whose header stream also carries a `tag`. The slot answers every request packet with
-  exactly one response packet on `response`, in the order of the requests, and copies the tag.
-- `busy` is high while the shard works on a request of `tenant`; a request that waits in the queue in front
-  of the shard does not count.
-- While `quiesce` is high the array offers no new request; `drained` is then high once nothing of this slot is
-  queued, at work, or waiting to leave.
-- `shard` identifies what is loaded; `requests` and `busy_cycles` count since reset, modulo 2**32.
+- `busy` is high while the shard works on a request of `tenant`; one that waits does not count.
+- `takes` says that the next request may be granted: the slot is idle, or one request is in it and its work, if it
+  takes as long as the tenant's last one (its `price`), is over in `LOOKAHEAD` cycles. A request that waited behind a
+  long one would hold up its tenant's later ones, which other slots could answer, for the order of responses. `far`
+  says that it would: a request of which more than `LOOKAHEAD` cycles are expected is in the slot.
+- `finished` strobes in the cycle in which a request's work ends, with its tenant, the `price` that came with it, and
+  its measured `cost`: busy cycles, at most 65535. `served` and `busy_cycles` count since reset, modulo 2**32.
+- `drained` is high while `quiesce` has been so for `SETTLE` packets of the largest size and nothing is queued, at work
+  or waiting to leave: requests that were granted before the fabric learned of it have then come.
+- A request at work for `watchdog` cycles (0: for ever) is answered with status `TIMEOUT` and result 0; the shard is
+  reset, the rest of the request is discarded, and `failed` stays high until `clear`. The slot goes on with the next.
 """
 
 from amaranth import *
-from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import DeviceConfig
-from ..stream.packet import PacketHeader, beat_layout
+from .shard import COST_BITS, Answer, ShardId, Status, TaggedPacketSignature
 
-__all__ = [
-    "QUEUED_REQUESTS", "RESPONSE_BYTES", "ShardId", "SlotBusy", "SlotSignature", "Status", "TaggedPacketSignature",
-    "tag_width",
-]
+__all__ = ["LATE_GRANTS", "QUEUED_REQUESTS", "EngineSlot", "Finished", "SlotBusy"]
 
 #: Request headers that one slot's queue holds.
 QUEUED_REQUESTS = 16
-
-#: Bytes of a response: request word, result, status, shard, two zero bytes.
-RESPONSE_BYTES = 16
-
-
-class ShardId(enum.Enum, shape=unsigned(8)):
-    """What is loaded in a slot."""
-
-    NONE = 0
-    CRC32C = 1
-
-
-class Status(enum.Enum, shape=unsigned(8)):
-    """Byte 12 of a response."""
-
-    OK = 0
-    NO_SLOT = 1
+#: Largest packets that find room behind the one at work: one more was asked for, and two were granted meanwhile.
+LATE_GRANTS = 3
+SETTLE = LATE_GRANTS + 1
+#: Cycles from `takes` to the first beat of the request that it brings, and some for a packet that goes before it.
+LOOKAHEAD = 64
 
 
 class SlotBusy(data.Struct):
@@ -51,38 +43,138 @@ class SlotBusy(data.Struct):
     tenant: 6
 
 
-def tag_width(config: DeviceConfig) -> int:
-    """Bits of a tag: enough that two outstanding requests of one tenant never share one.
+class Finished(data.Struct):
+    """One request whose work has ended: `price` was charged in advance, `cost` is what it took."""
 
-    A slot holds its queue, one request at work, and at most as many responses as its queue has places.
-    """
-    return (4 * QUEUED_REQUESTS * (config.slots + 1)).bit_length()
+    tenant: 6
+    price: COST_BITS
+    cost: COST_BITS
 
 
-class TaggedPacketSignature(wiring.Signature):
-    """A packet port whose header comes with the tag that keeps a tenant's responses in order."""
+class EngineSlot(wiring.Component):
+    """One slot. shard: a component whose `slot` is a `ShardSignature`."""
 
-    def __init__(self, config: DeviceConfig):
+    def __init__(self, config: DeviceConfig, shard: wiring.Component):
+        self._config = config
+        self._shard = shard
+        self._largest = -(-config.max_packet_bytes // config.beat_bytes)
         super().__init__({
-            "header": Out(stream.Signature(data.StructLayout({
-                "packet": PacketHeader,
-                "tag": tag_width(config),
-            }))),
-            "data": Out(stream.Signature(beat_layout(config))),
+            "requests": In(TaggedPacketSignature(config)),
+            "answers": Out(stream.Signature(Answer(config))),
+            "assigned": In(1),
+            "load": Out(range(QUEUED_REQUESTS + 1)),
+            "price": In(COST_BITS),
+            "takes": Out(1),
+            "far": Out(1),
+            "busy": Out(SlotBusy),
+            "finished": Out(1),
+            "bill": Out(Finished),
+            "served": Out(32),
+            "busy_cycles": Out(32),
+            "kind": Out(ShardId),
+            "quiesce": In(1),
+            "drained": Out(1),
+            "watchdog": In(32),
+            "clear": In(1),
+            "failed": Out(1),
         })
 
+    def elaborate(self, platform):
+        m = Module()
+        flush = Signal()
+        m.submodules.shard = ResetInserter(flush)(self._shard)
+        queue = TaggedPacketSignature(self._config).create()
+        self._queue(m, "header", QUEUED_REQUESTS, queue)
+        self._queue(m, "data", (LATE_GRANTS + 1) * self._largest, queue)
 
-class SlotSignature(wiring.Signature):
-    """A slot, seen from the engine array."""
+        slot, head = self._shard.slot, queue.header.payload
+        m.d.comb += self.kind.eq(slot.kind)
+        flushed = self._flush(m, queue, flush)
+        with m.If(flush):
+            m.d.comb += [
+                self.answers.valid.eq(flushed),
+                self.answers.payload.tenant.eq(head.packet.tenant),
+                self.answers.payload.tag.eq(head.tag),
+                self.answers.payload.status.eq(Status.TIMEOUT),
+                self.answers.payload.shard.eq(slot.kind),
+                queue.header.ready.eq(flushed & self.answers.ready),
+            ]
+        with m.Else():
+            wiring.connect(m, slot.answers, wiring.flipped(self.answers))
+            wiring.connect(m, queue, slot.request)
+        self._measure(m, queue, flush)
+        self._settle(m)
+        return m
 
-    def __init__(self, config: DeviceConfig):
-        super().__init__({
-            "request": Out(TaggedPacketSignature(config)),
-            "response": In(TaggedPacketSignature(config)),
-            "quiesce": Out(1),
-            "busy": In(SlotBusy),
-            "drained": In(1),
-            "shard": In(ShardId),
-            "requests": In(32),
-            "busy_cycles": In(32),
-        })
+    def _queue(self, m, name, depth, queue):
+        """Put a FIFO behind the stream `name` of the requests."""
+        source, sink = getattr(self.requests, name), getattr(queue, name)
+        width = Shape.cast(source.payload.shape()).width
+        m.submodules[name] = part = fifo.SyncFIFOBuffered(width=width, depth=depth)
+        m.d.comb += [
+            part.w_data.eq(source.payload),
+            part.w_en.eq(source.valid),
+            source.ready.eq(part.w_rdy),
+            sink.payload.eq(part.r_data),
+            sink.valid.eq(part.r_rdy),
+            part.r_en.eq(sink.ready),
+        ]
+
+    def _flush(self, m, queue, flush):
+        """Discards what is left of a request whose time is over; returns "all of it is gone"."""
+        beats = queue.data
+        ended = Signal()  # the last beat of the request at work was taken
+        m.d.comb += self.finished.eq(queue.header.valid & queue.header.ready)
+        with m.If(self.finished):
+            m.d.sync += ended.eq(0)
+        with m.Elif(beats.valid & beats.ready & beats.payload.last):
+            m.d.sync += ended.eq(1)
+        with m.If(flush):
+            m.d.comb += beats.ready.eq(~ended)
+        return ended
+
+    def _measure(self, m, queue, flush):
+        """Times the request at work, and ends it when its time is over."""
+        head = queue.header.payload
+        elapsed = Signal(32)  # cycles before this one
+        spent = Signal(33)
+        over = Signal()
+        largest = (1 << COST_BITS) - 1
+        m.d.comb += [
+            self.busy.busy.eq(queue.header.valid),
+            self.busy.tenant.eq(head.packet.tenant),
+            spent.eq(elapsed + 1),
+            self.bill.tenant.eq(head.packet.tenant),
+            self.bill.price.eq(head.price),
+            self.bill.cost.eq(Mux(spent > largest, largest, spent)),
+            over.eq((self.watchdog != 0) & (spent >= self.watchdog) & ~self._shard.slot.answers.valid),
+        ]
+        with m.If(self.finished):
+            m.d.sync += [elapsed.eq(0), flush.eq(0), self.served.eq(self.served + 1)]
+        with m.Elif(self.busy.busy):
+            m.d.sync += elapsed.eq(spent)
+            with m.If(over):
+                m.d.sync += flush.eq(1)
+        near, last_price = Signal(), Signal(COST_BITS)
+        with m.If(self.assigned):
+            m.d.sync += last_price.eq(self.price)
+        m.d.comb += [
+            near.eq(self.busy.busy & (elapsed + LOOKAHEAD >= head.price)),
+            self.takes.eq(~self.quiesce & ((self.load == 0) | ((self.load == 1) & near))),
+            self.far.eq((self.load != 0) & (~near | ((self.load != 1) & (last_price > LOOKAHEAD)))),
+        ]
+        m.d.sync += [
+            self.busy_cycles.eq(self.busy_cycles + self.busy.busy),
+            self.load.eq(self.load + self.assigned - self.finished),
+            self.failed.eq((self.failed & ~self.clear) | flush),
+        ]
+
+    def _settle(self, m):
+        """Drained only when late grants have come."""
+        patience = SETTLE * self._largest
+        waited = Signal(range(patience + 1))
+        with m.If(~self.quiesce):
+            m.d.sync += waited.eq(0)
+        with m.Elif(waited != patience):
+            m.d.sync += waited.eq(waited + 1)
+        m.d.comb += self.drained.eq((waited == patience) & (self.load == 0) & ~self.answers.valid)

@@ -1,4 +1,4 @@
-"""What the fabric tells the resource manager and the workload analyzer, port by port.
+"""What the fabric tells the resource manager and the workload analyzer, port by port, and what engines tell the fabric.
 
 All events are single-cycle strobes without back-pressure: a consumer takes one a port and cycle.
 """
@@ -10,7 +10,9 @@ from amaranth.lib.wiring import Out
 from ..config import DeviceConfig
 from ..stream.packet import PacketHeader, RequestWord
 
-__all__ = ["EgressEventSignature", "IngressEventSignature"]
+__all__ = ["COST_WIDTH", "EgressEventSignature", "EngineFeedbackSignature", "IngressEventSignature"]
+
+COST_WIDTH = 16  # bits of a charge of engine time
 
 
 class IngressEventSignature(wiring.Signature):
@@ -50,4 +52,21 @@ class EgressEventSignature(wiring.Signature):
             "cut": Out(1),
             "header": Out(PacketHeader),
             "latency": Out(32),
+        })
+
+
+class EngineFeedbackSignature(wiring.Signature):
+    """What the engine array tells the scheduler of the engine port, seen from the engine array.
+
+    eligible: bit *t*: a request of tenant *t* may be granted. Up to two grants may still come after it falls.
+    charged: `cost` cycles of engine time are charged to `tenant`. A request is charged in one event or several;
+        together they amount to the cycles that engines were busy with the tenant's requests.
+    """
+
+    def __init__(self, config: DeviceConfig):
+        super().__init__({
+            "eligible": Out(config.tenants),
+            "charged": Out(1),
+            "tenant": Out(range(config.tenants)),
+            "cost": Out(COST_WIDTH),
         })

@@ -23,7 +23,7 @@ from ..manager.allocation import AllocationSignature
 from ..stream.packet import PacketSignature
 from .admission import Admission
 from .crosspoint import Crosspoint
-from .events import EgressEventSignature, IngressEventSignature
+from .events import EgressEventSignature, EngineFeedbackSignature, IngressEventSignature
 from .output import Output
 
 __all__ = ["Fabric"]
@@ -41,6 +41,7 @@ class Fabric(wiring.Component):
             "cycle": In(64),
             "stall_timeout": In(32),
             "credit": Out(config.tenants),
+            "engine": In(EngineFeedbackSignature(config)),
             "ingress": Out(IngressEventSignature(config)).array(config.ports),
             "egress": Out(EgressEventSignature(config)).array(config.ports),
         })
@@ -54,7 +55,7 @@ class Fabric(wiring.Component):
         m = Module()
         config = self._config
         admissions = [Admission(config, port) for port in range(config.ports)]
-        outputs = [Output(config) for _ in range(config.ports)]
+        outputs = [Output(config, engines=port == config.engine_port) for port in range(config.ports)]
 
         for port, admission in enumerate(admissions):
             m.submodules[f"admission_{port}"] = admission
@@ -67,6 +68,7 @@ class Fabric(wiring.Component):
             wiring.connect(m, wiring.flipped(self.egress[port]), output.egress)
             m.d.comb += output.stall_timeout.eq(self.stall_timeout)
             self._share(m, output)
+        wiring.connect(m, wiring.flipped(self.engine), outputs[config.engine_port].engine)
         host_room = []
         for row, admission in enumerate(admissions):
             for column, output in enumerate(outputs):

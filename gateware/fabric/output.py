@@ -24,7 +24,8 @@ from ..manager.allocation import AllocationSignature
 from ..stream.packet import PacketHeader, PacketSignature, beat_layout
 from ..stream.skid import SkidBuffer
 from .crosspoint import ReadSignature
-from .events import EgressEventSignature
+from .engine_scheduler import EngineScheduler
+from .events import EgressEventSignature, EngineFeedbackSignature
 from .scheduler import Scheduler
 from .shaper import Shaper
 
@@ -34,9 +35,11 @@ __all__ = ["Output"]
 class Output(wiring.Component):
     """One output of the fabric."""
 
-    def __init__(self, config: DeviceConfig):
+    def __init__(self, config: DeviceConfig, *, engines: bool = False):
         self._config = config
-        super().__init__({
+        self._engines = engines
+        feedback = {"engine": In(EngineFeedbackSignature(config))} if engines else {}
+        super().__init__(feedback | {
             "allocation": In(AllocationSignature(config)),
             "cycle": In(64),
             "stall_timeout": In(32),
@@ -48,7 +51,9 @@ class Output(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self._config
-        m.submodules.scheduler = self.scheduler = Scheduler(config)
+        m.submodules.scheduler = self.scheduler = (EngineScheduler if self._engines else Scheduler)(config)
+        if self._engines:
+            wiring.connect(m, wiring.flipped(self.engine), self.scheduler.engine)
         m.submodules.shaper = self.shaper = Shaper(config)
         m.submodules.headers = self.headers = SkidBuffer(PacketHeader)
         m.submodules.beats = self.beats = SkidBuffer(beat_layout(config))
@@ -169,12 +174,12 @@ class Output(wiring.Component):
         beats = Signal(range(MAX_PACKET_BEATS + 1))
         m.d.comb += [
             beats.eq((header.length + config.beat_bytes - 1) >> (config.beat_bytes.bit_length() - 1)),
-            self.scheduler.charge.eq(fresh),
-            self.scheduler.beats.eq(beats),
             self.shaper.charge.eq(fresh),
             self.shaper.tenant.eq(tenant),
             self.shaper.beats.eq(beats),
         ]
+        if not self._engines:
+            m.d.comb += [self.scheduler.charge.eq(fresh), self.scheduler.beats.eq(beats)]
         m.d.sync += [
             self.egress.leave.eq(last),
             self.egress.cut.eq(last & cut),

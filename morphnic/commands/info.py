@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
     print(f"clock       {identity['clock_hz'] / 1e6:g} MHz, cycle {facts['cycle']} "
           f"({facts['cycle'] / identity['clock_hz']:.6g} s since reset)")
     print(f"fabric      {config['ports']} ports x {config['data_width']} bits, {config['pages']} pages a crosspoint")
-    print(f"tenants     {config['tenants']}, {config['slots']} engine slots, "
+    print(f"tenants     {config['tenants']}, {config['slots']} engine slots of {config['slot_bytes']} bytes a cycle, "
           f"{config['classifier_entries']} classifier entries")
     print(f"serial      {identity['uart_baud']} baud")
     allocation, analyzer = facts["allocation"], facts["analyzer"]

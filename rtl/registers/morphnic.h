@@ -4,7 +4,7 @@
 #ifndef MORPHNIC_H
 #define MORPHNIC_H
 
-#define MORPHNIC_MAP_HASH 0x46235c7au
+#define MORPHNIC_MAP_HASH 0x7a6267ebu
 
 #ifdef __cplusplus
 extern "C" {
@@ -112,6 +112,12 @@ extern "C" {
 #define ID_BLOCK__UART__BAUD_bw 32
 #define ID_BLOCK__UART__BAUD_reset 0x0
 
+// reg - id_block::config2
+#define ID_BLOCK__CONFIG2__SLOT_BYTES_bm 0xff
+#define ID_BLOCK__CONFIG2__SLOT_BYTES_bp 0
+#define ID_BLOCK__CONFIG2__SLOT_BYTES_bw 8
+#define ID_BLOCK__CONFIG2__SLOT_BYTES_reset 0x0
+
 // regfile - id_block
 typedef struct __attribute__ ((__packed__)) {
     uint32_t magic;
@@ -128,6 +134,7 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t cycle_hi;
     uint32_t scratch;
     uint32_t uart;
+    uint32_t config2;
 } id_block_t;
 
 // reg - link_block::control
@@ -827,12 +834,20 @@ typedef struct __attribute__ ((__packed__)) {
 #define SLOT_BLOCK__STATUS__DRAINED_bp 1
 #define SLOT_BLOCK__STATUS__DRAINED_bw 1
 #define SLOT_BLOCK__STATUS__DRAINED_reset 0x0
+#define SLOT_BLOCK__STATUS__FAILED_bm 0x4
+#define SLOT_BLOCK__STATUS__FAILED_bp 2
+#define SLOT_BLOCK__STATUS__FAILED_bw 1
+#define SLOT_BLOCK__STATUS__FAILED_reset 0x0
 
 // reg - slot_block::control
 #define SLOT_BLOCK__CONTROL__QUIESCE_bm 0x1
 #define SLOT_BLOCK__CONTROL__QUIESCE_bp 0
 #define SLOT_BLOCK__CONTROL__QUIESCE_bw 1
 #define SLOT_BLOCK__CONTROL__QUIESCE_reset 0x0
+#define SLOT_BLOCK__CONTROL__CLEAR_bm 0x2
+#define SLOT_BLOCK__CONTROL__CLEAR_bp 1
+#define SLOT_BLOCK__CONTROL__CLEAR_bw 1
+#define SLOT_BLOCK__CONTROL__CLEAR_reset 0x0
 
 // reg - word_ro_desc_5e3e75c0
 #define WORD_RO_DESC_5E3E75C0__VALUE_bm 0xffffffff
@@ -846,6 +861,12 @@ typedef struct __attribute__ ((__packed__)) {
 #define WORD_RO_DESC_577A245A__VALUE_bw 32
 #define WORD_RO_DESC_577A245A__VALUE_reset 0x0
 
+// reg - slot_block::watchdog
+#define SLOT_BLOCK__WATCHDOG__CYCLES_bm 0xffffffff
+#define SLOT_BLOCK__WATCHDOG__CYCLES_bp 0
+#define SLOT_BLOCK__WATCHDOG__CYCLES_bw 32
+#define SLOT_BLOCK__WATCHDOG__CYCLES_reset 0x0
+
 // regfile - slot_block
 typedef struct __attribute__ ((__packed__)) {
     uint32_t shard;
@@ -854,7 +875,8 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t requests;
     uint32_t busy_cycles;
     uint32_t reserved;
-    uint8_t RESERVED_18_1f[0x8];
+    uint32_t watchdog;
+    uint8_t RESERVED_1c_1f[0x4];
 } slot_block__stride20_t;
 
 // reg - generator_block::control
@@ -941,7 +963,7 @@ typedef struct __attribute__ ((__packed__)) {
 // addrmap - morphnic
 typedef struct __attribute__ ((__packed__)) {
     id_block_t id;
-    uint8_t RESERVED_38_3ff[0x3c8];
+    uint8_t RESERVED_3c_3ff[0x3c4];
     link_block_t link;
     uint8_t RESERVED_41c_5ff[0x1e4];
     interrupt_block_t interrupt;

@@ -45,7 +45,8 @@ class DeviceModel:
             "id.magic": MAGIC, "id.map_hash": self.map.hash, "id.build_id_lo": 0x1234, "id.uid_hi": 0x5678,
             "id.boot_nonce": boot_nonce, "id.clock": config.clock_hz, "id.uart": config.uart_baud,
             "id.config0": config.ports | config.tenants << 8 | config.slots << 16 | config.classifier_entries << 24,
-            "id.config1": config.data_width | config.pages << 16, "analyzer.window": 100_000,
+            "id.config1": config.data_width | config.pages << 16, "id.config2": config.slot_bytes,
+            "analyzer.window": 100_000,
         }.items():
             self.poke(name, word)
 

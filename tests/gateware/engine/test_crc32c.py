@@ -7,11 +7,10 @@ import pytest
 from amaranth.sim import Simulator
 
 from gateware.config import DeviceConfig
-from gateware.engine.crc32c import Crc32cShard, crc32c_tables
+from gateware.engine.crc32c import Crc32cCore, Crc32cShard, crc32c_tables
 from gateware.engine.refuser import Refuser
-from gateware.engine.slot import ShardId, Status
-from gateware.stream.packet import FlowClass
-from tests.gateware.packets import Pace, Packet, Sink, run_until, send_beats
+from gateware.engine.shard import ShardId, Status
+from tests.gateware.packets import Pace, Packet, run_until, send_beats
 
 
 def requests_of(lengths, rng):
@@ -20,16 +19,11 @@ def requests_of(lengths, rng):
         for length in lengths]
 
 
-def response_to(request, *, status=Status.OK, shard=ShardId.CRC32C):
-    result = google_crc32c.value(request.payload) if shard is ShardId.CRC32C else 0
-    return (request.payload[:8].ljust(8, b"\0") + result.to_bytes(4, "little")
-            + bytes([status.value, shard.value, 0, 0]))
-
-
 def run_shard(shard, requests, config, *, idle=0.0, stall=0.0, seed=0):
-    """Responses of `shard`, checked against the requests; returns the cycles of their last beats."""
+    """Answers of `shard` as (tenant, tag, result, status, shard), and the cycles in which it took the headers."""
     slot, simulator = shard.slot, Simulator(shard)
     simulator.add_clock(1e-8)
+    answers, taken = [], []
 
     async def headers(ctx):
         for tag, request in enumerate(requests):
@@ -42,74 +36,87 @@ def run_shard(shard, requests, config, *, idle=0.0, stall=0.0, seed=0):
         await send_beats(ctx, slot.request.data, [request.payload for request in requests], config,
                          Pace(idle, seed))
 
-    class Untagged:
-        """The response port without its tag, as `Sink` knows packet ports."""
-
-        class header:
-            valid, ready, payload = (slot.response.header.valid, slot.response.header.ready,
-                                     slot.response.header.payload.packet)
-
-        data = slot.response.data
-
-    tags = []
-
-    async def watch_tags(ctx):
-        async for _, _, valid, ready, tag in ctx.tick().sample(
-                slot.response.header.valid, slot.response.header.ready, slot.response.header.payload.tag):
-            if valid and ready:
-                tags.append(tag)
+    async def take(ctx):
+        pace, held, took, cycle = Pace(stall, seed + 1), None, False, 0
+        while True:
+            ready = not pace.pauses()
+            ctx.set(slot.answers.ready, ready)
+            _, _, valid, answer, header = await ctx.tick().sample(
+                slot.answers.valid, slot.answers.payload, slot.request.header.valid & slot.request.header.ready)
+            assert not took or valid, "no answer in the cycle after the header was taken"
+            took = header
+            if header:
+                taken.append(cycle)
+            if valid:
+                now = (answer.tenant, answer.tag, answer.result, answer.status, answer.shard)
+                assert held in (None, now), "an answer changed before it was taken"
+                held = None if ready else now
+                if ready:
+                    answers.append(now)
+            cycle += 1
 
     simulator.add_testbench(headers, background=True)
     simulator.add_testbench(beats, background=True)
-    sink = Sink(simulator, Untagged, config, Pace(stall, seed + 1))
-    simulator.add_process(watch_tags)
-    run_until(simulator, lambda: len(sink.packets) == len(requests))
-    assert tags == [tag & 7 for tag in range(len(requests))]
-    return sink
+    simulator.add_testbench(take, background=True)
+    run_until(simulator, lambda: len(answers) == len(requests))
+    return answers, taken
 
 
-def check(sink, requests, **expected):
-    for request, response in zip(requests, sink.packets, strict=True):
-        assert response.payload == response_to(request, **expected)
-        assert response.fields["length"] == 16
-        assert response.fields["tenant"] == request.fields["tenant"]
-        assert response.fields["destination"] == request.fields["source"]
-        assert response.fields["flow_hash"] == request.fields["flow_hash"]
-        assert response.fields["flow_class"] == FlowClass.RESPONSE.value
+def check(answers, requests, *, status=Status.OK, kind=ShardId.CRC32C):
+    expected = [(request.fields["tenant"], tag & 7,
+                 google_crc32c.value(request.payload) if kind is ShardId.CRC32C else 0, status, kind)
+                for tag, request in enumerate(requests)]
+    assert answers == expected
 
 
-@pytest.mark.parametrize("data_width", [32, 64, 128, 256])
+@pytest.mark.parametrize(("data_width", "slot_bytes"), [
+    (32, 4), (64, 4), (128, 4), (256, 4), (32, 1), (64, 1), (256, 1), (32, 2), (64, 2), (128, 2)])
 @pytest.mark.parametrize(("idle", "stall"), [(0, 0), (0.3, 0), (0, 0.6), (0.3, 0.6)])
-def test_checksum_is_that_of_software_at_every_length(data_width, idle, stall):
-    config = DeviceConfig(data_width=data_width)
+def test_checksum_is_that_of_software_at_every_length(data_width, slot_bytes, idle, stall):
+    config = DeviceConfig(data_width=data_width, slot_bytes=slot_bytes)
     rng = random.Random(data_width)
     lengths = [*range(1, 41), *rng.choices(range(1, 100), k=10)]
     rng.shuffle(lengths)
     requests = requests_of(lengths, rng)
-    check(run_shard(Crc32cShard(config), requests, config, idle=idle, stall=stall, seed=data_width), requests)
+    answers, _ = run_shard(Crc32cShard(config), requests, config, idle=idle, stall=stall, seed=data_width)
+    check(answers, requests)
 
 
 @pytest.mark.parametrize("data_width", [32, 64, 512])
 def test_checksum_of_the_largest_packet(data_width):
     config = DeviceConfig(data_width=data_width)
     requests = requests_of([config.max_packet_bytes, config.max_packet_bytes - 1], random.Random(1))
-    check(run_shard(Crc32cShard(config), requests, config), requests)
+    answers, _ = run_shard(Crc32cShard(config), requests, config)
+    check(answers, requests)
 
 
-def test_four_bytes_a_cycle_without_gaps_between_requests():
-    config = DeviceConfig()
+@pytest.mark.parametrize("slot_bytes", [1, 2, 4])
+def test_slot_takes_its_bytes_a_cycle_without_gaps_between_requests(slot_bytes):
+    config = DeviceConfig(slot_bytes=slot_bytes)
     requests = requests_of([64] * 20, random.Random(2))
-    sink = run_shard(Crc32cShard(config), requests, config)
-    check(sink, requests)
-    assert sink.cycles[-1] - sink.cycles[0] == 19 * 64 // 4
+    answers, taken = run_shard(Crc32cShard(config), requests, config)
+    check(answers, requests)
+    assert taken[-1] - taken[0] == 19 * 64 // slot_bytes
+
+
+@pytest.mark.parametrize("word_bytes", [0, 5])
+def test_core_refuses_a_word_that_slicing_by_four_cannot_take(word_bytes):
+    with pytest.raises(ValueError, match=f"word_bytes must be in 1..4, not {word_bytes}"):
+        Crc32cCore(word_bytes)
 
 
 @pytest.mark.parametrize("data_width", [32, 64, 128])
-def test_refuser_answers_with_no_slot_and_the_request_word(data_width):
+def test_refuser_answers_with_no_slot(data_width):
     config = DeviceConfig(data_width=data_width)
     requests = requests_of([*range(1, 20), 64], random.Random(3))
-    sink = run_shard(Refuser(config), requests, config, idle=0.2, stall=0.4)
-    check(sink, requests, status=Status.NO_SLOT, shard=ShardId.NONE)
+    answers, _ = run_shard(Refuser(config), requests, config, idle=0.2, stall=0.4)
+    check(answers, requests, status=Status.NO_SLOT, kind=ShardId.NONE)
+
+
+def test_refuser_takes_a_beat_a_cycle():
+    requests = requests_of([64] * 10, random.Random(4))
+    _, taken = run_shard(Refuser(DeviceConfig()), requests, DeviceConfig())
+    assert taken[-1] - taken[0] == 9 * 8
 
 
 def test_tables_agree_with_the_published_check_value():
