@@ -1,9 +1,9 @@
 """Trend: predicts each tenant's bytes of the next window by level and slope (Holt's linear method).
 
 Contract: `update` with `tenant` and `value`, which are held until `done`; `predicted` is the forecast for the next
-window from the cycle of `done` on, `CYCLES` after `update`. Four pairs of gains are run beside each other, and the forecast is
-that of the pair with the least recent error (the first of equals). For each pair (a, b) of `GAINS`, in units of 1/256
-byte, with floor shifts and the sums cut to the ranges named:
+window from the cycle of `done` on, `CYCLES` after `update`. Four pairs of gains are run beside each other, and the
+forecast is that of the pair with the least recent error (the first of equals). For each pair (a, b) of `GAINS`, in
+units of 1/256 byte, with floor shifts and the sums cut to the ranges named:
 
     error   = 256 * value - (level + slope)
     level'  = level + slope + (error >> a)       cut to 0 .. 2**40 - 1
