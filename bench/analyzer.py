@@ -2,8 +2,8 @@
 
 - `f1_over_offline`: requests that the detector calls sequential or strided, against those that the best offline
   detector of four streams with the same horizon explains (see `_streams.py`); beside it `f1_over_oracle`, against one
-  without limits. On traces (`MORPHNIC_DATA`) and on interleavings made for it. With more than four streams at a time the
-  device explains requests that the four-stream detector cannot: that counts against it, and is shown without a target.
+  without limits. On traces (`MORPHNIC_DATA`) and on interleavings made for it. With more than four streams at a time
+  the device explains requests that the four-stream detector cannot: that counts against it, and has no target.
 - `rate_error`, `latency_mean_error`, `percentile_error`: largest relative error over windows, tenants and kinds of
   latency, against the exact figures of the same packets.
 - `prediction_over_best`: mean absolute error of the device's forecast of a tenant's bytes in the next window, over that

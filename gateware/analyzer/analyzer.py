@@ -12,7 +12,7 @@ What counts: `bytes_in`, `packets_in` and the burst at admission; `requests`, `s
 request word but segments', at every port but the engines' (theirs are responses; see `requests.py` for how many can be
 classified); `bytes_out`, `packets_out` and latency for packets that left whole, not for those cut off;
 `backpressure_cycles` and `engine_cycles` add over ports and slots. `beats_out` and `contended` only make flags: the
-beats of each part by the port with most of them, and the parts with any beat by an output that was full.
+beats of each part by the port with most of them, and the parts with any packet by an input or an output that was full.
 """
 
 from amaranth import *
@@ -119,15 +119,15 @@ class Analyzer(wiring.Component):
 
         m.submodules.requests = requests = RequestTap(config)
         m.d.comb += registers.analyzer_passed_over_value.eq(requests.passed_over)
-        ingress = [self._tap_ingress(m, port, depth, requests) for port in range(config.ports)]
+        ingress = [self._tap_ingress(m, port, depth, load, requests) for port in range(config.ports)]
         egress = [self._tap_egress(m, port, depth, load, objectives, histogram) for port in range(config.ports)]
         slots = [self._tap_slot(m, slot, load) for slot in range(config.slots)]
         self._sum_taps(m, [requests, *ingress, *egress, *slots], clock, collector)
-        self._find_contention(m, egress, load, collector)
+        self._find_contention(m, ingress, egress, load, collector)
         self._write_snapshots(m, registers, clock, collector, depth, load, objectives)
         return m
 
-    def _tap_ingress(self, m, port, depth, requests):
+    def _tap_ingress(self, m, port, depth, load, requests):
         config = self._config
         m.submodules[f"ingress_{port}"] = tap = IngressTap(config, requests=port != config.engine_port)
         event = tap.event
@@ -135,6 +135,8 @@ class Analyzer(wiring.Component):
         m.d.comb += [
             depth.admitted[port].valid.eq(event.admit),
             depth.admitted[port].tenant.eq(event.header.tenant),
+            load.arrived[port].valid.eq(event.admit),
+            load.arrived[port].beats.eq(tap.beats),
         ]
         if port != config.engine_port:
             m.d.comb += [
@@ -151,8 +153,8 @@ class Analyzer(wiring.Component):
         m.d.comb += [
             depth.left[port].valid.eq(tap.event.leave),
             depth.left[port].tenant.eq(tenant),
-            load.leave[port].eq(tap.event.leave),
-            load.beats[port].eq(tap.beats),
+            load.left[port].valid.eq(tap.event.leave),
+            load.left[port].beats.eq(tap.beats),
             objectives.slo_ask[port].eq(tap.whole),
             objectives.slo_tenant[port].eq(tenant),
             tap.slo.eq(objectives.slo[port]),
@@ -186,10 +188,11 @@ class Analyzer(wiring.Component):
                 joined = combine(m, rule, joined, part, f"{name}_{index}")
             m.d.comb += getattr(collector, f"part_{name}").eq(joined)
 
-    def _find_contention(self, m, egress, load, collector):
-        """1 for a part in which the tenant sent by an output that was full."""
-        sent = Cat(tap.total_beats_out.any() for tap in egress)
-        m.d.comb += collector.part_contended.eq((sent & load.saturated).any())
+    def _find_contention(self, m, ingress, egress, load, collector):
+        """1 for a part in which the tenant sent by an input or an output that was full."""
+        came = Cat(tap.total_packets_in.any() for tap in ingress)
+        went = Cat(tap.total_beats_out.any() for tap in egress)
+        m.d.comb += collector.part_contended.eq(((came & load.inputs_full) | (went & load.outputs_full)).any())
 
     def _write_snapshots(self, m, registers, clock, collector, depth, load, objectives):
         config = self._config

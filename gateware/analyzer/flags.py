@@ -3,11 +3,12 @@
 Contract: every input is of the same tenant and window of `cycles` cycles, and `flags` follows four cycles later.
 Comparisons are exact (no rounding). A tenant waits for admission when it was stalled, or sampled without credit, in
 more than 1/8 of the window, or when more than 1/8 of its packets were dropped (and some were not: a tenant without a
-grant waits for nothing). It is backlogged when it waits, or had two packets in the fabric on average.
+grant waits for nothing). It is backlogged when it waits, or when two of its packets were on their way on average: in
+the fabric, or since they were posted, which by Little's law is the sum of latencies over the window.
 
 - engine: the slots that it may use were busy in more than 7/8 of the window, for it in more than 1/16.
 - bandwidth: what left by its busiest output is more than 7/8 of its shaper's rate; or it is backlogged, and in at
-  least half of the window it sent by an output that was full.
+  least half of the window it sent by an input or an output that was full.
 - pages: it waits, and neither of the two explains it: its pages do not hold what it needs in flight. (An output whose
   sink is slow looks so too: it is never full.)
 - host: a pressure of more than 4/5, as the agent wrote it.
@@ -20,6 +21,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import DeviceConfig
 from ..manager.allocation import FULL_RATE
 from .depth import Samples
+from .taps import WIDTHS
 from .window import PARTS
 
 __all__ = ["HOST_PRESSED", "FlagBits", "Flags"]
@@ -49,7 +51,7 @@ class Flags(wiring.Component):
         self._config = config
         super().__init__({
             "cycles": In(32),
-            **{name: In(32) for name in self.totals},
+            **{name: In(WIDTHS.get(name, 32)) for name in self.totals},
             "sampled": In(Samples),
             "eligible": In(config.slots),
             "busy_cycles": In(32).array(config.slots),
@@ -63,7 +65,7 @@ class Flags(wiring.Component):
     def totals(self) -> tuple[str, ...]:
         """Names of the inputs that are totals of the window."""
         return ("backpressure_cycles", "requests", "sequential", "strided", "packets_in", "packets_out", "drops",
-                "slo_misses", "engine_cycles", "beats_out", "contended")
+                "slo_misses", "engine_cycles", "latency_sum", "beats_out", "contended")
 
     def elaborate(self, platform):
         m = Module()
@@ -72,7 +74,7 @@ class Flags(wiring.Component):
         m.d.sync += [
             stalled.eq(((self.backpressure_cycles << 3) > self.cycles) | ((sampled.held << 3) > sampled.count)),
             waits.eq(stalled | ((self.packets_in != 0) & (self.drops * 7 > self.packets_in))),
-            backlogged.eq(waits | (sampled.depth >= (sampled.count << 1))),
+            backlogged.eq(waits | (sampled.depth >= (sampled.count << 1)) | (self.latency_sum >= (self.cycles << 1))),
         ]
         engine, bandwidth = self._engine(m), self._bandwidth(m, backlogged)
         m.d.sync += [

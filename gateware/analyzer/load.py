@@ -1,32 +1,44 @@
-"""Load: how full the outputs are in each part of a window, and how busy the engine slots in each window.
+"""Load: how full inputs and outputs are in each part of a window, and how busy the engine slots in each window.
 
 Contract: events are taken every cycle. After `part_end` (high in the last cycle of a part), until the next,
-`saturated[p]` says of the part that ended whether more than 7/8 of its cycles' beats left by output p; a packet counts
-in the cycle of its last beat. After `window_end`, until the next, `busy_cycles[s]` is how long slot s was busy.
+`inputs_full[p]` and `outputs_full[p]` say of the part that ended whether port p was used in more than 7/8 of its
+cycles: an input for a packet's beats and the cycle that passes between two packets, counted at its admission, an
+output for its beats, counted in the cycle of the last one. After `window_end`, until the next, `busy_cycles[s]` is how
+long slot s was busy.
 """
 
 from amaranth import *
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import MAX_PACKET_BEATS, DeviceConfig
+from ..config import DeviceConfig
 from ..engine.slot import SlotBusy
 
-__all__ = ["Load"]
+__all__ = ["Load", "PortBeats"]
+
+MAX_LENGTH = 4095  # bytes, and so beats
+
+
+class PortBeats(data.Struct):
+    """A packet of so many beats passed a port."""
+
+    valid: 1
+    beats: range(MAX_LENGTH + 1)
 
 
 class Load(wiring.Component):
-    """One counter an output and one a slot."""
+    """One counter a port and side, and one a slot."""
 
     def __init__(self, config: DeviceConfig):
         self._config = config
         super().__init__({
-            "leave": In(1).array(config.ports),
-            "beats": In(range(MAX_PACKET_BEATS * 16 + 1)).array(config.ports),
+            "arrived": In(PortBeats).array(config.ports),
+            "left": In(PortBeats).array(config.ports),
             "slots": In(SlotBusy).array(config.slots),
             "part_end": In(1),
             "window_end": In(1),
-            "saturated": Out(config.ports),
+            "inputs_full": Out(config.ports),
+            "outputs_full": Out(config.ports),
             "busy_cycles": Out(32).array(config.slots),
         })
 
@@ -36,9 +48,11 @@ class Load(wiring.Component):
         m.d.sync += cycles.eq(cycles + 1)
         with m.If(self.part_end):
             m.d.sync += [cycles.eq(0), length.eq(cycles + 1)]
-        for port, (leave, beats) in enumerate(zip(self.leave, self.beats, strict=True)):
-            total = self._count(m, f"output_{port}", Mux(leave, beats, 0), self.part_end)
-            m.d.sync += self.saturated[port].eq((total << 3) > length * 7)
+        for side, ports, full, more in (("input", self.arrived, self.inputs_full, 1),
+                                        ("output", self.left, self.outputs_full, 0)):
+            for port, event in enumerate(ports):
+                used = self._count(m, f"{side}_{port}", Mux(event.valid, event.beats + more, 0), self.part_end)
+                m.d.sync += full[port].eq((used << 3) > length * 7)
         for number, (slot, busy) in enumerate(zip(self.slots, self.busy_cycles, strict=True)):
             m.d.comb += busy.eq(self._count(m, f"slot_{number}", slot.busy, self.window_end))
         return m

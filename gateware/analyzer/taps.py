@@ -21,6 +21,16 @@ __all__ = ["WIDTHS", "EgressTap", "EngineTap", "IngressTap", "Tap"]
 WIDTHS = {"latency_sum": Rule.SATURATE.width}
 
 
+def beat_shape(config: DeviceConfig):
+    """Shape of a packet's length in beats."""
+    return range(4096 // config.beat_bytes + 1)
+
+
+def beats_of(config: DeviceConfig, length):
+    """Beats of `length` bytes."""
+    return (length + config.beat_bytes - 1) >> (config.beat_bytes.bit_length() - 1)
+
+
 class Tap(wiring.Component):
     """What the taps share: members of the collector's side, and slices attached to them."""
 
@@ -58,17 +68,21 @@ class Tap(wiring.Component):
 
 class IngressTap(Tap):
     """One fabric input. `request` is high with a request word to classify; without `requests` it never is, and
-    none is counted."""
+    none is counted. `beats` is the length in beats of a packet that is admitted."""
 
     def __init__(self, config: DeviceConfig, *, requests: bool = True):
         self._requests = requests
         figures = ("bytes_in", "packets_in", "drops", "backpressure_cycles")
-        super().__init__(config, {"event": In(IngressEventSignature(config)), "request": Out(1)},
-                         figures + (("requests",) if requests else ()))
+        super().__init__(config, {
+            "event": In(IngressEventSignature(config)),
+            "request": Out(1),
+            "beats": Out(beat_shape(config)),
+        }, figures + (("requests",) if requests else ()))
 
     def elaborate(self, platform):
         m = Module()
         event = self.event
+        m.d.comb += self.beats.eq(beats_of(self._config, event.header.length))
         packets = self._slice(m, "packets", dict.fromkeys(("bytes_in", "packets_in", "drops"), Rule.SUM))
         m.d.comb += [
             packets.valid.eq(event.admit | event.drop),
@@ -106,7 +120,7 @@ class EgressTap(Tap):
         super().__init__(config, {
             "event": In(EgressEventSignature(config)),
             "whole": Out(1),
-            "beats": Out(range(4096 // config.beat_bytes + 1)),
+            "beats": Out(beat_shape(config)),
             "slo": In(32),
         }, ("bytes_out", "packets_out", "beats_out", "latency_sum", "latency_max", "slo_misses"))
 
@@ -117,10 +131,9 @@ class EgressTap(Tap):
         packets = self._slice(m, "packets", {
             "bytes_out": Rule.SUM, "packets_out": Rule.SUM, "beats_out": Rule.SUM, "latency_sum": Rule.SATURATE,
             "latency_max": Rule.MAXIMUM, "slo_misses": Rule.SUM})
-        beat_bytes = self._config.beat_bytes
         m.d.comb += [
             self.whole.eq(event.leave & ~event.cut),
-            self.beats.eq((event.header.length + beat_bytes - 1) >> (beat_bytes.bit_length() - 1)),
+            self.beats.eq(beats_of(self._config, event.header.length)),
             packets.amount_packets_out.eq(1),
             packets.amount_latency_sum.eq(latency),
             packets.amount_latency_max.eq(latency),

@@ -68,6 +68,12 @@ def test_tenants_that_share_a_full_output_are_limited_by_bandwidth():
     assert found == [{"bandwidth_bound"}, {"bandwidth_bound"}, set()]
 
 
+def test_tenants_that_share_a_full_input_are_limited_by_bandwidth():
+    """Each output has room; what is full is the host port, and the packets wait in the host's queues."""
+    found, _ = limits({1: (0.7, 1), 2: (0.7, 2)})
+    assert found == [{"bandwidth_bound"}, {"bandwidth_bound"}, set()]
+
+
 def test_tenant_at_the_rate_of_its_shaper_is_limited_by_bandwidth():
     found, _ = limits({1: (0.5, 1), 2: (0.3, 2)}, rows={1: {"rate": 1 << 14}})
     assert found == [{"bandwidth_bound"}, set(), set()]
@@ -80,7 +86,7 @@ def test_tenant_below_the_rate_of_its_shaper_is_not_limited():
 
 def test_tenant_with_too_few_pages_for_what_is_in_flight_is_limited_by_pages():
     """Pages for one packet and no pool: nothing is admitted before the packet before has left."""
-    found, rows = limits({1: (0.9, 1)}, rows={0: {"pages": 60}, 1: {"pages": 4}})
+    found, rows = limits({1: (0.9, 1)}, rows={tenant: {"pages": 4} for tenant in range(EVERYBODY)})
     assert found == [{"pages_bound"}, set(), set()]
     assert rows[1].bytes_out < 0.7 * 8 * WINDOW, "the output was full after all"
 

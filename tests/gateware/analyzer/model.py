@@ -150,7 +150,9 @@ class Model:
         self._sums = [defaultdict(int) for _ in tenants]
         self._arrived = [[(0, 0)] * 16 for _ in tenants]             # (bytes, packets) by part
         self._sent = [[[0] * 16 for _ in ports] for _ in tenants]    # whole beats by port and part
-        self._filled = [[0] * 16 for _ in ports]                     # all beats by part
+        self._filled = [[0] * 16 for _ in ports]                     # beats out by part
+        self._taken = [[0] * 16 for _ in ports]                      # beats in and a cycle a packet, by part
+        self._came = [[set() for _ in range(16)] for _ in ports]     # tenants by part
         self._busy = [0] * self._config.slots
         self._samples = [[] for _ in tenants]                        # (depth, held)
         self._peak = list(self._depth)
@@ -187,6 +189,8 @@ class Model:
             size, count = self._arrived[tenant][part]
             self._arrived[tenant][part] = size + length, count + 1
             self._depth[tenant] += 1
+            self._taken[port][part] += -(-length // self._config.beat_bytes) + 1
+            self._came[port][part].add(tenant)
         if event.drop is not None and event.drop < self._config.tenants:
             self._sums[event.drop]["drops"] += 1
         if event.stalled is not None:
@@ -243,7 +247,9 @@ class Model:
         stalled = sums["backpressure_cycles"] > length / 8 or sum(held for _, held in samples) > len(samples) / 8
         offered = sums["packets_in"] + sums["drops"]
         waits = stalled or (sums["packets_in"] > 0 and sums["drops"] > offered / 8)
-        backlogged = waits or sum(depth for depth, _ in samples) >= 2 * len(samples)
+        on_their_way = max(Fraction(sum(depth for depth, _ in samples), len(samples)),
+                           Fraction(sums["latency_sum"], length))
+        backlogged = waits or on_their_way >= 2
         engine = self._engine_bound(tenant)
         bandwidth = self._bandwidth_bound(tenant, backlogged)
         return [
@@ -269,6 +275,7 @@ class Model:
         busiest = sum(max(self._sent[tenant][port][part] for port in ports) for part in parts)
         if self.rate[tenant] < FULL_RATE and busiest > Fraction(7 * self.rate[tenant] * self._length, 8 * FULL_RATE):
             return True
-        contended = sum(any(self._sent[tenant][port][part] and self._filled[port][part] > lengths[part] * 7 / 8
+        contended = sum(any((self._sent[tenant][port][part] and self._filled[port][part] > lengths[part] * 7 / 8)
+                            or (tenant in self._came[port][part] and self._taken[port][part] > lengths[part] * 7 / 8)
                             for port in ports) for part in parts)
         return backlogged and contended >= 8

@@ -88,10 +88,12 @@ def test_engine_bound(inputs, names):
     ({"rate": FULL_RATE // 4, "beats_out": 3500}, set()),
     ({"rate": FULL_RATE // 4, "beats_out": 3501}, {"bandwidth_bound"}),
     ({"rate": FULL_RATE, "beats_out": 16_000}, set()),
-    # Half of the parts by a full output, and backlogged: two packets on average, or waiting.
+    # Half of the parts by a full port, and backlogged: two packets on their way on average, or waiting.
     ({"contended": 8, "sampled": sampled(depth=2000)}, {"bandwidth_bound"}),
     ({"contended": 7, "sampled": sampled(depth=2000)}, set()),
     ({"contended": 8, "sampled": sampled(depth=1999)}, set()),
+    ({"contended": 8, "latency_sum": 32_000}, {"bandwidth_bound"}),
+    ({"contended": 8, "latency_sum": 31_999}, set()),
     ({"contended": 16, **STALLED}, {"bandwidth_bound", "backpressured"}),
     ({"contended": 7, **STALLED}, {"pages_bound", "backpressured"}),
     ({"contended": 8, "packets_in": 700, "drops": 101}, {"bandwidth_bound"}),
