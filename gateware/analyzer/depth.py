@@ -7,8 +7,8 @@ Counts are modulo 2**16.
 
 Every cycle one tenant is sampled, all in turn, from tenant 0 in the first cycle of a window. From three cycles after
 `window_end` until the next one, `sampled` has the sums of that window for `tenant`, two cycles after it was asked for:
-samples, the depths in them (2**36 - 1 at most), and those in which the tenant had no `credit` while others had
-(without any, a header is being decided on and the bits say nothing) and a packet in the fabric.
+samples, the depths in them (2**36 - 1 at most), and those in which the tenant had a packet in the fabric and had been
+without `credit` for the last whole span of `SPAN` cycles (shorter gaps are headers that are being decided on).
 """
 
 from amaranth import *
@@ -17,7 +17,9 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import DeviceConfig
 
-__all__ = ["DepthTracker", "PortEvent", "Samples"]
+__all__ = ["SPAN", "DepthTracker", "PortEvent", "Samples"]
+
+SPAN = 16
 
 
 class PortEvent(data.Struct):
@@ -101,7 +103,7 @@ class DepthTracker(wiring.Component):
         seen, held, first = Signal(16), Signal(), Signal()
         m.d.sync += [
             seen.eq(depth),
-            held.eq(~self.credit.bit_select(turn, 1) & self.credit.any() & (depth != 0)),
+            held.eq(self._starved(m).bit_select(turn, 1) & (depth != 0)),
             first.eq(fresh),
             write.addr.eq(before.addr),
             write.en.eq(1),
@@ -117,6 +119,16 @@ class DepthTracker(wiring.Component):
             shown.addr.eq(Cat(self.tenant, ~bank)),
             self.sampled.eq(shown.data),
         ]
+
+    def _starved(self, m):
+        """Tenants that had no credit in all cycles of the span that ended last."""
+        tenants = self._config.tenants
+        cycle = Signal(range(SPAN))
+        whole, starved = Signal(tenants, init=-1), Signal(tenants)
+        m.d.sync += [cycle.eq(cycle + 1), whole.eq(whole & ~self.credit)]
+        with m.If(cycle == SPAN - 1):
+            m.d.sync += [whole.eq(-1), starved.eq(whole & ~self.credit)]
+        return starved
 
     def _decode(self, m, events, name):
         """One bit a tenant for each port."""

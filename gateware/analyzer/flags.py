@@ -1,7 +1,7 @@
 """Flags of one tenant and window: how it accesses, whether it waits, and which resource limits it.
 
 Contract: every input is of the same tenant and window of `cycles` cycles, and `flags` follows four cycles later.
-Comparisons are exact (no rounding). A tenant waits for admission when it was stalled, or sampled without credit, in
+Comparisons are exact (no rounding). A tenant waits for admission when it was stalled, or found without credit, in
 more than 1/8 of the window, or when more than 1/8 of its packets were dropped (and some were not: a tenant without a
 grant waits for nothing). It is backlogged when it waits, or when two of its packets were on their way on average: in
 the fabric, or since they were posted, which by Little's law is the sum of latencies over the window.

@@ -1,10 +1,9 @@
 """Load: how full inputs and outputs are in each part of a window, and how busy the engine slots in each window.
 
 Contract: events are taken every cycle. After `part_end` (high in the last cycle of a part), until the next,
-`inputs_full[p]` and `outputs_full[p]` say of the part that ended whether port p was used in more than 7/8 of its
-cycles: an input for a packet's beats and the cycle that passes between two packets, counted at its admission, an
-output for its beats, counted in the cycle of the last one. After `window_end`, until the next, `busy_cycles[s]` is how
-long slot s was busy.
+`inputs_full[p]` and `outputs_full[p]` say of the part that ended whether port p was used for more than 7/8 of its
+cycles' beats: those of packets admitted, counted at the admission, and those of packets that left, counted with the
+last beat. After `window_end`, until the next, `busy_cycles[s]` is how long slot s was busy.
 """
 
 from amaranth import *
@@ -48,10 +47,10 @@ class Load(wiring.Component):
         m.d.sync += cycles.eq(cycles + 1)
         with m.If(self.part_end):
             m.d.sync += [cycles.eq(0), length.eq(cycles + 1)]
-        for side, ports, full, more in (("input", self.arrived, self.inputs_full, 1),
-                                        ("output", self.left, self.outputs_full, 0)):
+        for side, ports, full in (("input", self.arrived, self.inputs_full),
+                                  ("output", self.left, self.outputs_full)):
             for port, event in enumerate(ports):
-                used = self._count(m, f"{side}_{port}", Mux(event.valid, event.beats + more, 0), self.part_end)
+                used = self._count(m, f"{side}_{port}", Mux(event.valid, event.beats, 0), self.part_end)
                 m.d.sync += full[port].eq((used << 3) > length * 7)
         for number, (slot, busy) in enumerate(zip(self.slots, self.busy_cycles, strict=True)):
             m.d.comb += busy.eq(self._count(m, f"slot_{number}", slot.busy, self.window_end))

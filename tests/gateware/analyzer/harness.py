@@ -19,7 +19,7 @@ class Traffic:
         self._config, self._load, self._requests = config, load, requests
         self._rng = random.Random(seed)
         self._tenants = list(range(config.tenants)) if tenants is None else tenants
-        self._inside = []
+        self._inside, self._credit = [], 0
         self._sector = {}
 
     def cycle(self):
@@ -27,9 +27,11 @@ class Traffic:
         ready = self._inside
         egress = [Egress(self._leave(ready)) if ready and rng.random() < self._load else IDLE_EGRESS
                   for _ in ports]
+        if rng.random() < 0.03:
+            self._credit = rng.getrandbits(self._config.tenants)
         return Cycle([self._ingress(port) for port in ports], egress,
                      [rng.choice([None, *self._tenants]) for _ in range(self._config.slots)],
-                     rng.choice([0, rng.getrandbits(self._config.tenants), (1 << self._config.tenants) - 1]))
+                     self._credit if rng.random() < 0.98 else (1 << self._config.tenants) - 1)
 
     def _ingress(self, port):
         rng = self._rng

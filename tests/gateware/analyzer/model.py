@@ -141,6 +141,7 @@ class Model:
         self._streams = defaultdict(Streams)
         self._trends = [Forecast() for _ in range(config.tenants)]
         self._depth = [0] * config.tenants
+        self._uncredited, self._starved = -1, 0      # in this span of 16 cycles so far, in all of the one before
         self._cycle = 0
         self._begin(length)
 
@@ -151,7 +152,7 @@ class Model:
         self._arrived = [[(0, 0)] * 16 for _ in tenants]             # (bytes, packets) by part
         self._sent = [[[0] * 16 for _ in ports] for _ in tenants]    # whole beats by port and part
         self._filled = [[0] * 16 for _ in ports]                     # beats out by part
-        self._taken = [[0] * 16 for _ in ports]                      # beats in and a cycle a packet, by part
+        self._taken = [[0] * 16 for _ in ports]                      # beats in by part
         self._came = [[set() for _ in range(16)] for _ in ports]     # tenants by part
         self._busy = [0] * self._config.slots
         self._samples = [[] for _ in tenants]                        # (depth, held)
@@ -160,10 +161,12 @@ class Model:
     def step(self, cycle):
         offset, tenants = self._cycle - self._start, self._config.tenants
         part = min(offset // (self._length // 16), 15)
-        credit = cycle.credit & (1 << tenants) - 1
-        depth = self._depth[offset % tenants]
-        held = credit != 0 and depth != 0 and not credit >> offset % tenants & 1
-        self._samples[offset % tenants].append((depth, held))
+        sampled = offset % tenants
+        depth = self._depth[sampled]
+        self._samples[sampled].append((depth, depth != 0 and self._starved >> sampled & 1))
+        self._uncredited &= ~cycle.credit
+        if self._cycle % 16 == 15:
+            self._starved, self._uncredited = self._uncredited, -1
         for port, event in enumerate(cycle.ingress):
             self._ingress(port, event, part)
         for port, event in enumerate(cycle.egress):
@@ -189,7 +192,7 @@ class Model:
             size, count = self._arrived[tenant][part]
             self._arrived[tenant][part] = size + length, count + 1
             self._depth[tenant] += 1
-            self._taken[port][part] += -(-length // self._config.beat_bytes) + 1
+            self._taken[port][part] += -(-length // self._config.beat_bytes)
             self._came[port][part].add(tenant)
         if event.drop is not None and event.drop < self._config.tenants:
             self._sums[event.drop]["drops"] += 1
