@@ -35,9 +35,9 @@ def limits(offers, *, rows=None, host=None, bursts=()):
         device = Device(transport)
         driver = AllocationDriver(device, 1, packet_pages=CREDIT_PAGES)
         driver.claim()
-        usual = {"weight": 256, "rate": 1 << 16, "burst": 512, "pages": 0, "ports": driver.limits.all_ports}
-        table = Allocation(tuple(Row(**{**usual, **rows.get(tenant, {})}) for tenant in range(EVERYBODY)),
-                           driver.read_active().epoch)
+        usual = {"weight": 256, "rate": 1 << 16, "burst": 512, "pages": 20, "ports": driver.limits.all_ports}
+        table = Allocation(tuple(Row(**{**usual, **rows.get(tenant, {})}) if tenant in (1, 2, 3) else Row(burst=512)
+                                 for tenant in range(EVERYBODY)), driver.read_active().epoch)
         driver.prepare(table, driver.read_active(), 1, [Guarantee()] * EVERYBODY)
         driver.commit(0)
         for tenant, pressures in (host or {}).items():
@@ -86,9 +86,15 @@ def test_tenant_below_the_rate_of_its_shaper_is_not_limited():
 
 def test_tenant_with_too_few_pages_for_what_is_in_flight_is_limited_by_pages():
     """Pages for one packet and no pool: nothing is admitted before the packet before has left."""
-    found, rows = limits({1: (0.9, 1)}, rows={tenant: {"pages": 4} for tenant in range(EVERYBODY)})
+    found, rows = limits({1: (0.9, 1)}, rows={1: {"pages": 4}, 2: {"pages": 30}, 3: {"pages": 30}})
     assert found == [{"pages_bound"}, set(), set()]
     assert rows[1].bytes_out < 0.7 * 8 * WINDOW, "the output was full after all"
+
+
+def test_tenant_without_pages_of_its_own_is_limited_by_pages_when_another_holds_the_pool():
+    """Tenant 1 waits for its shaper with all that is shared."""
+    found, _ = limits({1: (0.5, 1), 2: (0.3, 2)}, rows={1: {"rate": 1 << 14, "pages": 0}, 2: {"pages": 0}})
+    assert found == [{"bandwidth_bound"}, {"pages_bound"}, set()]
 
 
 def test_tenant_that_fills_its_engine_is_limited_by_it():
