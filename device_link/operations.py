@@ -346,7 +346,7 @@ def decode_message(message: bytes) -> Message:
 # --- window snapshots -------------------------------------------------------------------------------------------
 
 WINDOW_MAGIC = 0x4D57
-WINDOW_SCHEMA = 1
+WINDOW_SCHEMA = 2
 WINDOW_HEADER_WORDS = 8
 WINDOW_ROW_WORDS = 16
 
@@ -362,15 +362,30 @@ class WindowRow:
     bytes_out: int
     packets_out: int
     drops: int
-    queue_depth_max: int
+    peak: int
     backpressure_cycles: int
     engine_cycles: int
-    latency_sum: int
+    latency_sum_low: int
     latency_max: int
     slo_misses: int
     queue: int
     predicted_bytes: int
     flags: int
+
+    @property
+    def queue_depth_max(self) -> int:
+        """Most packets in the fabric at one time."""
+        return self.peak & 0xFFFF
+
+    @property
+    def burstiness(self) -> float:
+        """Variance over mean of the packets admitted in each sixteenth of the window: 1 as if at random (Poisson)."""
+        return (self.peak >> 16) / 16
+
+    @property
+    def latency_sum(self) -> int:
+        """Cycles, added over the packets that left whole; saturates at 2**40 - 1."""
+        return self.flags >> 24 << 32 | self.latency_sum_low
 
     @property
     def depth(self) -> int:
@@ -384,7 +399,7 @@ class WindowRow:
 
     @property
     def backpressured(self) -> bool:
-        """Back-pressured in more than 1/8 of the window."""
+        """Back-pressured, or without credit and with packets in the fabric, in more than 1/8 of the window."""
         return bool(self.flags & 1)
 
     @property
@@ -399,8 +414,28 @@ class WindowRow:
 
     @property
     def engine_bound(self) -> bool:
-        """Engine busy for this tenant in more than half of its share."""
+        """Limited by the engine slots that it may use."""
         return bool(self.flags & 8)
+
+    @property
+    def bandwidth_bound(self) -> bool:
+        """Limited by its rate or by an output that was full."""
+        return bool(self.flags & 0x10)
+
+    @property
+    def pages_bound(self) -> bool:
+        """Limited by its pages: waits for admission, and neither engines nor bandwidth explain it."""
+        return bool(self.flags & 0x20)
+
+    @property
+    def host_bound(self) -> bool:
+        """Limited by its host, as the agent wrote it."""
+        return bool(self.flags & 0x40)
+
+    @property
+    def is_strided(self) -> bool:
+        """More than half of the requests were strided."""
+        return bool(self.flags & 0x80)
 
     @property
     def host_cpu(self) -> int:

@@ -95,7 +95,7 @@ class Device(wiring.Component):
             ("id", "interrupt"): identity.bus,
             ("link",): link.registers,
             ("rm", "guarantee", "staging", "active"): manager.bus,
-            ("analyzer", "objective", "snapshot", "histogram"): analyzer.bus,
+            ("analyzer", "objective", "snapshot", "detail", "histogram"): analyzer.bus,
             ("classifier",): classifier.bus,
             ("port",): counters.bus,
             ("slot",): engines.bus,
@@ -148,6 +148,7 @@ class Device(wiring.Component):
             fabric.stall_timeout.eq(manager.stall_timeout),
             analyzer.epoch.eq(manager.allocation.epoch),
             analyzer.active_tag.eq(manager.active_tag),
+            analyzer.credit.eq(fabric.credit),
             self.epoch.eq(manager.allocation.epoch),
         ]
         for listening, slot in zip(analyzer.engine_busy, engines.busy, strict=True):

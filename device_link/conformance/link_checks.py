@@ -70,6 +70,7 @@ def absent_rows(bench: Bench) -> None:
     """Rows of the map that this device does not have are refused."""
     device, config = bench.device, bench.identity.config
     for name, count in (("guarantee", config.tenants), ("active", config.tenants), ("snapshot", config.tenants),
+                        ("detail", config.tenants),
                         ("port", config.ports), ("slot", config.slots), ("classifier", config.classifier_entries)):
         room = device.map.block(name).count or 0
         if count < room:

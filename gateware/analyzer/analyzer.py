@@ -3,15 +3,16 @@ slots.
 
 Contract: every event is counted in exactly one window, the one that contains its cycle (`cycle` at the input);
 the sums over windows equal the totals exactly, modulo 2**32. A window is at least `shortest_window` cycles. At
-most about 24 cycles a tenant after its end a window is published: `complete` strobes, the registers `sequence`,
-`start`, `cycles` and the block `snapshot[t]` change together and stay until the next one. The first window has
-number 1; `sequence` 0 says that none is complete. With `control.push` it is also sent on `telemetry` (see
-`push.py`).
+most about 60 cycles a tenant after its end a window is published: `complete` strobes, the registers `sequence`,
+`start`, `cycles` and the blocks `snapshot[t]` and `detail[t]` change together and stay until the next one. The first
+window has number 1; `sequence` 0 says that none is complete. With `control.push` it is also sent on `telemetry` (see
+`push.py`). `figures` sweeps what reflex rules may watch while the window is made ready (see `figures.py`).
 
-What counts: `bytes_in`, `packets_in` and the burst at admission; `requests` and `sequential` for each request
-word but segments', at every port but the engines' (theirs are responses); `bytes_out`, `packets_out` and
-latency for packets that left whole, not for those cut off; `backpressure_cycles` and `engine_cycles` add over
-ports and slots.
+What counts: `bytes_in`, `packets_in` and the burst at admission; `requests`, `sequential` and `strided` for each
+request word but segments', at every port but the engines' (theirs are responses; see `requests.py` for how many can be
+classified); `bytes_out`, `packets_out` and latency for packets that left whole, not for those cut off;
+`backpressure_cycles` and `engine_cycles` add over ports and slots. `beats_out` and `contended` only make flags: the
+beats of each part by the port with most of them, and the parts with any packet by an input or an output that was full.
 """
 
 from amaranth import *
@@ -24,27 +25,35 @@ from ..csr.registers import RegisterBlock
 from ..engine.ownership import SlotOwnership
 from ..engine.slot import SlotBusy
 from ..fabric.events import EgressEventSignature, IngressEventSignature
+from ..fabric.rows import Rows
 from ..manager.allocation import AllocationSignature
 from ..stream.telemetry import TELEMETRY_WORD
-from .collector import Collector
+from .collector import Collector, walk_cycles
 from .depth import DepthTracker
+from .figures import AnalyzerFigures
 from .flags import Flags
 from .latency import LatencyHistogram
+from .load import Load
 from .objectives import Objectives
 from .push import WindowInfo, WindowPush
+from .requests import RequestTap, settle
 from .slices import Rule, combine
-from .snapshot import FIGURES, SnapshotWriter
+from .snapshot import ROW_CYCLES, SnapshotWriter
 from .taps import EgressTap, EngineTap, IngressTap
 from .trend import Trend
 from .window import PARTS, WindowClock
 
 __all__ = ["RESET_WINDOW", "RULES", "Analyzer"]
 
-#: How each figure of the snapshot is joined over ports and parts of a window.
-RULES = {name: Rule.SUM for name in FIGURES if name} | {
+#: How each figure is joined over the parts of a window.
+RULES = dict.fromkeys((
+    "bytes_in", "packets_in", "requests", "sequential", "strided", "bytes_out", "packets_out", "drops",
+    "backpressure_cycles", "engine_cycles", "slo_misses", "beats_out", "contended"), Rule.SUM) | {
     "latency_sum": Rule.SATURATE,
     "latency_max": Rule.MAXIMUM,
 }
+#: ... and over the ports and slots within a part.
+PORT_RULES = RULES | {"beats_out": Rule.MAXIMUM}
 
 #: Cycles of the first window: the reset value of `analyzer.window`.
 RESET_WINDOW = 100_000
@@ -55,7 +64,7 @@ class Analyzer(wiring.Component):
 
     def __init__(self, config: DeviceConfig, *, shortest_window: int | None = None,
                  reset_window: int = RESET_WINDOW):
-        least = max(PARTS * (config.tenants + 10), 26 * config.tenants + 64)
+        least = max(PARTS * (walk_cycles(config, settle(config)) + 1), ROW_CYCLES * config.tenants + 64)
         shortest = max(1024, least) if shortest_window is None else shortest_window
         if shortest < least:
             raise ValueError(f"shortest_window must be at least {least}, not {shortest_window!r}")
@@ -67,11 +76,13 @@ class Analyzer(wiring.Component):
             "ingress": In(IngressEventSignature(config)).array(config.ports),
             "egress": In(EgressEventSignature(config)).array(config.ports),
             "engine_busy": In(SlotBusy).array(config.slots),
+            "credit": In(config.tenants),
             "allocation": In(AllocationSignature(config)),
             "cycle": In(64),
             "epoch": In(8),
             "active_tag": In(32),
             "telemetry": Out(stream.Signature(TELEMETRY_WORD)),
+            "figures": Out(AnalyzerFigures(config)),
             "complete": Out(1),
         })
 
@@ -84,54 +95,66 @@ class Analyzer(wiring.Component):
         m = Module()
         config = self._config
         m.submodules.registers = registers = RegisterBlock({
-            "analyzer": None, "objective": config.tenants, "snapshot": config.tenants,
+            "analyzer": None, "objective": config.tenants, "snapshot": config.tenants, "detail": config.tenants,
             "histogram": 256 * config.tenants})
         m.submodules.clock = clock = WindowClock(self._reset_window, self._shortest_window)
         m.submodules.objectives = objectives = Objectives(config, config.ports)
         m.submodules.histogram = histogram = LatencyHistogram(config)
         m.submodules.depth = depth = DepthTracker(config)
-        m.submodules.collector = collector = Collector(config, RULES)
+        m.submodules.load = load = Load(config)
+        m.submodules.collector = collector = Collector(config, RULES, settle(config))
         wiring.connect(m, wiring.flipped(self.bus), registers.bus)
         wiring.connect(m, registers.objective, objectives.bus)
         wiring.connect(m, registers.histogram, histogram.bus)
         m.d.comb += [
             clock.cycle.eq(self.cycle),
             clock.setting.eq(registers.analyzer_window_cycles),
-            depth.window_end.eq(clock.window_end),
-            collector.part_end.eq(clock.part_end),
-            collector.window_end.eq(clock.window_end),
+            depth.credit.eq(self.credit),
             collector.bank.eq(clock.bank),
         ]
+        for listener in (collector, depth, load):
+            m.d.comb += listener.window_end.eq(clock.window_end)
+        for listener in (collector, load):
+            m.d.comb += listener.part_end.eq(clock.part_end)
 
-        taps = []
-        for port in range(config.ports):
-            taps.append(self._tap_ingress(m, port, depth))
-            taps.append(self._tap_egress(m, port, depth, objectives, histogram))
-        for slot, busy in enumerate(self.engine_busy):
-            m.submodules[f"engine_{slot}"] = tap = EngineTap(config)
-            m.d.comb += tap.busy.eq(busy)
-            taps.append(tap)
-        self._sum_taps(m, taps, clock, collector)
-        self._write_snapshots(m, registers, clock, collector, depth, objectives)
+        m.submodules.requests = requests = RequestTap(config)
+        m.d.comb += registers.analyzer_passed_over_value.eq(requests.passed_over)
+        ingress = [self._tap_ingress(m, port, depth, load, requests) for port in range(config.ports)]
+        egress = [self._tap_egress(m, port, depth, load, objectives, histogram) for port in range(config.ports)]
+        slots = [self._tap_slot(m, slot, load) for slot in range(config.slots)]
+        self._sum_taps(m, [requests, *ingress, *egress, *slots], clock, collector)
+        self._find_contention(m, ingress, egress, load, collector)
+        self._write_snapshots(m, registers, clock, collector, depth, load, objectives)
         return m
 
-    def _tap_ingress(self, m, port, depth):
+    def _tap_ingress(self, m, port, depth, load, requests):
         config = self._config
         m.submodules[f"ingress_{port}"] = tap = IngressTap(config, requests=port != config.engine_port)
-        wiring.connect(m, wiring.flipped(self.ingress[port]), tap.event)
+        event = tap.event
+        wiring.connect(m, wiring.flipped(self.ingress[port]), event)
         m.d.comb += [
-            depth.admitted[port].valid.eq(tap.event.admit),
-            depth.admitted[port].tenant.eq(tap.event.header.tenant),
+            depth.admitted[port].valid.eq(event.admit),
+            depth.admitted[port].tenant.eq(event.header.tenant),
+            load.arrived[port].valid.eq(event.admit),
+            load.arrived[port].beats.eq(tap.beats),
         ]
+        if port != config.engine_port:
+            m.d.comb += [
+                requests.requests[port].valid.eq(tap.request),
+                requests.requests[port].tenant.eq(event.request_tenant),
+                requests.requests[port].sector.eq(event.request_word.lba),
+            ]
         return tap
 
-    def _tap_egress(self, m, port, depth, objectives, histogram):
+    def _tap_egress(self, m, port, depth, load, objectives, histogram):
         m.submodules[f"egress_{port}"] = tap = EgressTap(self._config)
         wiring.connect(m, wiring.flipped(self.egress[port]), tap.event)
         tenant = tap.event.header.tenant
         m.d.comb += [
             depth.left[port].valid.eq(tap.event.leave),
             depth.left[port].tenant.eq(tenant),
+            load.left[port].valid.eq(tap.event.leave),
+            load.left[port].beats.eq(tap.beats),
             objectives.slo_ask[port].eq(tap.whole),
             objectives.slo_tenant[port].eq(tenant),
             tap.slo.eq(objectives.slo[port]),
@@ -139,6 +162,11 @@ class Analyzer(wiring.Component):
             histogram.leave[port].tenant.eq(tenant),
             histogram.leave[port].latency.eq(tap.event.latency),
         ]
+        return tap
+
+    def _tap_slot(self, m, slot, load):
+        m.submodules[f"engine_{slot}"] = tap = EngineTap(self._config)
+        m.d.comb += [tap.busy.eq(self.engine_busy[slot]), load.slots[slot].eq(self.engine_busy[slot])]
         return tap
 
     def _sum_taps(self, m, taps, clock, collector):
@@ -151,49 +179,52 @@ class Analyzer(wiring.Component):
                 tap.read_tenant.eq(collector.read_tenant),
                 tap.clear.eq(collector.clear),
             ]
-        for name, rule in RULES.items():
+        for name, rule in PORT_RULES.items():
             parts = [getattr(tap, f"total_{name}") for tap in taps if name in tap.figures]
+            if not parts:
+                continue
             joined = parts[0]
             for index, part in enumerate(parts[1:]):
                 joined = combine(m, rule, joined, part, f"{name}_{index}")
             m.d.comb += getattr(collector, f"part_{name}").eq(joined)
 
-    def _write_snapshots(self, m, registers, clock, collector, depth, objectives):
+    def _find_contention(self, m, ingress, egress, load, collector):
+        """1 for a part in which the tenant sent by an input or an output that was full."""
+        came = Cat(tap.total_packets_in.any() for tap in ingress)
+        went = Cat(tap.total_beats_out.any() for tap in egress)
+        m.d.comb += collector.part_contended.eq(((came & load.inputs_full) | (went & load.outputs_full)).any())
+
+    def _write_snapshots(self, m, registers, clock, collector, depth, load, objectives):
         config = self._config
-        m.submodules.snapshot = snapshot = SnapshotWriter(config)
+        m.submodules.snapshot = snapshot = SnapshotWriter(config, RULES)
         m.submodules.trend = trend = Trend(config)
-        m.submodules.flags = flags = Flags(config)
-        m.submodules.ownership = ownership = SlotOwnership(config)
         m.submodules.push = push = WindowPush(config)
         wiring.connect(m, registers.snapshot, snapshot.bus)
-        wiring.connect(m, wiring.flipped(self.allocation), ownership.allocation)
+        wiring.connect(m, registers.detail, snapshot.detail)
         wiring.connect(m, push.telemetry, wiring.flipped(self.telemetry))
+        wiring.connect(m, snapshot.figures, wiring.flipped(self.figures))
         ended, published = self._window_info(m, clock, collector, snapshot)
+        flags = self._flag(m, snapshot.row_tenant, ended, collector, depth, load, objectives)
 
         m.d.comb += [
             snapshot.complete.eq(collector.complete),
             collector.row_tenant.eq(snapshot.row_tenant),
             depth.tenant.eq(snapshot.row_tenant),
             objectives.host_tenant.eq(snapshot.row_tenant),
-            ownership.tenants[0].eq(snapshot.row_tenant),
             trend.tenant.eq(snapshot.row_tenant),
             trend.update.eq(snapshot.predict),
             trend.value.eq(collector.row_bytes_in),
             snapshot.predicted.eq(trend.predicted),
             snapshot.depth.eq(depth.depth),
             snapshot.peak.eq(depth.peak),
+            snapshot.sampled.eq(depth.sampled),
             snapshot.cpu.eq(objectives.cpu),
             snapshot.memory.eq(objectives.memory),
-            snapshot.row_burst.eq(collector.row_burst),
-            snapshot.flags.eq(flags.flags),
-            flags.cycles.eq(ended.cycles),
-            flags.share.eq(sum(ownership.eligible[0], Const(0))),
+            snapshot.flags.eq(flags),
             self.complete.eq(snapshot.published),
         ]
-        m.d.comb += [getattr(snapshot, f"row_{name}").eq(getattr(collector, f"row_{name}")) for name in RULES]
-        m.d.comb += [getattr(flags, name).eq(getattr(collector, f"row_{name}"))
-                     for name in ("backpressure_cycles", "requests", "sequential", "packets_out", "slo_misses",
-                                  "engine_cycles")]
+        m.d.comb += [getattr(snapshot, f"row_{name}").eq(getattr(collector, f"row_{name}"))
+                     for name in (*RULES, "burst", "squares")]
         m.d.comb += [
             push.enable.eq(registers.analyzer_control_push),
             push.complete.eq(collector.complete),
@@ -208,6 +239,29 @@ class Analyzer(wiring.Component):
             registers.analyzer_cycles_value.eq(published.cycles),
             registers.analyzer_skipped_value.eq(push.skipped),
         ]
+
+    def _flag(self, m, tenant, ended, collector, depth, load, objectives):
+        """The flags of `tenant`, under the allocation that is in force now."""
+        config = self._config
+        m.submodules.flags = flags = Flags(config)
+        m.submodules.ownership = ownership = SlotOwnership(config)
+        m.submodules.rows = rows = Rows(config, ["rate"])
+        wiring.connect(m, wiring.flipped(self.allocation), ownership.allocation)
+        wiring.connect(m, wiring.flipped(self.allocation), rows.allocation)
+        m.d.comb += [
+            ownership.tenants[0].eq(tenant),
+            rows.tenants[0].eq(tenant),
+            flags.cycles.eq(ended.cycles),
+            flags.sampled.eq(depth.sampled),
+            flags.eligible.eq(ownership.eligible[0]),
+            flags.rate.eq(rows.rows[0].rate),
+            flags.cpu.eq(objectives.cpu),
+            flags.memory.eq(objectives.memory),
+        ]
+        m.d.comb += [getattr(flags, name).eq(getattr(collector, f"row_{name}"))
+                     for name in flags.totals]
+        m.d.comb += [taken.eq(given) for taken, given in zip(flags.busy_cycles, load.busy_cycles, strict=True)]
+        return flags.flags
 
     def _window_info(self, m, clock, collector, snapshot):
         """What belongs to the window that ended last, and to the one that is published."""

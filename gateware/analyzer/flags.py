@@ -1,40 +1,105 @@
-"""Bottleneck flags of one tenant and window, combinationally from its totals.
+"""Flags of one tenant and window: how it accesses, whether it waits, and which resource limits it.
 
-Contract: every figure is of the same tenant and window of `cycles` cycles; `share` is the number of engine
-slots that the tenant may use. A comparison is exact (no rounding): see `elaborate`.
+Contract: every input is of the same tenant and window of `cycles` cycles, and `flags` follows four cycles later.
+Comparisons are exact (no rounding). A tenant waits for admission when it was stalled, or found without credit, in
+more than 1/8 of the window, or when more than 1/8 of its packets were dropped (and some were not: a tenant without a
+grant waits for nothing). It is backlogged when it waits, or when two of its packets were on their way on average: in
+the fabric, or since they were posted, which by Little's law is the sum of latencies over the window.
+
+- engine: the slots that it may use were busy in more than 7/8 of the window, for it in more than 1/16.
+- bandwidth: what left by its busiest output is more than 7/8 of its shaper's rate; or it is backlogged, and in at
+  least half of the window it sent by an input or an output that was full.
+- pages: it waits, and neither of the two explains it: its pages do not hold what it needs in flight. (An output whose
+  sink is slow looks so too: it is never full.)
+- host: a pressure of more than 4/5, as the agent wrote it.
 """
 
 from amaranth import *
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import DeviceConfig
+from ..manager.allocation import FULL_RATE
+from .depth import Samples
+from .taps import WIDTHS
+from .window import PARTS
 
-__all__ = ["Flags"]
+__all__ = ["HOST_PRESSED", "FlagBits", "Flags"]
+
+#: A pressure above this is the host's limit: 4/5 of 255.
+HOST_PRESSED = 204
+_RATE_BITS = FULL_RATE.bit_length() - 1
+
+
+class FlagBits(data.Struct):
+    """As the word `flags` of the snapshot has them, from bit 0."""
+
+    backpressured: 1
+    is_sequential: 1
+    missing_slo: 1
+    engine_bound: 1
+    bandwidth_bound: 1
+    pages_bound: 1
+    host_bound: 1
+    is_strided: 1
 
 
 class Flags(wiring.Component):
-    """Four comparisons."""
+    """Comparisons of products with small constants; the two wide products have a register of their own."""
 
     def __init__(self, config: DeviceConfig):
+        self._config = config
         super().__init__({
             "cycles": In(32),
-            "backpressure_cycles": In(32),
-            "requests": In(32),
-            "sequential": In(32),
-            "packets_out": In(32),
-            "slo_misses": In(32),
-            "engine_cycles": In(32),
-            "share": In(range(config.slots + 1)),
-            "flags": Out(4),
+            **{name: In(WIDTHS.get(name, 32)) for name in self.totals},
+            "sampled": In(Samples),
+            "eligible": In(config.slots),
+            "busy_cycles": In(32).array(config.slots),
+            "rate": In(range(FULL_RATE + 1)),
+            "cpu": In(8),
+            "memory": In(8),
+            "flags": Out(FlagBits),
         })
+
+    @property
+    def totals(self) -> tuple[str, ...]:
+        """Names of the inputs that are totals of the window."""
+        return ("backpressure_cycles", "requests", "sequential", "strided", "packets_in", "packets_out", "drops",
+                "slo_misses", "engine_cycles", "latency_sum", "beats_out", "contended")
 
     def elaborate(self, platform):
         m = Module()
-        m.d.comb += self.flags.eq(Cat(
-            (self.backpressure_cycles << 3) > self.cycles,
-            (self.sequential << 1) > self.requests,
-            (self.slo_misses << 4) > self.packets_out,
-            (self.share != 0) & ((self.engine_cycles << 1) > self.cycles * self.share),
-        ))
+        waits, stalled, backlogged = Signal(), Signal(), Signal()
+        sampled = self.sampled
+        m.d.sync += [
+            stalled.eq(((self.backpressure_cycles << 3) > self.cycles) | ((sampled.held << 3) > sampled.count)),
+            waits.eq(stalled | ((self.packets_in != 0) & (self.drops * 7 > self.packets_in))),
+            backlogged.eq(waits | (sampled.depth >= (sampled.count << 1)) | (self.latency_sum >= (self.cycles << 1))),
+        ]
+        engine, bandwidth = self._engine(m), self._bandwidth(m, backlogged)
+        m.d.sync += [
+            self.flags.backpressured.eq(stalled),
+            self.flags.is_sequential.eq((self.sequential << 1) > self.requests),
+            self.flags.is_strided.eq((self.strided << 1) > self.requests),
+            self.flags.missing_slo.eq((self.slo_misses << 4) > self.packets_out),
+            self.flags.engine_bound.eq(engine),
+            self.flags.bandwidth_bound.eq(bandwidth),
+            self.flags.pages_bound.eq(waits & ~engine & ~bandwidth),
+            self.flags.host_bound.eq((self.cpu > HOST_PRESSED) | (self.memory > HOST_PRESSED)),
+        ]
         return m
+
+    def _engine(self, m):
+        busy, available = Signal(32 + self._config.slots.bit_length()), Signal(32 + self._config.slots.bit_length())
+        m.d.sync += [
+            busy.eq(sum((Mux(bit, cycles, 0) for bit, cycles in zip(self.eligible, self.busy_cycles, strict=True)),
+                        Const(0))),
+            available.eq(self.cycles * sum(self.eligible, Const(0))),
+        ]
+        return ((busy << 3) > available * 7) & ((self.engine_cycles << 4) > available)
+
+    def _bandwidth(self, m, backlogged):
+        allowed = Signal(32 + _RATE_BITS + 1)
+        m.d.sync += allowed.eq(self.cycles * self.rate)
+        shaped = (self.rate < FULL_RATE) & ((self.beats_out << (_RATE_BITS + 3)) > allowed * 7)
+        return shaped | (backlogged & (self.contended >= PARTS // 2))

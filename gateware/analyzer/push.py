@@ -17,7 +17,7 @@ from .snapshot import ROW_WORDS
 __all__ = ["HEADER_WORDS", "SCHEMA", "WindowInfo", "WindowPush"]
 
 HEADER_WORDS = 8
-SCHEMA = 0x4D57_0100  # 'MW', schema 1, and the number of tenants in the low byte
+SCHEMA = 0x4D57_0200  # 'MW', schema 2, and the number of tenants in the low byte
 
 
 class WindowInfo(data.Struct):

@@ -19,18 +19,23 @@ class Rule(enum.Enum):
     """How two values of one figure are joined, here and when figures of several ports and parts are."""
 
     SUM = 0       # modulo 2**32
-    SATURATE = 1  # the sum, or 2**32 - 1 if it is more
+    SATURATE = 1  # the sum, or 2**40 - 1 if it is more
     MAXIMUM = 2
+
+    @property
+    def width(self) -> int:
+        """Bits of a figure that is joined so."""
+        return 40 if self is Rule.SATURATE else 32
 
 
 def combine(m, rule, first, second, name):
-    """Signal with the two 32-bit values `first` and `second` joined by `rule`."""
-    joined = Signal(32, name=name)
+    """Signal with the two values `first` and `second` of `rule.width` bits joined by `rule`."""
+    joined = Signal(rule.width, name=name)
     if rule is Rule.SUM:
         m.d.comb += joined.eq(first + second)
     elif rule is Rule.SATURATE:
-        total = Signal(33, name=f"{name}_total")
-        m.d.comb += [total.eq(first + second), joined.eq(Mux(total[32], 0xFFFFFFFF, total[:32]))]
+        total = Signal(rule.width + 1, name=f"{name}_total")
+        m.d.comb += [total.eq(first + second), joined.eq(Mux(total[-1], (1 << rule.width) - 1, total[:-1]))]
     else:
         m.d.comb += joined.eq(Mux(first > second, first, second))
     return joined
@@ -55,7 +60,7 @@ class CounterSlice(wiring.Component):
             "read": In(1),
             "read_bank": In(1),
             "read_tenant": In(range(config.tenants)),
-            **{f"total_{name}": Out(32) for name in rules},
+            **{f"total_{name}": Out(rule.width) for name, rule in rules.items()},
             "clear": In(1),
             "clear_bank": In(1),
         })
@@ -89,7 +94,7 @@ class CounterSlice(wiring.Component):
 
     def _elaborate_figure(self, m, name, rule, here, there, event, row, counted, known):
         depth = 2 << (self._config.tenants - 1).bit_length()
-        m.submodules[name] = store = memory.Memory(shape=32, depth=depth, init=[])
+        m.submodules[name] = store = memory.Memory(shape=rule.width, depth=depth, init=[])
         write = store.write_port()
         before = store.read_port(transparent_for=(write,))
         total = store.read_port()

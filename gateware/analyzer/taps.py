@@ -13,10 +13,22 @@ from ..config import DeviceConfig
 from ..engine.slot import SlotBusy
 from ..fabric.events import EgressEventSignature, IngressEventSignature
 from ..stream.packet import Opcode
-from .pattern import StreamDetector
 from .slices import CounterSlice, Rule
 
-__all__ = ["EgressTap", "EngineTap", "IngressTap"]
+__all__ = ["WIDTHS", "EgressTap", "EngineTap", "IngressTap", "Tap"]
+
+#: Bits of the figures that need more than 32.
+WIDTHS = {"latency_sum": Rule.SATURATE.width}
+
+
+def beat_shape(config: DeviceConfig):
+    """Shape of a packet's length in beats."""
+    return range(4096 // config.beat_bytes + 1)
+
+
+def beats_of(config: DeviceConfig, length):
+    """Beats of `length` bytes."""
+    return (length + config.beat_bytes - 1) >> (config.beat_bytes.bit_length() - 1)
 
 
 class Tap(wiring.Component):
@@ -32,7 +44,7 @@ class Tap(wiring.Component):
             "read_bank": In(1),
             "read_tenant": In(range(config.tenants)),
             "clear": In(1),
-            **{f"total_{name}": Out(32) for name in figures},
+            **{f"total_{name}": Out(WIDTHS.get(name, 32)) for name in figures},
         })
 
     @property
@@ -55,17 +67,22 @@ class Tap(wiring.Component):
 
 
 class IngressTap(Tap):
-    """One fabric input. Without `requests` its request words are not counted."""
+    """One fabric input. `request` is high with a request word to classify; without `requests` it never is, and
+    none is counted. `beats` is the length in beats of a packet that is admitted."""
 
     def __init__(self, config: DeviceConfig, *, requests: bool = True):
         self._requests = requests
         figures = ("bytes_in", "packets_in", "drops", "backpressure_cycles")
-        super().__init__(config, {"event": In(IngressEventSignature(config))},
-                         figures + (("requests", "sequential") if requests else ()))
+        super().__init__(config, {
+            "event": In(IngressEventSignature(config)),
+            "request": Out(1),
+            "beats": Out(beat_shape(config)),
+        }, figures + (("requests",) if requests else ()))
 
     def elaborate(self, platform):
         m = Module()
         event = self.event
+        m.d.comb += self.beats.eq(beats_of(self._config, event.header.length))
         packets = self._slice(m, "packets", dict.fromkeys(("bytes_in", "packets_in", "drops"), Rule.SUM))
         m.d.comb += [
             packets.valid.eq(event.admit | event.drop),
@@ -83,49 +100,40 @@ class IngressTap(Tap):
             stalls.amount_backpressure_cycles.eq(1),
         ]
         if self._requests:
-            self._count_requests(m, event)
+            requests = self._slice(m, "requests", {"requests": Rule.SUM})
+            m.d.comb += [
+                self.request.eq(event.request & (event.request_word.opcode != Opcode.SEGMENT)),
+                requests.valid.eq(self.request),
+                requests.bank.eq(self.bank),
+                requests.tenant.eq(event.request_tenant),
+                requests.amount_requests.eq(1),
+            ]
         return m
-
-    def _count_requests(self, m, event):
-        """The detector answers a cycle later: the event's bank waits for it."""
-        m.submodules.detector = detector = StreamDetector(self._config)
-        requests = self._slice(m, "requests", dict.fromkeys(("requests", "sequential"), Rule.SUM))
-        valid = Signal()
-        m.d.comb += [
-            valid.eq(event.request & (event.request_word.opcode != Opcode.SEGMENT)),
-            detector.valid.eq(valid),
-            detector.tenant.eq(event.request_tenant),
-            detector.sector.eq(event.request_word.lba),
-            requests.amount_requests.eq(1),
-            requests.amount_sequential.eq(detector.sequential),
-        ]
-        m.d.sync += [
-            requests.valid.eq(valid),
-            requests.bank.eq(self.bank),
-            requests.tenant.eq(event.request_tenant),
-        ]
 
 
 class EgressTap(Tap):
     """One fabric output. `whole` is high when a packet leaves that was not cut off; `slo`, a cycle later, must
-    be its tenant's objective."""
+    be its tenant's objective. `beats` is the length in beats of a packet that leaves, whole or not.
+    `beats_out` counts whole packets."""
 
     def __init__(self, config: DeviceConfig):
         super().__init__(config, {
             "event": In(EgressEventSignature(config)),
             "whole": Out(1),
+            "beats": Out(beat_shape(config)),
             "slo": In(32),
-        }, ("bytes_out", "packets_out", "latency_sum", "latency_max", "slo_misses"))
+        }, ("bytes_out", "packets_out", "beats_out", "latency_sum", "latency_max", "slo_misses"))
 
     def elaborate(self, platform):
         m = Module()
         event = self.event
         latency = Signal(32)
         packets = self._slice(m, "packets", {
-            "bytes_out": Rule.SUM, "packets_out": Rule.SUM, "latency_sum": Rule.SATURATE,
+            "bytes_out": Rule.SUM, "packets_out": Rule.SUM, "beats_out": Rule.SUM, "latency_sum": Rule.SATURATE,
             "latency_max": Rule.MAXIMUM, "slo_misses": Rule.SUM})
         m.d.comb += [
             self.whole.eq(event.leave & ~event.cut),
+            self.beats.eq(beats_of(self._config, event.header.length)),
             packets.amount_packets_out.eq(1),
             packets.amount_latency_sum.eq(latency),
             packets.amount_latency_max.eq(latency),
@@ -137,6 +145,7 @@ class EgressTap(Tap):
                 packets.bank.eq(self.bank),
                 packets.tenant.eq(event.header.tenant),
                 packets.amount_bytes_out.eq(event.header.length),
+                packets.amount_beats_out.eq(self.beats),
                 latency.eq(event.latency),
             ]
         return m

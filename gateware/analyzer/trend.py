@@ -1,15 +1,17 @@
 """Trend: predicts each tenant's bytes of the next window by level and slope (Holt's linear method).
 
-Contract: `update` with `tenant` and `value` (held for three cycles); `predicted` is the forecast for the next
-window in the third cycle after it, when `done` is high. In units of 1/256 byte, with floor shifts and the sums
-cut to the ranges named:
+Contract: `update` with `tenant` and `value`, which are held until `done`; `predicted` is the forecast for the next
+window from the cycle of `done` on, `CYCLES` after `update`. Four pairs of gains are run beside each other, and the
+forecast is that of the pair with the least recent error (the first of equals). For each pair (a, b) of `GAINS`, in
+units of 1/256 byte, with floor shifts and the sums cut to the ranges named:
 
-    error  = 256 * value - (level + slope)
-    level' = level + slope + (error >> 1)      cut to 0 .. 2**40 - 1
-    slope' = slope + (error >> 3)              cut to -2**40 .. 2**40 - 1
-    predicted = (level' + slope') >> 8         cut to 0 .. 2**32 - 1
+    error   = 256 * value - (level + slope)
+    level'  = level + slope + (error >> a)       cut to 0 .. 2**40 - 1
+    slope'  = slope + (error >> (a + b))         cut to -2**40 .. 2**40 - 1
+    recent' = recent + ((|error| - recent) >> 5) cut to 0 .. 2**40 - 1
+    predicted = (level' + slope') >> 8           cut to 0 .. 2**32 - 1
 
-A tenant's first value sets level' = 256 * value, slope' = 0. (Holt's smoothing factors are 1/2 and 1/4.)
+A tenant's first value sets level' = 256 * value, slope' = recent' = 0; its second sets recent' = |error|.
 """
 
 from amaranth import *
@@ -18,19 +20,24 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import DeviceConfig
 
-__all__ = ["Trend"]
+__all__ = ["CYCLES", "GAINS", "Trend"]
 
+#: Gains of level and slope as negative powers of two: from one that follows a ramp to one that averages noise.
+GAINS = ((1, 1), (1, 4), (3, 4), (5, 5))
+CYCLES = 4 * len(GAINS)
 FRACTION = 8
+RECENT_SHIFT = 5
 LEVEL_LIMIT = (1 << 40) - 1
 SLOPE_LOWEST, SLOPE_HIGHEST = -(1 << 40), (1 << 40) - 1
 
 
 class TrendState(data.Struct):
-    """What is remembered of one tenant."""
+    """What is remembered of one tenant and pair of gains. seen: values so far, at most 2."""
 
-    seen: 1
+    seen: 2
     level: 40
     slope: signed(41)
+    recent: 40
 
 
 def clamp(value, lowest, highest):
@@ -39,7 +46,7 @@ def clamp(value, lowest, highest):
 
 
 class Trend(wiring.Component):
-    """Holt's method in fixed point; the state is one memory row a tenant."""
+    """Holt's method in fixed point; the state is one memory row for each tenant and pair of gains."""
 
     def __init__(self, config: DeviceConfig):
         self._config = config
@@ -53,34 +60,70 @@ class Trend(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.store = store = memory.Memory(shape=TrendState, depth=self._config.tenants, init=[])
+        m.submodules.store = store = memory.Memory(
+            shape=TrendState, depth=len(GAINS) << (self._config.tenants - 1).bit_length(), init=[])
         read, write = store.read_port(), store.write_port()
+        pair = Signal(range(len(GAINS)))
         before, after = read.data, Signal(TrendState)
-        loaded, computed = Signal(), Signal()
-        m.d.sync += [loaded.eq(self.update), computed.eq(loaded), self.done.eq(computed)]
-        m.d.comb += [read.addr.eq(self.tenant), read.en.eq(self.update)]
-
-        scaled = Signal(FRACTION + 32)
         forecast, error = Signal(signed(43)), Signal(signed(44))
+        best = Signal(40)
         m.d.comb += [
-            scaled.eq(self.value << FRACTION),
-            forecast.eq(before.level + before.slope),
-            error.eq(scaled - forecast),
-        ]
-        with m.If(loaded):
-            m.d.sync += [after.seen.eq(1), after.level.eq(scaled), after.slope.eq(0)]
-            with m.If(before.seen):
-                m.d.sync += [
-                    after.level.eq(clamp(forecast + (error >> 1), 0, LEVEL_LIMIT)),
-                    after.slope.eq(clamp(before.slope + (error >> 3), SLOPE_LOWEST, SLOPE_HIGHEST)),
-                ]
-        m.d.comb += [
-            write.addr.eq(self.tenant),
+            read.addr.eq(Cat(pair, self.tenant)),
+            write.addr.eq(Cat(pair, self.tenant)),
             write.data.eq(after),
-            write.en.eq(computed),
         ]
+        m.d.sync += self.done.eq(0)
+
+        with m.FSM():
+            # The row of the first pair is read as the value arrives.
+            with m.State("IDLE"):
+                m.d.sync += best.eq(LEVEL_LIMIT)
+                with m.If(self.update):
+                    m.next = "COMPARE"
+            # The value against the forecast that was made for it.
+            with m.State("COMPARE"):
+                m.d.sync += [
+                    forecast.eq(before.level + before.slope),
+                    error.eq((self.value << FRACTION) - (before.level + before.slope)),
+                ]
+                m.next = "LEARN"
+            # The new state follows from the error.
+            with m.State("LEARN"):
+                m.d.sync += self._learn(pair, before, after, forecast, error)
+                m.next = "CHOOSE"
+            # It is stored, and its forecast kept if no pair before it was better.
+            with m.State("CHOOSE"):
+                m.d.comb += write.en.eq(1)
+                with m.If((after.recent < best) | (pair == 0)):
+                    m.d.sync += [best.eq(after.recent), self.predicted.eq(self._outlook(m, after))]
+                m.d.sync += pair.eq(pair + 1)
+                m.next = "FETCH"
+                with m.If(pair == len(GAINS) - 1):
+                    m.d.sync += [pair.eq(0), self.done.eq(1)]
+                    m.next = "IDLE"
+            # The next pair's row is read.
+            with m.State("FETCH"):
+                m.next = "COMPARE"
+        return m
+
+    def _learn(self, pair, before, after, forecast, error):
+        """Assignments of `after`."""
+        level_part, slope_part = error >> GAINS[0][0], error >> sum(GAINS[0])
+        for number, (level_gain, slope_gain) in enumerate(GAINS[1:], 1):
+            level_part = Mux(pair == number, error >> level_gain, level_part)
+            slope_part = Mux(pair == number, error >> (level_gain + slope_gain), slope_part)
+        missed = Mux(error < 0, -error, error)
+        recent = Mux(before.seen == 1, missed, before.recent + ((missed - before.recent) >> RECENT_SHIFT))
+        first = before.seen == 0
+        return [
+            after.seen.eq(Mux(first, 1, 2)),
+            after.level.eq(clamp(Mux(first, self.value << FRACTION, forecast + level_part), 0, LEVEL_LIMIT)),
+            after.slope.eq(Mux(first, 0, clamp(before.slope + slope_part, SLOPE_LOWEST, SLOPE_HIGHEST))),
+            after.recent.eq(Mux(first, 0, clamp(recent, 0, LEVEL_LIMIT))),
+        ]
+
+    def _outlook(self, m, after):
+        """The forecast for the window after."""
         outlook = Signal(signed(43))
         m.d.comb += outlook.eq((after.level + after.slope) >> FRACTION)
-        with m.If(computed):
-            m.d.sync += self.predicted.eq(clamp(outlook, 0, 0xFFFFFFFF))
-        return m
+        return clamp(outlook, 0, 0xFFFFFFFF)

@@ -31,7 +31,7 @@ DUMP_CHUNK = 128
 #: Arrays whose real rows the device counts itself.
 COUNTED = {
     "guarantee": "tenants", "staging": "tenants", "active": "tenants", "objective": "tenants",
-    "snapshot": "tenants", "classifier": "classifier_entries", "port": "ports", "slot": "slots",
+    "snapshot": "tenants", "detail": "tenants", "classifier": "classifier_entries", "port": "ports", "slot": "slots",
 }
 
 

@@ -114,12 +114,13 @@ def text(window: dict[str, Any], *, idle: bool) -> str:
     for row in window["tenants"]:
         packets, latency = row["packets_out"], "-"
         if packets:
-            latency = f"{row['latency_sum'] / packets * microseconds:.2f} us"
+            cycles = row["flags"] >> 24 << 32 | row["latency_sum_low"]
+            latency = f"{cycles / packets * microseconds:.2f} us"
         if not idle and not (row["packets_in"] or packets or row["drops"]):
             continue
         rows.append([
             str(row["tenant"]), rate(row["bytes_in"]), rate(row["bytes_out"]), str(packets), str(row["requests"]),
-            str(row["sequential"]), str(row["drops"]), str(row["queue_depth_max"]),
+            str(row["sequential"]), str(row["drops"]), str(row["peak"] & 0xFFFF),
             share(row["backpressure_cycles"], window["cycles"]), share(row["engine_cycles"], window["cycles"]),
             latency, f"{row['latency_max'] * microseconds:.2f} us" if packets else "-", str(row["slo_misses"]),
         ])

@@ -4,7 +4,7 @@
 #ifndef MORPHNIC_H
 #define MORPHNIC_H
 
-#define MORPHNIC_MAP_HASH 0x7a6267ebu
+#define MORPHNIC_MAP_HASH 0x64d72344u
 
 #ifdef __cplusplus
 extern "C" {
@@ -568,6 +568,12 @@ typedef struct __attribute__ ((__packed__)) {
 #define WORD_RO_DESC_CF1F795C__VALUE_bw 32
 #define WORD_RO_DESC_CF1F795C__VALUE_reset 0x0
 
+// reg - word_ro_desc_a5efa2d7
+#define WORD_RO_DESC_A5EFA2D7__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_A5EFA2D7__VALUE_bp 0
+#define WORD_RO_DESC_A5EFA2D7__VALUE_bw 32
+#define WORD_RO_DESC_A5EFA2D7__VALUE_reset 0x0
+
 // regfile - analyzer_block
 typedef struct __attribute__ ((__packed__)) {
     uint32_t window;
@@ -577,6 +583,7 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t start_hi;
     uint32_t cycles;
     uint32_t skipped;
+    uint32_t passed_over;
 } analyzer_block_t;
 
 // reg - objective_row::slo
@@ -643,11 +650,15 @@ typedef struct __attribute__ ((__packed__)) {
 #define WORD_RO_DESC_36E5E358__VALUE_bw 32
 #define WORD_RO_DESC_36E5E358__VALUE_reset 0x0
 
-// reg - word_ro_desc_7824dec5
-#define WORD_RO_DESC_7824DEC5__VALUE_bm 0xffffffff
-#define WORD_RO_DESC_7824DEC5__VALUE_bp 0
-#define WORD_RO_DESC_7824DEC5__VALUE_bw 32
-#define WORD_RO_DESC_7824DEC5__VALUE_reset 0x0
+// reg - snapshot_row::peak
+#define SNAPSHOT_ROW__PEAK__DEPTH_bm 0xffff
+#define SNAPSHOT_ROW__PEAK__DEPTH_bp 0
+#define SNAPSHOT_ROW__PEAK__DEPTH_bw 16
+#define SNAPSHOT_ROW__PEAK__DEPTH_reset 0x0
+#define SNAPSHOT_ROW__PEAK__BURSTINESS_bm 0xffff0000
+#define SNAPSHOT_ROW__PEAK__BURSTINESS_bp 16
+#define SNAPSHOT_ROW__PEAK__BURSTINESS_bw 16
+#define SNAPSHOT_ROW__PEAK__BURSTINESS_reset 0x0
 
 // reg - word_ro_desc_b6d5bb52
 #define WORD_RO_DESC_B6D5BB52__VALUE_bm 0xffffffff
@@ -661,11 +672,11 @@ typedef struct __attribute__ ((__packed__)) {
 #define WORD_RO_DESC_83C76FD2__VALUE_bw 32
 #define WORD_RO_DESC_83C76FD2__VALUE_reset 0x0
 
-// reg - word_ro_desc_803b8559
-#define WORD_RO_DESC_803B8559__VALUE_bm 0xffffffff
-#define WORD_RO_DESC_803B8559__VALUE_bp 0
-#define WORD_RO_DESC_803B8559__VALUE_bw 32
-#define WORD_RO_DESC_803B8559__VALUE_reset 0x0
+// reg - word_ro_desc_87ce6c9e
+#define WORD_RO_DESC_87CE6C9E__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_87CE6C9E__VALUE_bp 0
+#define WORD_RO_DESC_87CE6C9E__VALUE_bw 32
+#define WORD_RO_DESC_87CE6C9E__VALUE_reset 0x0
 
 // reg - word_ro_desc_e80f394c
 #define WORD_RO_DESC_E80F394C__VALUE_bm 0xffffffff
@@ -712,6 +723,22 @@ typedef struct __attribute__ ((__packed__)) {
 #define SNAPSHOT_ROW__FLAGS__ENGINE_BOUND_bp 3
 #define SNAPSHOT_ROW__FLAGS__ENGINE_BOUND_bw 1
 #define SNAPSHOT_ROW__FLAGS__ENGINE_BOUND_reset 0x0
+#define SNAPSHOT_ROW__FLAGS__BANDWIDTH_BOUND_bm 0x10
+#define SNAPSHOT_ROW__FLAGS__BANDWIDTH_BOUND_bp 4
+#define SNAPSHOT_ROW__FLAGS__BANDWIDTH_BOUND_bw 1
+#define SNAPSHOT_ROW__FLAGS__BANDWIDTH_BOUND_reset 0x0
+#define SNAPSHOT_ROW__FLAGS__PAGES_BOUND_bm 0x20
+#define SNAPSHOT_ROW__FLAGS__PAGES_BOUND_bp 5
+#define SNAPSHOT_ROW__FLAGS__PAGES_BOUND_bw 1
+#define SNAPSHOT_ROW__FLAGS__PAGES_BOUND_reset 0x0
+#define SNAPSHOT_ROW__FLAGS__HOST_BOUND_bm 0x40
+#define SNAPSHOT_ROW__FLAGS__HOST_BOUND_bp 6
+#define SNAPSHOT_ROW__FLAGS__HOST_BOUND_bw 1
+#define SNAPSHOT_ROW__FLAGS__HOST_BOUND_reset 0x0
+#define SNAPSHOT_ROW__FLAGS__IS_STRIDED_bm 0x80
+#define SNAPSHOT_ROW__FLAGS__IS_STRIDED_bp 7
+#define SNAPSHOT_ROW__FLAGS__IS_STRIDED_bw 1
+#define SNAPSHOT_ROW__FLAGS__IS_STRIDED_reset 0x0
 #define SNAPSHOT_ROW__FLAGS__HOST_CPU_bm 0xff00
 #define SNAPSHOT_ROW__FLAGS__HOST_CPU_bp 8
 #define SNAPSHOT_ROW__FLAGS__HOST_CPU_bw 8
@@ -720,6 +747,10 @@ typedef struct __attribute__ ((__packed__)) {
 #define SNAPSHOT_ROW__FLAGS__HOST_MEMORY_bp 16
 #define SNAPSHOT_ROW__FLAGS__HOST_MEMORY_bw 8
 #define SNAPSHOT_ROW__FLAGS__HOST_MEMORY_reset 0x0
+#define SNAPSHOT_ROW__FLAGS__LATENCY_SUM_HIGH_bm 0xff000000
+#define SNAPSHOT_ROW__FLAGS__LATENCY_SUM_HIGH_bp 24
+#define SNAPSHOT_ROW__FLAGS__LATENCY_SUM_HIGH_bw 8
+#define SNAPSHOT_ROW__FLAGS__LATENCY_SUM_HIGH_reset 0x0
 
 // regfile - snapshot_row
 typedef struct __attribute__ ((__packed__)) {
@@ -730,10 +761,10 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t bytes_out;
     uint32_t packets_out;
     uint32_t drops;
-    uint32_t queue_depth_max;
+    uint32_t peak;
     uint32_t backpressure_cycles;
     uint32_t engine_cycles;
-    uint32_t latency_sum;
+    uint32_t latency_sum_low;
     uint32_t latency_max;
     uint32_t slo_misses;
     uint32_t queue;
@@ -955,6 +986,38 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t missequenced;
 } generator_block_t;
 
+// reg - word_ro_desc_146a7a3f
+#define WORD_RO_DESC_146A7A3F__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_146A7A3F__VALUE_bp 0
+#define WORD_RO_DESC_146A7A3F__VALUE_bw 32
+#define WORD_RO_DESC_146A7A3F__VALUE_reset 0x0
+
+// reg - word_ro_desc_c7b28399
+#define WORD_RO_DESC_C7B28399__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_C7B28399__VALUE_bp 0
+#define WORD_RO_DESC_C7B28399__VALUE_bw 32
+#define WORD_RO_DESC_C7B28399__VALUE_reset 0x0
+
+// reg - word_ro_desc_730c06de
+#define WORD_RO_DESC_730C06DE__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_730C06DE__VALUE_bp 0
+#define WORD_RO_DESC_730C06DE__VALUE_bw 32
+#define WORD_RO_DESC_730C06DE__VALUE_reset 0x0
+
+// reg - word_ro_desc_da34cb7b
+#define WORD_RO_DESC_DA34CB7B__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_DA34CB7B__VALUE_bp 0
+#define WORD_RO_DESC_DA34CB7B__VALUE_bw 32
+#define WORD_RO_DESC_DA34CB7B__VALUE_reset 0x0
+
+// regfile - detail_row
+typedef struct __attribute__ ((__packed__)) {
+    uint32_t strided;
+    uint32_t burstiness;
+    uint32_t depth_mean;
+    uint32_t latency_mean;
+} detail_row_t;
+
 // mem - morphnic::histogram
 typedef struct __attribute__ ((__packed__)) {
     uint32_t mem[16384];
@@ -977,7 +1040,7 @@ typedef struct __attribute__ ((__packed__)) {
     allocation_row_burst_050bd508_host_share_28004cfd_pages_c7207468_ports_139534d2_rate_9506f197_slots_bef9df97_weight_77afbb98_t active[64];
     uint8_t RESERVED_3800_3fff[0x800];
     analyzer_block_t analyzer;
-    uint8_t RESERVED_401c_47ff[0x7e4];
+    uint8_t RESERVED_4020_47ff[0x7e0];
     objective_row_t objective[64];
     uint8_t RESERVED_4a00_4fff[0x600];
     snapshot_row_t snapshot[64];
@@ -988,7 +1051,9 @@ typedef struct __attribute__ ((__packed__)) {
     slot_block__stride20_t slot[16];
     uint8_t RESERVED_8200_8fff[0xe00];
     generator_block_t generator;
-    uint8_t RESERVED_9020_ffff[0x6fe0];
+    uint8_t RESERVED_9020_bfff[0x2fe0];
+    detail_row_t detail[64];
+    uint8_t RESERVED_c400_ffff[0x3c00];
     morphnic__histogram_t histogram;
 } morphnic_t;
 

@@ -29,7 +29,8 @@ class DeviceModel:
         self.words = {}
         self.registers = {}
         self._window = (0, 0)  # number and start of the current one
-        counts = {"objective": self.config.tenants, "snapshot": self.config.tenants, "port": self.config.ports,
+        counts = {"objective": self.config.tenants, "snapshot": self.config.tenants, "detail": self.config.tenants,
+                  "port": self.config.ports,
                   "classifier": self.config.classifier_entries, "slot": self.config.slots}
         for block in self.map:
             if block.name in MANAGED or block.memory_words:

@@ -98,7 +98,7 @@ def make_window(tenants=3):
 def test_window_survives_the_wire():
     window = make_window()
     assert Window.decode(window.encode()) == window
-    assert window.to_words()[0] == 0x4D570103
+    assert window.to_words()[0] == 0x4D570203
 
 
 def test_window_rows_have_the_registers_of_the_map_in_order():
@@ -110,13 +110,21 @@ def test_window_rows_have_the_registers_of_the_map_in_order():
 
 def test_window_flags_are_those_of_the_map():
     fields = register_map().block("snapshot").template["flags"].fields
-    names = ["backpressured", "is_sequential", "missing_slo", "engine_bound", "host_cpu", "host_memory"]
+    names = ["backpressured", "is_sequential", "missing_slo", "engine_bound", "bandwidth_bound", "pages_bound",
+             "host_bound", "is_strided", "host_cpu", "host_memory"]
+    assert [*names, "latency_sum_high"] == list(fields)
     for name in names:
         field = fields[name]
         row = WindowRow(*([0] * 15), ((1 << field.width) - 1) << field.lsb)
         assert {other: int(getattr(row, other)) for other in names if getattr(row, other)} == {
             name: (1 << field.width) - 1}
-    assert (WindowRow(*([0] * 13), 0x0005_0009, 0, 0).depth, WindowRow(*([0] * 13), 0x0005_0009, 0, 0).burst) == (9, 5)
+
+
+def test_window_figures_that_share_a_word_are_taken_apart():
+    row = WindowRow(*([0] * 7), 0x0028_0009, 0, 0, 0x8000_0001, 0, 0, 0x0005_0003, 0, 0xFE00_0000)
+    assert (row.queue_depth_max, row.burstiness) == (9, 2.5)
+    assert (row.depth, row.burst) == (3, 5)
+    assert row.latency_sum == 0xFE_8000_0001
 
 
 @pytest.mark.parametrize("damage", [

@@ -137,7 +137,7 @@ def test_dump_shows_which_registers_refuse_and_reads_all_others(typed, stand_in)
 def test_watch_prints_rates_by_the_devices_clock(typed, stand_in):
     registers = stand_in.registers
     for name, value in {"bytes_in": 125_000, "packets_in": 10, "bytes_out": 250_000, "packets_out": 10,
-                        "latency_sum": 5000, "latency_max": 900, "slo_misses": 2}.items():
+                        "latency_sum_low": 5000, "latency_max": 900, "slo_misses": 2}.items():
         registers.set(f"snapshot[3].{name}", value)
     done = typed("watch", "--windows", "1")
     assert done.returncode == 0, done.stderr

@@ -17,15 +17,17 @@ CYCLES = 100_000
 CAPACITY = CYCLES * LIMITS.beat_bytes
 
 _NOTHING = dict.fromkeys((
-    "bytes_in", "packets_in", "requests", "sequential", "bytes_out", "packets_out", "drops", "queue_depth_max",
-    "backpressure_cycles", "engine_cycles", "latency_sum", "latency_max", "slo_misses", "queue",
+    "bytes_in", "packets_in", "requests", "sequential", "bytes_out", "packets_out", "drops", "peak",
+    "backpressure_cycles", "engine_cycles", "latency_sum_low", "latency_max", "slo_misses", "queue",
     "predicted_bytes", "flags"), 0)
 
 
 def row(**figures: int) -> WindowRow:
-    """A window row of these figures, all others zero; `depth` and `burst` are packed as the device does."""
+    """A window row of these figures, all others zero; those that share a word are packed as the device does."""
     depth, burst = figures.pop("depth", 0), figures.pop("burst", 0)
-    return WindowRow(**{**_NOTHING, **figures, "queue": depth | burst << 16})
+    peak, latency, flags = (figures.pop(name, 0) for name in ("queue_depth_max", "latency_sum", "flags"))
+    return WindowRow(**{**_NOTHING, **figures, "queue": depth | burst << 16, "peak": peak,
+                        "latency_sum_low": latency & 0xFFFF_FFFF, "flags": flags | latency >> 32 << 24})
 
 
 def traffic(load: float, *, packet: int = 512, cycles: int = CYCLES, latency: int = 100,

@@ -24,7 +24,7 @@ REG_NO_CREDIT = 0x21
 REG_MUTE = 0x30
 WINDOW_CYCLES = 1000
 WINDOW_WORDS = 24
-WINDOW_SCHEMA = 0x4D57_0101  # one tenant
+WINDOW_SCHEMA = 0x4D57_0201  # one tenant
 
 
 class Fault(enum.Enum, shape=unsigned(3)):

@@ -15,11 +15,11 @@ IDLE_INGRESS, IDLE_EGRESS = Ingress(), Egress()
 class Traffic:
     """Random events that keep the fabric's promises: a tenant leaves only what was admitted for it."""
 
-    def __init__(self, config, seed, *, load=0.5, tenants=None):
-        self._config, self._load = config, load
+    def __init__(self, config, seed, *, load=0.5, tenants=None, requests=0.12):
+        self._config, self._load, self._requests = config, load, requests
         self._rng = random.Random(seed)
         self._tenants = list(range(config.tenants)) if tenants is None else tenants
-        self._inside = []
+        self._inside, self._credit = [], 0
         self._sector = {}
 
     def cycle(self):
@@ -27,10 +27,13 @@ class Traffic:
         ready = self._inside
         egress = [Egress(self._leave(ready)) if ready and rng.random() < self._load else IDLE_EGRESS
                   for _ in ports]
-        return Cycle([self._ingress() for _ in ports], egress,
-                     [rng.choice([None, *self._tenants]) for _ in range(self._config.slots)])
+        if rng.random() < 0.03:
+            self._credit = rng.getrandbits(self._config.tenants)
+        return Cycle([self._ingress(port) for port in ports], egress,
+                     [rng.choice([None, *self._tenants]) for _ in range(self._config.slots)],
+                     self._credit if rng.random() < 0.98 else (1 << self._config.tenants) - 1)
 
-    def _ingress(self):
+    def _ingress(self, port):
         rng = self._rng
         event = Ingress()
         if rng.random() < self._load:
@@ -38,8 +41,12 @@ class Traffic:
             self._inside.append(event.admit)
         elif rng.random() < 0.2:
             event.drop = rng.choice([*self._tenants, self._config.tenants, 63])
-        if rng.random() < self._load:
-            tenant = rng.choice(self._tenants)
+        engine = self._config.engine_port
+        mine = [tenant for tenant in self._tenants if port in (tenant % engine, engine)]
+        if mine and rng.random() < self._requests:
+            # A tenant's requests come by one port, so that their order is not the arbitration's; those at the
+            # engines' port are responses, which nobody counts.
+            tenant = rng.choice(mine)
             event.request = tenant, rng.choice([0, 1, 2]), self._next_sector(tenant)
         if rng.random() < 0.3:
             event.stalled = rng.choice(self._tenants)
@@ -49,7 +56,7 @@ class Traffic:
         """Mostly a few streams a tenant, so that hits at each place of the table and misses are common."""
         rng = self._rng
         stream = tenant, rng.randrange(6)
-        step = rng.choice([0, 1, 8, 256, 257, 100_000])
+        step = rng.choice([[8, 256], [1000], [-64], [0, 1, 257, 100_000]][stream[1] % 4])
         self._sector[stream] = (self._sector.get(stream, rng.getrandbits(36)) + step) % (1 << 36)
         return self._sector[stream]
 
@@ -79,6 +86,7 @@ class Bench:
             for port in range(self.config.ports):
                 self._set_ingress(ctx, port, events.ingress[port])
                 self._set_egress(ctx, port, events.egress[port])
+            ctx.set(dut.credit, events.credit & (1 << self.config.tenants) - 1)
             for slot, tenant in zip(dut.engine_busy, events.busy, strict=True):
                 ctx.set(slot, {"busy": tenant is not None, "tenant": tenant or 0})
         _, _, valid, ready, word = await ctx.tick().sample(
@@ -122,7 +130,7 @@ class Bench:
         """Telemetry words as a `Window` (with `epoch`, `skipped`, `tag` in `extra`)."""
         tenants = self.config.tenants
         assert len(words) == 8 + 16 * tenants
-        assert words[0] == 0x4D57_0100 | tenants
+        assert words[0] == 0x4D57_0200 | tenants
         rows = [dict(zip(WORDS, words[8 + 16 * tenant:24 + 16 * tenant], strict=True))
                 for tenant in range(tenants)]
         window = Window(words[1], words[2] | words[3] << 32, words[4], rows)

@@ -4,21 +4,24 @@ import random
 
 import pytest
 
-from gateware.analyzer.analyzer import RESET_WINDOW, RULES, Analyzer
+from gateware.analyzer.analyzer import RESET_WINDOW, Analyzer
+from gateware.analyzer.figures import FigureId
 from gateware.config import DeviceConfig
 from gateware.csr import regmap
 from tests.gateware.analyzer.harness import IDLE_EGRESS, IDLE_INGRESS, Bench, Traffic, address
-from tests.gateware.analyzer.model import WORDS, Cycle, Egress, Ingress, Model
+from tests.gateware.analyzer.model import DETAIL, WORDS, Cycle, Egress, Ingress, Model
 from tests.gateware.csr.initiator import access
 
 pytestmark = pytest.mark.slow  # together more than `make test-fast` has time for
 
 CONFIG = DeviceConfig(ports=3, tenants=3)
-WINDOW = 210
+WINDOW = 530
 IDLE = Cycle([IDLE_INGRESS] * CONFIG.ports, [IDLE_EGRESS] * CONFIG.ports, [None] * CONFIG.slots)
 SLO = [0, 100, 5000]
-HOST = [(0, 0), (255, 1), (7, 250)]
-SHARE = [CONFIG.slots, 0, 0]  # after reset tenant 0 owns every slot
+HOST = [(0, 0), (255, 1), (7, 204)]
+COUNTED = ("bytes_in", "packets_in", "requests", "sequential", "bytes_out", "packets_out", "drops",
+           "backpressure_cycles", "engine_cycles", "latency_sum_low", "latency_max", "slo_misses")
+ELIGIBLE = [0b11, 0, 0]  # after reset tenant 0 owns every slot
 
 
 async def set_up(ctx, bench):
@@ -32,7 +35,7 @@ async def set_up(ctx, bench):
 def observe(traffic, *, windows, bench=None, ready=lambda: True, software=None, config=CONFIG, length=WINDOW):
     """Drive `traffic`, an iterator of `Cycle`s, until `windows` windows were pushed; return bench and model."""
     bench = bench or Bench(config, length)
-    model = Model(config, length, SLO, HOST, SHARE)
+    model = Model(config, length, SLO, HOST, list(ELIGIBLE))
     started = []
 
     async def control(ctx):
@@ -85,11 +88,14 @@ def test_sums_over_windows_equal_the_totals():
                     if event.admit and event.admit[0] == tenant]
         left = [event.leave for cycle in events for event in cycle.egress
                 if event.leave and event.leave[0] == tenant and not event.leave[3]]
-        total = {name: sum(window.rows[tenant][name] for window in bench.windows) for name in RULES}
+        requests = [event.request for cycle in events for event in cycle.ingress[:-1]
+                    if event.request and event.request[0] == tenant and event.request[1] != 0]
+        total = {name: sum(window.rows[tenant][name] for window in bench.windows) for name in WORDS}
         assert total["bytes_in"] == sum(admitted)
         assert total["packets_in"] == len(admitted)
+        assert total["requests"] == len(requests)
         assert total["bytes_out"] == sum(leave[1] for leave in left)
-        assert total["latency_sum"] == sum(leave[2] for leave in left)
+        assert total["latency_sum_low"] == sum(leave[2] for leave in left)
 
 
 @pytest.mark.parametrize("offset", [-1, 0])
@@ -106,23 +112,112 @@ def test_event_at_a_boundary_is_in_the_window_of_its_cycle(offset):
     observe(traffic(), windows=2, bench=bench)
     hit, other = (0, 1) if offset < 0 else (1, 0)
     row = bench.windows[hit].rows[1]
-    assert [row[name] for name in ("bytes_in", "requests", "packets_out", "slo_misses", "latency_sum")] == \
+    assert [row[name] for name in ("bytes_in", "requests", "packets_out", "slo_misses", "latency_sum_low")] == \
         [300, 2, 3, 3, 600]
     assert (row["backpressure_cycles"], row["engine_cycles"]) == (3, 2)
-    assert not any(bench.windows[other].rows[1][name] for name in RULES)
+    assert not any(bench.windows[other].rows[1][name] for name in COUNTED)
+
+
+@pytest.mark.parametrize("tenants", [[0, 1, 2], [1]])
+def test_nothing_is_lost_with_an_event_of_every_kind_at_every_port_in_every_cycle(tenants):
+    """Three windows without an idle cycle, then silence; requests beyond what can be classified still count."""
+    cycles = 3 * WINDOW + 100
+
+    def traffic():
+        for number in range(cycles):
+            tenant = tenants[number % len(tenants)]
+            yield Cycle([Ingress((tenant, 64), None, (tenant, 1, 8 * number), tenant) for _ in range(3)],
+                        [Egress((tenant, 64, 9, False)) for _ in range(3)], [tenant, tenant])
+
+    bench = Bench(CONFIG, WINDOW)
+    passed = []
+
+    async def software(ctx, bench, model):
+        while len(bench.windows) < 5:
+            await ctx.tick()
+        passed.append(await bench.read(ctx, "analyzer", None, "passed_over"))
+
+    observe(traffic(), windows=6, bench=bench, software=software)
+    for tenant in tenants:
+        events = len(range(tenants.index(tenant), cycles, len(tenants)))
+        total = {name: sum(window.rows[tenant][name] for window in bench.windows) for name in WORDS}
+        assert [total[name] for name in ("packets_in", "bytes_in", "packets_out", "bytes_out", "latency_sum_low")] == \
+            [3 * events, 192 * events, 3 * events, 192 * events, 27 * events]
+        assert (total["requests"], total["backpressure_cycles"], total["engine_cycles"]) == (
+            2 * events, 3 * events, 2 * events)
+        assert {window.rows[tenant]["queue"] & 0xFFFF for window in bench.windows} == {0}
+    # Both request ports offer one a cycle, one every second cycle is classified, and each queue holds a few at the end.
+    assert abs(passed[0] - 3 * cycles / 2) < 20
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [6])
 def test_slow_consumer_gets_whole_windows_and_the_skipped_ones_are_counted(seed):
     rng = random.Random(seed)
-    bench, model = observe(random_traffic(seed, 1500), windows=3, ready=lambda: rng.random() < 0.2)
+    bench, model = observe(random_traffic(seed, 2500), windows=3, ready=lambda: rng.random() < 0.08)
     assert_same(bench.windows, model)
     numbers = [window.number for window in bench.windows]
     assert numbers[-1] > 3, "the consumer was not slow"
     for before, window in zip([None, *bench.windows], bench.windows, strict=False):
         previous = before.number if before else 0
         assert window.extra["skipped"] - (before.extra["skipped"] if before else 0) == window.number - previous - 1
+
+
+def test_detail_changes_with_the_snapshot():
+    shots = []
+
+    async def software(ctx, bench, model):
+        for _ in range(2):
+            before = await bench.read(ctx, "analyzer", None, "sequence")
+            while (number := await bench.read(ctx, "analyzer", None, "sequence")) == before:
+                pass
+            shots.append((number, [{name: await bench.read(ctx, "detail", tenant, name) for name in DETAIL}
+                                   for tenant in range(CONFIG.tenants)]))
+            assert await bench.read(ctx, "analyzer", None, "passed_over") == 0
+
+    _, model = observe(random_traffic(11, 2500), windows=4, software=software)
+    assert [rows for _, rows in shots] == [model.details[number - 1] for number, _ in shots]
+    assert any(row["strided"] for _, rows in shots for row in rows), "the stimulus misses a case"
+    assert all(row["depth_mean"] and row["burstiness"] and row["latency_mean"] for row in shots[0][1])
+
+
+def test_figures_are_swept_once_a_window():
+    """Start, each (tenant, figure) once in order of tenants, end; the values are those of the model's window."""
+    bench = Bench(CONFIG, WINDOW)
+    sweeps, seen = [], []
+
+    async def listen(ctx):
+        figures = bench.dut.figures
+        async for _, _, start, end, valid, tenant, figure, value in ctx.tick().sample(
+                figures.start, figures.end, figures.valid, figures.tenant, figures.figure, figures.value):
+            if start:
+                assert not valid
+                assert not seen
+            if valid:
+                seen.append((tenant, figure, value))
+            if end:
+                assert not valid
+                sweeps.append(list(seen))
+                seen.clear()
+
+    bench.simulator.add_testbench(listen, background=True)
+    _, model = observe(random_traffic(12, 2000), windows=3, bench=bench)
+    for sweep, window, details in zip(sweeps, model.windows, model.details, strict=False):
+        found = {(tenant, figure): value for tenant, figure, value in sweep}
+        assert len(found) == len(sweep) == CONFIG.tenants * len(FigureId)
+        assert [tenant for tenant, _, _ in sweep] == sorted(tenant for tenant, _, _ in sweep)
+        for tenant, (row, detail) in enumerate(zip(window.rows, details, strict=True)):
+            assert {figure: found[tenant, figure] for figure in FigureId} == {
+                FigureId.BYTES_IN: row["bytes_in"], FigureId.PACKETS_IN: row["packets_in"],
+                FigureId.REQUESTS: row["requests"], FigureId.DEPTH_MAX: row["peak"] & 0xFFFF,
+                FigureId.DEPTH_MEAN: detail["depth_mean"], FigureId.STALLED: row["backpressure_cycles"],
+                FigureId.BUSY: row["engine_cycles"], FigureId.LATENCY_MEAN: detail["latency_mean"],
+                FigureId.LATENCY_MAX: row["latency_max"], FigureId.MISSED: row["slo_misses"],
+                FigureId.BYTES_OUT: row["bytes_out"], FigureId.FORECAST: row["predicted_bytes"],
+                FigureId.BURSTINESS: detail["burstiness"], FigureId.HOST_CPU: row["flags"] >> 8 & 0xFF,
+                FigureId.HOST_MEMORY: row["flags"] >> 16 & 0xFF, FigureId.FLAGS: row["flags"] & 0xFF,
+                FigureId.DROPS: row["drops"]}
+    assert len(sweeps) >= 3
 
 
 def test_bus_shows_the_published_window_until_the_next_one():
@@ -152,7 +247,7 @@ def test_bus_shows_the_published_window_until_the_next_one():
 
 def test_new_window_length_holds_from_the_next_boundary():
     async def software(ctx, bench, model):
-        for length in (333, 100):
+        for length in (777, 100):
             await bench.write(ctx, length, "analyzer", None, "window")
             model.setting = max(length, WINDOW)
             while bench.cycle < model._start + model._length - 1:
@@ -161,9 +256,9 @@ def test_new_window_length_holds_from_the_next_boundary():
             while len(model.windows) == number:
                 await ctx.tick()
 
-    bench, model = observe(random_traffic(9, 1000), windows=3, software=software)
+    bench, model = observe(random_traffic(9, 2500), windows=3, software=software)
     assert_same(bench.windows, model)
-    assert {window.cycles for window in bench.windows} == {WINDOW, 333}
+    assert {window.cycles for window in bench.windows} == {WINDOW, 777}
 
 
 def test_histogram_counts_every_packet_that_left_whole():
@@ -180,7 +275,7 @@ def test_histogram_counts_every_packet_that_left_whole():
     assert {key: count for key, count in totals.items() if count} == dict(model.histogram)
 
 
-def test_latency_sum_saturates_and_extremes_have_their_bins():
+def test_latency_sum_goes_beyond_32_bits_and_extremes_have_their_bins():
     latencies = [0, 7, 8, 15, 16, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
     cycles = [Cycle([Ingress(admit=(1, 1))] * 3, [Egress(leave=(1, 1, latency, False))] * 3, [None] * 2)
               for latency in latencies]
@@ -194,7 +289,8 @@ def test_latency_sum_saturates_and_extremes_have_their_bins():
 
     bench, model = observe(iter(cycles), windows=4, software=software)
     assert_same(bench.windows, model)
-    assert bench.windows[0].rows[1]["latency_sum"] == 0xFFFFFFFF
+    row = bench.windows[0].rows[1]
+    assert row["flags"] >> 24 << 32 | row["latency_sum_low"] == 3 * sum(latencies)
     assert bench.windows[0].rows[1]["latency_max"] == 0xFFFFFFFF
     assert {key: count for key, count in totals.items() if count} == dict(model.histogram)
 
@@ -212,7 +308,7 @@ def test_allocation_decides_the_share_for_engine_bound():
             await ctx.tick()
         ctx.set(bus.write, 0)
         ctx.set(bus.active_bank, 2)
-        model._share = [1, 1, 1]
+        model.eligible = [0b10, 0b01, 0b10]
 
     cycle = Cycle(IDLE.ingress, IDLE.egress, [1, 2])
     bench, model = observe((cycle for _ in range(2000)), windows=4, software=software)
@@ -237,7 +333,8 @@ def test_epoch_and_tag_are_those_at_the_end_of_the_window():
 
 
 @pytest.mark.parametrize(("block", "index", "register", "value"), [
-    ("snapshot", 0, "drops", 1), ("snapshot", 3, "drops", None), ("objective", 3, "slo", None),
+    ("snapshot", 0, "drops", 1), ("snapshot", 3, "drops", None), ("detail", 0, "strided", 1),
+    ("detail", 3, "strided", None), ("objective", 3, "slo", None),
     ("objective", 3, "slo", 5), ("histogram", 0, None, 1), ("histogram", 3 * 256, None, None)])
 def test_access_without_a_register_is_an_error(block, index, register, value):
     bench = Bench(CONFIG, WINDOW)

@@ -1,13 +1,14 @@
-"""Holt's method in fixed point, bit by bit, at ordinary values and at the limits."""
+"""Holt's method with the best of four gains, in fixed point, bit by bit, at ordinary values and at the limits."""
 
+import itertools
 import random
 
 import pytest
 from amaranth.sim import Simulator
 
-from gateware.analyzer.trend import Trend
+from gateware.analyzer.trend import CYCLES, GAINS, Trend
 from gateware.config import DeviceConfig
-from tests.gateware.analyzer.model import Holt
+from tests.gateware.analyzer.model import Forecast
 
 CONFIG = DeviceConfig(tenants=3)
 
@@ -25,11 +26,12 @@ def predictions(updates):
             ctx.set(dut.update, 1)
             await ctx.tick()
             ctx.set(dut.update, 0)
-            await ctx.tick()
-            assert not ctx.get(dut.done)
-            await ctx.tick()
+            for _ in range(CYCLES - 1):
+                assert not ctx.get(dut.done)
+                await ctx.tick()
             assert ctx.get(dut.done)
             answers.append(ctx.get(dut.predicted))
+            ctx.set(dut.value, 0)
             await ctx.tick()
 
     simulator.add_testbench(bench)
@@ -38,7 +40,7 @@ def predictions(updates):
 
 
 def expected(updates):
-    models = [Holt() for _ in range(CONFIG.tenants)]
+    models = [Forecast() for _ in range(CONFIG.tenants)]
     return [models[tenant].predict(value) for tenant, value in updates]
 
 
@@ -68,3 +70,21 @@ def test_ramp_is_followed_ahead():
     updates = [(2, 100_000 + 5_000 * step) for step in range(60)]
     last = predictions(updates)[-1]
     assert abs(last - (100_000 + 5_000 * 60)) < 50, "the forecast is one step ahead of the ramp"
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_noise_is_averaged_and_a_ramp_followed_by_the_pair_that_fits(seed):
+    """Each pair of gains is chosen somewhere, and the forecast errs less than both extremes alone."""
+    rng = random.Random(seed)
+    values = [50_000 + rng.randrange(-20_000, 20_000) for _ in range(120)]
+    values += [50_000 + 4_000 * step for step in range(60)] + [290_000] * 40
+    model, chosen = Forecast(), set()
+    alone, together = [0] * len(GAINS), 0
+    for value, following in itertools.pairwise(values):
+        forecast = model.predict(value)
+        chosen.add(min(range(len(GAINS)), key=lambda number: model.pairs[number].recent))
+        together += abs(following - forecast)
+        alone = [total + abs(following - pair.ahead()) for total, pair in zip(alone, model.pairs, strict=True)]
+    assert predictions([(0, value) for value in values]) == expected([(0, value) for value in values])
+    assert len(chosen) >= 3
+    assert together < 1.1 * min(alone)

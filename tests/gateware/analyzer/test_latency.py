@@ -1,0 +1,102 @@
+"""Latency histograms with a packet at every port in every cycle: nothing is lost, and a read is exact at once."""
+
+import random
+from collections import Counter
+
+import pytest
+from amaranth.sim import Simulator
+
+from gateware.analyzer.latency import BINS, CARRY, LatencyHistogram
+from gateware.config import DeviceConfig
+from tests.gateware.analyzer.model import latency_bin
+
+
+def run(config, cycles, *, reads=()):
+    """Drive lists of (tenant, latency) or None by port; read the places `reads(number)` all the while, and in the end
+    every place that was counted in. Returns (place, least, found, most) for each read, between the count when it
+    began and that when it ended."""
+    dut = LatencyHistogram(config)
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-8)
+    counted, found, finished = Counter(), [], []
+
+    async def drive(ctx):
+        for events in cycles:
+            for port, event in enumerate(events):
+                tenant, latency = event or (0, 0)
+                ctx.set(dut.leave[port], {"valid": event is not None, "tenant": tenant, "latency": latency})
+                if event and tenant < config.tenants:
+                    counted[tenant * BINS + latency_bin(latency)] += 1
+            await ctx.tick()
+        for leave in dut.leave:
+            ctx.set(leave.valid, 0)
+        await ctx.tick().repeat(8)
+        finished.append(True)
+
+    async def read(ctx):
+        number = 0
+        while not finished:
+            place = reads(number) if callable(reads) else 0
+            number += 1
+            found.append((place, *await one(ctx, place)))
+        for place in sorted(counted):
+            found.append((place, *await one(ctx, place)))
+
+    async def one(ctx, place):
+        least = counted[place] - 3 * config.ports  # counted three cycles later
+        ctx.set(dut.bus.valid, 1)
+        ctx.set(dut.bus.address, place)
+        (value,) = await ctx.tick().sample(dut.bus.r_data).until(dut.bus.ready)
+        ctx.set(dut.bus.valid, 0)
+        return (least if not finished else counted[place]), value, counted[place]
+
+    simulator.add_testbench(drive)
+    simulator.add_testbench(read)
+    simulator.run()
+    return found
+
+
+@pytest.mark.parametrize(("seed", "ports"), [(0, 2), (1, 3), (2, 4)])
+def test_no_packet_is_lost_at_line_rate(seed, ports):
+    """Few bins, so that they carry often; the bus reads all the time and so holds carries back."""
+    rng = random.Random(seed)
+    config = DeviceConfig(ports=ports, tenants=3)
+    hot = [(rng.randrange(3), rng.getrandbits(rng.randrange(1, 32))) for _ in range(4)]
+    cycles = [[rng.choice(hot) for _ in range(ports)] for _ in range(2500)]
+    places = [tenant * BINS + latency_bin(latency) for tenant, latency in hot]
+    found = run(config, cycles, reads=lambda number: places[number % len(places)])
+    assert max(value for _, _, value, _ in found) > 8 * CARRY, "nothing was carried"
+    for place, least, value, most in found:
+        assert least <= value <= most, f"bin {place}"
+
+
+@pytest.mark.parametrize("seed", [4])
+def test_a_constant_latency_at_every_port_is_counted(seed):
+    """One bin for 2,000 cycles: each port's count would overflow many times without its turn."""
+    config = DeviceConfig(ports=4, tenants=2)
+    found = run(config, [[(1, 9)] * 4 for _ in range(2000)])
+    assert found[-1][1:] == (8000, 8000, 8000)
+
+
+@pytest.mark.parametrize("seed", [5])
+def test_every_latency_finds_its_bin(seed):
+    rng = random.Random(seed)
+    config = DeviceConfig(ports=2, tenants=4)
+    latencies = [*range(40), *(1 << octave for octave in range(32)), *((1 << octave) - 1 for octave in range(1, 33)),
+                 *(rng.getrandbits(rng.randrange(1, 33)) for _ in range(200))]
+    cycles = [[(rng.randrange(5), latency), None] if rng.random() < 0.8 else [None, (rng.randrange(4), latency)]
+              for latency in latencies]
+    found = run(config, cycles)
+    for place, least, value, most in found[1:]:
+        assert least <= value <= most, f"bin {place}"
+
+
+def test_bins_are_narrow_enough_for_percentiles_within_7_percent():
+    """The middle of a bin (geometric) against its ends."""
+    for latency in [*range(8, 5000), *(1 << octave for octave in range(13, 32))]:
+        number = latency_bin(latency)
+        octave, part = divmod(number, 8)
+        low, width = (8 + part) << (octave - 1), 1 << (octave - 1)
+        assert low <= latency < low + width
+        middle = (low * (low + width)) ** 0.5
+        assert max(middle / low, (low + width) / middle) < 1.07
