@@ -25,7 +25,7 @@ class Bench:
         dut.rst.value = 1
         for handle in dut:
             name = handle._name
-            if name.startswith(("bus__", "ingress__", "egress__")) and not name.endswith(
+            if name.startswith(("bus__", "ingress__", "egress__", "figures__")) and not name.endswith(
                     ("ready", "error", "r_data")):
                 handle.value = 0
         dut.cycle.value = 0
