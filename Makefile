@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export MORPHNIC_DATA ?= $(wildcard ../shared/data)
 
-.PHONY: demo test test-fast lint bench registers models clean setup
+.PHONY: demo test test-fast lint bench registers models soak clean setup
 
 $(STAMP): pyproject.toml constraints.txt deploy/check_system.py
 	$(PYTHON) deploy/check_system.py
@@ -36,6 +36,9 @@ registers: $(STAMP)  ## remake everything derived from the register map
 
 bench: $(STAMP)  ## every figure, side by side with its reference
 	set -e; for script in bench/[a-z]*.py; do $(BIN)/python $$script; done
+
+soak: $(STAMP) models  ## random commits under traffic: make soak COMMITS=1000000 SEED=1; may be interrupted and goes on
+	$(BIN)/python -m sim.soak --commits $(or $(COMMITS),1000000) --seed $(or $(SEED),1)
 
 clean:
 	rm -rf $(VENV) build dist sim_build
