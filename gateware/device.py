@@ -94,7 +94,7 @@ class Device(wiring.Component):
         self._connect_registers(m, link, {
             ("id", "interrupt"): identity.bus,
             ("link",): link.registers,
-            ("rm", "guarantee", "staging", "active"): manager.bus,
+            ("rm", "guarantee", "staging", "active", "rules", "rule", "prepared"): manager.bus,
             ("analyzer", "objective", "snapshot", "detail", "histogram"): analyzer.bus,
             ("classifier",): classifier.bus,
             ("port",): counters.bus,
@@ -108,6 +108,7 @@ class Device(wiring.Component):
             identity.boot_nonce.eq(self.boot_nonce),
             identity.uid.eq(self.uid),
             identity.changed.eq(manager.changed),
+            identity.rule.eq(manager.fired),
             link.boot_nonce.eq(self.boot_nonce),
             manager.cycle.eq(identity.cycle),
             fabric.cycle.eq(identity.cycle),
@@ -151,6 +152,7 @@ class Device(wiring.Component):
             analyzer.credit.eq(fabric.credit),
             self.epoch.eq(manager.allocation.epoch),
         ]
+        wiring.connect(m, analyzer.figures, manager.figures)
         for listening, slot in zip(analyzer.engine_busy, engines.busy, strict=True):
             m.d.comb += listening.eq(slot)
 

@@ -23,7 +23,7 @@ MAGIC = int.from_bytes(b"MORF", "little")
 class Identity(wiring.Component):
     """Identification, cycle counter and interrupt.
 
-    window, changed: one-cycle causes. boot_nonce, uid: constant from reset on; a board gives them.
+    window, changed, rule: one-cycle causes. boot_nonce, uid: constant from reset on; a board gives them.
     """
 
     def __init__(self, config: DeviceConfig, build_id: int):
@@ -37,6 +37,7 @@ class Identity(wiring.Component):
             "uid": In(64),
             "window": In(1),
             "changed": In(1),
+            "rule": In(1),
             "cycle": Out(64),
             "interrupt": Out(1),
         })
@@ -75,7 +76,7 @@ class Identity(wiring.Component):
 
     def _interrupt(self, m, registers):
         enabled_causes = []
-        for cause in ("window", "changed"):
+        for cause in ("window", "changed", "rule"):
             pending = Signal(name=f"{cause}_pending")
             cleared = getattr(registers, f"interrupt_clear_{cause}")
             m.d.sync += pending.eq((pending & ~cleared) | getattr(self, cause))

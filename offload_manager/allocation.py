@@ -29,7 +29,7 @@ CREDIT_PAGES = 2
 RESULTS = (
     "ok", "wrong state", "stale base_epoch", "stale token", "busy draining", "weights over capacity",
     "pages over capacity", "below guarantee", "slot owned twice", "burst too small", "unknown port or slot",
-    "rate over full", "unknown command", "host share over 256",
+    "rate over full", "unknown command", "host share over 256", "unknown tenant",
 )
 WHOLE_TABLE = 255
 
@@ -166,6 +166,8 @@ def _row_faults(tenant: int, row: Row, guarantee: Guarantee, limits: Limits) -> 
     """Rules that concern one row: (reason, explanation)."""
     if row.rate > FULL_RATE:
         yield "rate over full", f"rate {row.rate} is over {FULL_RATE}; {FULL_RATE} does not limit"
+    if row.weight and not row.rate:
+        yield "rate over full", "a tenant with weight has rate 0; give it a rate, or weight 0"
     if row.burst < MIN_BURST:
         yield "burst too small", f"burst {row.burst} is under one packet; give at least {MIN_BURST} beats"
     if row.ports >> limits.ports:

@@ -220,7 +220,7 @@ class Decision(Document):
     id: int
     tag: int
     window: int
-    source: Literal["loop", "request", "operator", "baseline", "reconcile"]
+    source: Literal["loop", "request", "operator", "baseline", "reconcile", "rule"]
     policy: str
     score: float | None = None
     reason: str

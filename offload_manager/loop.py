@@ -34,7 +34,8 @@ from offload_manager.guard import accused_tenants, measure, verdict
 from offload_manager.policy import Proposal, WindowView
 from offload_manager.policy_file import PolicySource
 from offload_manager.profile import Profile, build_table
-from offload_manager.reconcile import Reconciled, reconcile
+from offload_manager.reconcile import Reconciled, reconcile, record_rules
+from offload_manager.reflex import rules_of
 from offload_manager.report import row_changes
 from offload_manager.store import Record, Store
 from offload_manager.timing import DecisionLatency, DeviceTime
@@ -237,13 +238,24 @@ class ControlLoop:
     def _observe(self, window: Window) -> WindowView:
         """Analysis and forecast; the table is read again when it changed without this loop."""
         if window.start >= self._settled_at and window.epoch != self.active.epoch and self._trial is None:
-            log.warning("the table changed to epoch %d without this manager: read again", window.epoch)
-            self._read_active()
+            self._follow_change(window)
         analysis = analyse(window, self._previous, self.active, self.profiles, self.limits)
         self._forecast.update(analysis.demands)
         self._previous = window
         self.latest = WindowView(window, self.active, self.limits, self.profiles, analysis, self._forecast.ahead())
         return self.latest
+
+    def _follow_change(self, window: Window) -> None:
+        """The table changed without this loop: by the device's own rules, which is recorded, or by somebody else."""
+        before = self.active
+        self._read_active()
+        rules = rules_of(self.tag)
+        if not rules:
+            log.warning("the table changed to epoch %d without this manager: read again", window.epoch)
+            return
+        decision = record_rules(self.driver, self.store, rules, before, self.active, window.number)
+        self._settled_at = window_end(window)
+        log.info("rules changed the table to epoch %d: %s", self.active.epoch, decision.reason)
 
     def _read_active(self) -> None:
         self.active, self.tag = self.driver.read_active(), self.driver.state().active_tag

@@ -51,6 +51,8 @@ FAULT = np.dtype([
     ("cycle", "<u8"), ("index", "<u4"), ("kind", "u1"), ("output", "u1"), ("tenant", "u1"), ("source", "u1"),
 ])
 ACCESS = np.dtype([("address", "<u4"), ("data", "<u4"), ("write_mask", "<u4"), ("status", "<u4"), ("cycle", "<u8")])
+#: What a table grants one tenant, as far as the scoreboard checks it.
+GRANT = np.dtype([("ports", "<u2"), ("weight", "<u2")])
 WRITE = 0x10F  # write_mask of a whole word
 ACCESS_LIMIT = 64  # cycles; the bus contract says 16
 LOG_LIMIT = 2_000_000
@@ -64,13 +66,13 @@ STATS = (
     "windows", "windows_queued", "interrupts", "framing_errors", "last_arrival",
     "path_0", "forwarded", "engine", "host_twin", "no_slot", "path_5", "path_6", "path_7",
     "fault_0", "duplicated", "reordered", "corrupted", "misrouted", "wrong_result", "unexpected", "wrong_header",
-    "stream_contract",
+    "stream_contract", "outside_epoch", "dropped_though_granted",
     "first_interrupt", "first_window", "first_epoch", "first_fault", "first_link",
 )
 TENANT_STATS = ("offered_packets", "offered_bytes", "taken_packets", "done_packets", "done_bytes",
                 "header_wait_cycles", "backlog")
 FAULT_NAMES = ("duplicated", "reordered", "corrupted", "misrouted", "wrong_result", "unexpected", "wrong_header",
-               "stream_contract")
+               "stream_contract", "outside_epoch", "dropped_though_granted")
 TRIGGERS = ("interrupt", "window", "epoch", "fault", "link")
 
 
@@ -122,10 +124,12 @@ class Account:
     unexpected: int
     wrong_header: int
     stream_contract: int
+    outside_epoch: int
+    dropped_though_granted: int
 
     @property
     def clean(self) -> bool:
-        """Nothing lost, duplicated, reordered, corrupted or misrouted, and no contract broken."""
+        """Nothing lost, duplicated, reordered, corrupted or misrouted, no contract broken, no grant overstepped."""
         return self.lost == 0 and not any(asdict(self)[name] for name in FAULT_NAMES)
 
     def __str__(self) -> str:
@@ -147,6 +151,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "completions": (_S, (_P, _S, _P, _S)), "twins": (_S, (_P, _S, _P, _S)), "faults": (_S, (_P, _S, _P, _S)),
     "unfinished": (_S, (_P, _P, _S)),
     "stats": (None, (_P, _P)), "tenants": (None, (_P, _P)), "ports": (None, (_P, _P)),
+    "announce": (None, (_P, _P, _S, _U32)), "storm": (None, (_P, _P, _P)), "settle_drops": (None, (_P,)),
     "trace_start": (_U32, (_P, ctypes.c_char_p)), "trace_stop": (None, (_P,)),
 }
 
@@ -447,6 +452,26 @@ class Board:
             **{name: stats[name] for name in FAULT_NAMES},
         )
 
+    # Epochs and commits
+
+    def announce(self, grants: Array, *, in_force: bool = False) -> None:
+        """Say what the next epoch grants (`GRANT`, a tenant each), or the one in force, from which on packets are
+        checked: each must leave by an output that the table of the epoch in its header grants, in that epoch's time.
+        """
+        rows = np.ascontiguousarray(grants, dtype=GRANT)
+        self._note("announce", rows.copy(), in_force)
+        self._call["announce"](self._open, rows.ctypes.data, len(rows), int(in_force))
+
+    def storm(self, plan: ctypes.Structure, outcome: ctypes.Structure) -> None:
+        """Carry out a plan of random commits (`sim.storm`) while the traffic flows; fills in `outcome`."""
+        self._note("storm", plan, outcome)
+        self._call["storm"](self._open, ctypes.addressof(plan), ctypes.addressof(outcome))
+
+    def settle_drops(self) -> None:
+        """Once nothing is in the device: check that no packet of the host port was dropped that was granted."""
+        self._note("settle_drops")
+        self._call["settle_drops"](self._open)
+
     # Waveforms
 
     def trigger_cycle(self, name: str) -> int:
@@ -500,6 +525,10 @@ class Board:
             elif name == "access":
                 start_if(self.cycle + ACCESS_LIMIT * len(arguments[0]))
                 self.access(arguments[0])
+            elif name == "announce":
+                self.announce(arguments[0], in_force=arguments[1])
+            elif name == "storm":
+                self.storm(*arguments)
             elif name == "link_read":
                 self._call[name](self._open, (ctypes.c_uint8 * arguments[0])(), arguments[0])
             elif name == "load":

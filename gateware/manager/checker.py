@@ -39,6 +39,7 @@ class Result(enum.Enum, shape=unsigned(4)):
     RATE = 11
     UNKNOWN_COMMAND = 12
     HOST_SHARE = 13
+    UNKNOWN_TENANT = 14
 
 
 class TableChecker(wiring.Component):
@@ -99,7 +100,7 @@ class TableChecker(wiring.Component):
             Result.SLOT_TWICE: (owned & staged.slots).any(),
             Result.BURST: staged.burst < MIN_BURST,
             Result.UNKNOWN_BIT: Cat(staged.ports[config.ports:], staged.slots[config.slots:]).any(),
-            Result.RATE: staged.rate > FULL_RATE,
+            Result.RATE: (staged.rate > FULL_RATE) | ((staged.rate == 0) & (staged.weight != 0)),
             Result.HOST_SHARE: staged.host_share > FULL_HOST_SHARE,
         }
         flags = {reason: Signal(name=f"broken_{reason.name.lower()}") for reason in rules}

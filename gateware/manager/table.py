@@ -1,9 +1,12 @@
-"""`AllocationTable`: the three banks of the allocation, the copy that begins a transaction, and the sums.
+"""`AllocationTable`: the three banks of the allocation, the copy that prepares the staging bank, and the sums.
 
-`copy` starts the copy of the active bank into the staging bank: one row a cycle, plus one cycle to start and one
-for each row that the bus writes meanwhile. Staged rows may be read and written during the copy: they answer as
-if it were done. The sums are those of the rows stored so far, so they are complete when the copy is, and follow
-each write in the next cycle. A row that is stored is broadcast one cycle later.
+`refresh` copies the active bank into the staging bank, from the start if a copy is under way: one row a cycle, plus
+one cycle to start and one for each row that is stored meanwhile. A copy is made after reset; others come after every
+change of the table in force and when a staged table is dropped, so that the staging bank equals the active one
+whenever a transaction begins.
+Staged rows may be read and stored during the copy: they answer as if it were done. The sums are those of the rows
+of the staging bank so far, so they are complete when the copy is, and follow each store in the next cycle. A row that
+is stored is broadcast one cycle later.
 """
 
 from amaranth import *
@@ -25,11 +28,12 @@ class AllocationTable(wiring.Component):
 
     active_bank, staging_bank: roles of the banks; the staging bank is the one that is written.
     staged: there is a staged table, or its copy is under way.
-    copy: strobe, only while nothing is staged. copying: high from the next cycle until the last row is stored.
+    refresh: strobe. copying: high from the next cycle until the last row is stored.
     tenant, is_staging, old: row for the bus, from the staged or the active table, one cycle later.
-    store, new: strobe: the bus changes the staged row of `tenant`, which it read in the cycle before.
     scan_tenant, scan_row: staged row, one cycle later; not while copying.
-    sum_weight, sum_pages: over the rows that are stored.
+    store, store_tenant, new, replaced: strobe: the staged row of `store_tenant` becomes `new`; `replaced` is what the
+        staging bank holds there (of no consequence before the copy came to it).
+    sum_weight, sum_pages: over the rows of the staging bank.
     write, write_bank, write_tenant, write_row: the broadcast.
     """
 
@@ -39,15 +43,17 @@ class AllocationTable(wiring.Component):
             "active_bank": In(range(BANKS)),
             "staging_bank": In(range(BANKS)),
             "staged": In(1),
-            "copy": In(1),
-            "copying": Out(1),
+            "refresh": In(1),
+            "copying": Out(1, init=1),
             "tenant": In(range(config.tenants)),
             "is_staging": In(1),
             "old": Out(AllocationRow),
-            "store": In(1),
-            "new": In(AllocationRow),
             "scan_tenant": In(range(config.tenants)),
             "scan_row": Out(AllocationRow),
+            "store": In(1),
+            "store_tenant": In(range(config.tenants)),
+            "new": In(AllocationRow),
+            "replaced": In(AllocationRow),
             "sum_weight": Out(SUM_WIDTH),
             "sum_pages": Out(SUM_WIDTH),
             "write": Out(1),
@@ -70,7 +76,7 @@ class AllocationTable(wiring.Component):
             self.old.eq(self._bus_read.data),
             self.scan_row.eq(self._scan_read.data),
         ]
-        with m.If(self.copy):
+        with m.If(self.refresh):
             m.d.sync += [stored.eq(0), self.sum_weight.eq(0), self.sum_pages.eq(0)]
         with m.Elif(self._write.en):
             m.d.sync += stored.bit_select(self.write_tenant_next, 1).eq(1)
@@ -99,7 +105,7 @@ class AllocationTable(wiring.Component):
         self._write = rows.write_port()
 
     def _elaborate_copy(self, m, stored):
-        """The copy goes from row to row; a row of the bus takes the write port from it for a cycle."""
+        """The copy goes from row to row; a row that is stored takes the write port from it for a cycle."""
         self.write_tenant_next = target = Signal(range(self._config.tenants))
         current = Signal(range(self._config.tenants))  # row to be stored next; its data has been read
         following = Signal.like(current)
@@ -111,13 +117,13 @@ class AllocationTable(wiring.Component):
             self._scan_read.addr.eq(Mux(
                 self.copying, self._address(following, self.active_bank),
                 self._address(self.scan_tenant, self.staging_bank))),
-            target.eq(Mux(self.store, self.tenant, current)),
+            target.eq(Mux(self.store, self.store_tenant, current)),
             self._write.en.eq(self.store | (advance & ~passed)),
             self._write.addr.eq(self._address(target, self.staging_bank)),
             self._write.data.eq(Mux(self.store, self.new, self._scan_read.data)),
         ]
-        m.d.sync += primed.eq(self.copying)
-        with m.If(self.copy):
+        m.d.sync += primed.eq(self.copying & ~self.refresh)
+        with m.If(self.refresh):
             m.d.sync += [self.copying.eq(1), current.eq(0)]
         with m.Elif(advance):
             m.d.sync += current.eq(following)
@@ -126,5 +132,5 @@ class AllocationTable(wiring.Component):
 
     def _elaborate_sum(self, m, total, column):
         """Add what is stored now, less what it replaces; a row not stored before replaces nothing."""
-        replaced = Mux(self._stored.bit_select(self.write_tenant_next, 1), self.old[column], 0)
+        replaced = Mux(self._stored.bit_select(self.write_tenant_next, 1), self.replaced[column], 0)
         m.d.sync += total.eq(total + self._write.data[column] - replaced)

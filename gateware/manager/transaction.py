@@ -1,21 +1,19 @@
-"""`Transaction`: carries out the commands of the allocation transaction, and swaps the banks.
+"""`Transaction`: carries out the allocation transaction, for software's commands and for reflex rules.
 
-A command is taken in the cycle of `command` and waits for the one before it; `full` says that one waits already.
-Begin ends with the copy; a commit is in force tenants + 6 cycles after `command`, 3 if the table was checked; other
-commands end within that. A change of the allocation is one cycle: `active_bank`, `epoch`, `sum_pages` and
-`active_tag` change together, `changed` is high in the first cycle under the new table. A guarantee that is
-written before that is honoured: the check begins again. The token and the base epoch are compared again in
-the cycle of the change, so that an owner who is deposed meanwhile changes nothing.
+A command is taken in the cycle of `command` and waits for what is under way; `full` says that one waits already.
+A commit is in force tenants + 6 cycles after `command`, 3 if the table was checked; other commands end within
+that, a begin once the staging bank equals the active one (tenants + 3 cycles after a change). Rules act only while
+nothing is staged, nothing awaits confirmation, no command waits and no packet of an older epoch is in flight;
+their table takes the same check and the same change. A guarantee that is written before the change is honoured: the
+check begins again. The token and the base epoch of a command are compared again in the cycle of the change, so that
+an owner who is deposed meanwhile changes nothing.
 """
 
 from amaranth import *
 from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import DeviceConfig
-from .allocation import BANKS
 from .checker import Result
-from .table import SUM_WIDTH
 
 __all__ = ["Command", "Phase", "Transaction"]
 
@@ -44,14 +42,20 @@ class Transaction(wiring.Component):
     """The state machine behind `rm.command`.
 
     command, op: strobe and number of a command; full: another cannot be taken.
-    owned: the caller's token is the owner's. base_epoch, confirm_within, staged_tag: registers of the caller.
-    copy, copying: to the table. check, checked, check_result, check_row: to the checker.
+    owned: the caller's token is the owner's. base_epoch, confirm_within: registers of the caller.
+    epoch, changed: of the table in force. draining: packets of other epochs are in flight.
+    refresh, copying: to the table: make the staging bank equal to the active one.
+    check, check_done, check_result, check_row: to the checker.
     invalidate: strobe: a staged row or a guarantee changes; what was checked is no longer.
     locked: staged rows must not change, because a command waits or a check is under way.
+    rules_due: a rule wants to act. rules_storing: they may store rows; rules_stored: strobe, all are stored, or
+        there is none (`rules_none`), or the target of one does not exist (`rules_unknown`, and `rules_row`).
+    rules_confirm_within: as for commands.
+    rules_done: strobe that ends it, with `rules_result` and `rules_result_row`.
+    commit, roll_back: the change of this cycle, visible in the next one; for_rules: it is the rules'.
     """
 
-    def __init__(self, config: DeviceConfig):
-        self._config = config
+    def __init__(self):
         super().__init__({
             "command": In(1),
             "op": In(4),
@@ -59,31 +63,36 @@ class Transaction(wiring.Component):
             "owned": In(1),
             "base_epoch": In(8),
             "confirm_within": In(32),
-            "staged_tag": In(32),
+            "epoch": In(8),
+            "changed": In(1),
             "draining": In(1),
-            "cycle": In(64),
-            "copy": Out(1),
+            "refresh": Out(1),
             "copying": In(1),
             "check": Out(1),
             "check_done": In(1),
             "check_result": In(Result),
             "check_row": In(8),
             "invalidate": In(1),
-            "staged_pages": In(SUM_WIDTH),
+            "rules_due": In(1),
+            "rules_storing": Out(1),
+            "rules_stored": In(1),
+            "rules_none": In(1),
+            "rules_unknown": In(1),
+            "rules_row": In(8),
+            "rules_confirm_within": In(32),
+            "rules_done": Out(1),
+            "rules_result": Out(Result),
+            "rules_result_row": Out(8),
+            "commit": Out(1),
+            "roll_back": Out(1),
+            "for_rules": Out(1),
             "staged": Out(1),
             "locked": Out(1),
-            "staging_bank": Out(range(BANKS), init=2),
-            "active_bank": Out(range(BANKS), init=0),
-            "epoch": Out(8),
-            "sum_pages": Out(range(config.pages + 1), init=config.pages),
-            "active_tag": Out(32),
-            "changed": Out(1),
             "phase": Out(Phase),
             "busy": Out(1),
             "result": Out(Result),
             "row": Out(8),
             "confirm_left": Out(32),
-            "changed_at": Out(32),
             "commits": Out(32),
             "rollbacks": Out(32),
             "refused": Out(32),
@@ -96,23 +105,41 @@ class Transaction(wiring.Component):
         m.d.comb += [
             self.full.eq(self._waiting & ~self._taking),
             self.staged.eq((self.phase == Phase.COPYING) | (self.phase == Phase.STAGING)),
-            self.busy.eq(self.command | self._waiting | self._running | (self.phase == Phase.COPYING)),
+            self.busy.eq(self.command | self._waiting | (self._running & ~self.for_rules)
+                         | (self.phase == Phase.COPYING)),
             self.locked.eq(self.command | self._waiting | self._running),
+            self.refresh.eq(self.changed | self._restore),
         ]
         with m.If(self.command):
             m.d.sync += [self._waiting.eq(1), self._op.eq(self.op)]
-        with m.If((self.phase == Phase.COPYING) & ~self.copying):
+        with m.If((self.phase == Phase.COPYING) & ~self.copying & ~self.changed):
             m.d.sync += self.phase.eq(Phase.STAGING)
         with m.If(self.invalidate):
             m.d.sync += self._is_checked.eq(0)
         self._elaborate_deadline(m)
         with m.FSM() as fsm:
-            # Nothing is under way: take the command that waits, once the copy is complete.
+            # Nothing is under way: take the command that waits, once the copy is complete; else rules that are due.
             with m.State("READY"):
                 with m.If(self._waiting & (self.phase != Phase.COPYING) & ~self._expiring):
                     m.d.comb += self._taking.eq(1)
                     m.d.sync += self._waiting.eq(0)
                     self._elaborate_dispatch(m)
+                with m.Elif(self.rules_due & ~self._waiting & (self.phase == Phase.IDLE)
+                            & ~self.changed & ~self.copying & ~self.draining):
+                    m.d.sync += [self.for_rules.eq(1), self._committing.eq(1), self._is_checked.eq(0)]
+                    m.next = "STORE"
+            # The rules store their rows into the staging bank.
+            with m.State("STORE"):
+                m.d.comb += self.rules_storing.eq(1)
+                with m.If(self.rules_stored & self.rules_unknown):
+                    self._answer(m, Result.UNKNOWN_TENANT, self.rules_row)
+                    m.next = "READY"
+                with m.Elif(self.rules_stored & self.rules_none):
+                    m.d.sync += self.for_rules.eq(0)
+                    m.next = "READY"
+                with m.Elif(self.rules_stored):
+                    m.d.comb += self.check.eq(1)
+                    m.next = "CHECK"
             # The checker runs; a guarantee that changes meanwhile starts it again.
             with m.State("CHECK"):
                 with m.If(self.invalidate):
@@ -139,17 +166,22 @@ class Transaction(wiring.Component):
         self._committing = Signal()
         self._is_checked = Signal()
         self._expiring = Signal()
-        # The change of this cycle, visible in the next one.
-        self._commit = Signal()
-        self._roll_back = Signal()
-        self._previous_bank = Signal(range(BANKS), init=1)
-        self._previous_pages = Signal.like(self.sum_pages)
-        self._previous_tag = Signal(32)
+        self._restore = Signal()   # what is staged is dropped
 
     def _answer(self, m, result, row=0):
-        m.d.sync += [self.result.eq(result), self.row.eq(row)]
-        if result is not Result.OK:
-            m.d.sync += self.refused.eq(self.refused + 1)
+        """How a command or the rules' transaction ends. A refused table of rules is dropped at once."""
+        with m.If(self.for_rules):
+            m.d.comb += [
+                self.rules_done.eq(1),
+                self.rules_result.eq(result),
+                self.rules_result_row.eq(row),
+                self._restore.eq(0 if result is Result.OK else 1),
+            ]
+            m.d.sync += self.for_rules.eq(0)
+        with m.Else():
+            m.d.sync += [self.result.eq(result), self.row.eq(row)]
+            if result is not Result.OK:
+                m.d.sync += self.refused.eq(self.refused + 1)
 
     def _elaborate_dispatch(self, m):
         """Refuse the command that waits, or start on it."""
@@ -174,7 +206,6 @@ class Transaction(wiring.Component):
                 self._answer(m, Result.UNKNOWN_COMMAND)
 
     def _elaborate_begin(self, m):
-        m.d.comb += self.copy.eq(1)
         m.d.sync += [self.phase.eq(Phase.COPYING), self._is_checked.eq(0)]
         self._answer(m, Result.OK)
 
@@ -203,15 +234,14 @@ class Transaction(wiring.Component):
 
     def _elaborate_commit(self, m):
         """The cycle that decides."""
-        with m.If(~self.owned):
+        with m.If(~self.for_rules & ~self.owned):
             self._answer(m, Result.STALE_TOKEN)
-        with m.Elif(self.base_epoch != self.epoch):
+        with m.Elif(~self.for_rules & (self.base_epoch != self.epoch)):
             self._answer(m, Result.STALE_EPOCH)
         with m.Elif(self.draining):
             self._answer(m, Result.BUSY_DRAINING)
         with m.Else():
-            m.d.comb += self._commit.eq(1)
-            m.d.sync += self.commits.eq(self.commits + 1)
+            m.d.comb += self.commit.eq(1)
             self._answer(m, Result.OK)
 
     def _elaborate_confirm(self, m):
@@ -219,10 +249,11 @@ class Transaction(wiring.Component):
         self._answer(m, Result.OK)
 
     def _elaborate_roll_back(self, m):
-        m.d.comb += self._roll_back.eq(1)
+        m.d.comb += self.roll_back.eq(1)
         self._answer(m, Result.OK)
 
     def _elaborate_abandon(self, m):
+        m.d.comb += self._restore.eq(1)
         m.d.sync += self.phase.eq(Phase.IDLE)
         self._answer(m, Result.OK)
 
@@ -230,36 +261,23 @@ class Transaction(wiring.Component):
         """Count down to the deadline; the cycle after the last one restores the previous table."""
         m.d.comb += self._expiring.eq((self.phase == Phase.AWAITING) & (self.confirm_left == 0))
         with m.If(self._expiring):
-            m.d.comb += self._roll_back.eq(1)
+            m.d.comb += self.roll_back.eq(1)
             m.d.sync += self.expired.eq(self.expired + 1)
         with m.Elif(self.phase == Phase.AWAITING):
             m.d.sync += self.confirm_left.eq(self.confirm_left - 1)
 
     def _elaborate_change(self, m):
-        """Swap the roles of the banks, and with them all that belongs to a table."""
-        m.d.sync += self.changed.eq(self._commit | self._roll_back)
-        with m.If(self._commit | self._roll_back):
+        """The phase that a change leads to."""
+        confirm_within = Signal.like(self.confirm_within)
+        m.d.comb += confirm_within.eq(Mux(self.for_rules, self.rules_confirm_within, self.confirm_within))
+        with m.If(self.commit):
             m.d.sync += [
-                self.epoch.eq(self.epoch + 1),
-                self.changed_at.eq(self.cycle + 1),
-                self._previous_bank.eq(self.active_bank),
-                self._previous_pages.eq(self.sum_pages),
-                self._previous_tag.eq(self.active_tag),
+                self.confirm_left.eq(confirm_within),
+                self.phase.eq(Mux(confirm_within == 0, Phase.IDLE, Phase.AWAITING)),
+                self.commits.eq(self.commits + 1),
             ]
-        with m.If(self._commit):
+        with m.If(self.roll_back):
             m.d.sync += [
-                self.active_bank.eq(self.staging_bank),
-                self.staging_bank.eq(self._previous_bank),
-                self.sum_pages.eq(self.staged_pages),
-                self.active_tag.eq(self.staged_tag),
-                self.confirm_left.eq(self.confirm_within),
-                self.phase.eq(Mux(self.confirm_within == 0, Phase.IDLE, Phase.AWAITING)),
-            ]
-        with m.If(self._roll_back):
-            m.d.sync += [
-                self.active_bank.eq(self._previous_bank),
-                self.sum_pages.eq(self._previous_pages),
-                self.active_tag.eq(self._previous_tag),
                 self.confirm_left.eq(0),
                 self.phase.eq(Phase.IDLE),
                 self.rollbacks.eq(self.rollbacks + 1),

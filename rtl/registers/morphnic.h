@@ -4,7 +4,7 @@
 #ifndef MORPHNIC_H
 #define MORPHNIC_H
 
-#define MORPHNIC_MAP_HASH 0x64d72344u
+#define MORPHNIC_MAP_HASH 0x06400f8eu
 
 #ifdef __cplusplus
 extern "C" {
@@ -199,6 +199,10 @@ typedef struct __attribute__ ((__packed__)) {
 #define INTERRUPT_BLOCK__PENDING__CHANGED_bp 1
 #define INTERRUPT_BLOCK__PENDING__CHANGED_bw 1
 #define INTERRUPT_BLOCK__PENDING__CHANGED_reset 0x0
+#define INTERRUPT_BLOCK__PENDING__RULE_bm 0x4
+#define INTERRUPT_BLOCK__PENDING__RULE_bp 2
+#define INTERRUPT_BLOCK__PENDING__RULE_bw 1
+#define INTERRUPT_BLOCK__PENDING__RULE_reset 0x0
 
 // reg - interrupt_block::enable
 #define INTERRUPT_BLOCK__ENABLE__WINDOW_bm 0x1
@@ -209,6 +213,10 @@ typedef struct __attribute__ ((__packed__)) {
 #define INTERRUPT_BLOCK__ENABLE__CHANGED_bp 1
 #define INTERRUPT_BLOCK__ENABLE__CHANGED_bw 1
 #define INTERRUPT_BLOCK__ENABLE__CHANGED_reset 0x0
+#define INTERRUPT_BLOCK__ENABLE__RULE_bm 0x4
+#define INTERRUPT_BLOCK__ENABLE__RULE_bp 2
+#define INTERRUPT_BLOCK__ENABLE__RULE_bw 1
+#define INTERRUPT_BLOCK__ENABLE__RULE_reset 0x0
 
 // reg - interrupt_block::clear
 #define INTERRUPT_BLOCK__CLEAR__WINDOW_bm 0x1
@@ -219,6 +227,10 @@ typedef struct __attribute__ ((__packed__)) {
 #define INTERRUPT_BLOCK__CLEAR__CHANGED_bp 1
 #define INTERRUPT_BLOCK__CLEAR__CHANGED_bw 1
 #define INTERRUPT_BLOCK__CLEAR__CHANGED_reset 0x0
+#define INTERRUPT_BLOCK__CLEAR__RULE_bm 0x4
+#define INTERRUPT_BLOCK__CLEAR__RULE_bp 2
+#define INTERRUPT_BLOCK__CLEAR__RULE_bw 1
+#define INTERRUPT_BLOCK__CLEAR__RULE_reset 0x0
 
 // regfile - interrupt_block
 typedef struct __attribute__ ((__packed__)) {
@@ -1018,6 +1030,143 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t latency_mean;
 } detail_row_t;
 
+// reg - rules_block::count
+#define RULES_BLOCK__COUNT__RULES_bm 0xff
+#define RULES_BLOCK__COUNT__RULES_bp 0
+#define RULES_BLOCK__COUNT__RULES_bw 8
+#define RULES_BLOCK__COUNT__RULES_reset 0x0
+
+// reg - rules_block::confirm_within
+#define RULES_BLOCK__CONFIRM_WITHIN__CYCLES_bm 0xffffffff
+#define RULES_BLOCK__CONFIRM_WITHIN__CYCLES_bp 0
+#define RULES_BLOCK__CONFIRM_WITHIN__CYCLES_bw 32
+#define RULES_BLOCK__CONFIRM_WITHIN__CYCLES_reset 0x0
+
+// reg - rules_block::pending
+#define RULES_BLOCK__PENDING__RULES_bm 0xffff
+#define RULES_BLOCK__PENDING__RULES_bp 0
+#define RULES_BLOCK__PENDING__RULES_bw 16
+#define RULES_BLOCK__PENDING__RULES_reset 0x0
+
+// reg - rules_block::acknowledge
+#define RULES_BLOCK__ACKNOWLEDGE__RULES_bm 0xffff
+#define RULES_BLOCK__ACKNOWLEDGE__RULES_bp 0
+#define RULES_BLOCK__ACKNOWLEDGE__RULES_bw 16
+#define RULES_BLOCK__ACKNOWLEDGE__RULES_reset 0x0
+
+// reg - rules_block::waiting
+#define RULES_BLOCK__WAITING__RULES_bm 0xffff
+#define RULES_BLOCK__WAITING__RULES_bp 0
+#define RULES_BLOCK__WAITING__RULES_bw 16
+#define RULES_BLOCK__WAITING__RULES_reset 0x0
+
+// reg - word_ro_desc_dc072e62
+#define WORD_RO_DESC_DC072E62__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_DC072E62__VALUE_bp 0
+#define WORD_RO_DESC_DC072E62__VALUE_bw 32
+#define WORD_RO_DESC_DC072E62__VALUE_reset 0x0
+
+// reg - word_ro_desc_867e2ebb
+#define WORD_RO_DESC_867E2EBB__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_867E2EBB__VALUE_bp 0
+#define WORD_RO_DESC_867E2EBB__VALUE_bw 32
+#define WORD_RO_DESC_867E2EBB__VALUE_reset 0x0
+
+// regfile - rules_block
+typedef struct __attribute__ ((__packed__)) {
+    uint32_t count;
+    uint32_t confirm_within;
+    uint32_t pending;
+    uint32_t acknowledge;
+    uint32_t waiting;
+    uint32_t firings;
+    uint32_t refused;
+} rules_block_t;
+
+// reg - rule_entry::watch
+#define RULE_ENTRY__WATCH__FIGURE_bm 0x1f
+#define RULE_ENTRY__WATCH__FIGURE_bp 0
+#define RULE_ENTRY__WATCH__FIGURE_bw 5
+#define RULE_ENTRY__WATCH__FIGURE_reset 0x0
+#define RULE_ENTRY__WATCH__TENANT_bm 0x3f00
+#define RULE_ENTRY__WATCH__TENANT_bp 8
+#define RULE_ENTRY__WATCH__TENANT_bw 6
+#define RULE_ENTRY__WATCH__TENANT_reset 0x0
+#define RULE_ENTRY__WATCH__COMPARISON_bm 0x10000
+#define RULE_ENTRY__WATCH__COMPARISON_bp 16
+#define RULE_ENTRY__WATCH__COMPARISON_bw 1
+#define RULE_ENTRY__WATCH__COMPARISON_reset 0x0
+#define RULE_ENTRY__WATCH__ENABLE_bm 0x80000000
+#define RULE_ENTRY__WATCH__ENABLE_bp 31
+#define RULE_ENTRY__WATCH__ENABLE_bw 1
+#define RULE_ENTRY__WATCH__ENABLE_reset 0x0
+
+// reg - rule_entry::threshold
+#define RULE_ENTRY__THRESHOLD__VALUE_bm 0xffffffff
+#define RULE_ENTRY__THRESHOLD__VALUE_bp 0
+#define RULE_ENTRY__THRESHOLD__VALUE_bw 32
+#define RULE_ENTRY__THRESHOLD__VALUE_reset 0x0
+
+// reg - rule_entry::hysteresis
+#define RULE_ENTRY__HYSTERESIS__VALUE_bm 0xffffffff
+#define RULE_ENTRY__HYSTERESIS__VALUE_bp 0
+#define RULE_ENTRY__HYSTERESIS__VALUE_bw 32
+#define RULE_ENTRY__HYSTERESIS__VALUE_reset 0x0
+
+// reg - rule_entry::timing
+#define RULE_ENTRY__TIMING__HOLD_bm 0xff
+#define RULE_ENTRY__TIMING__HOLD_bp 0
+#define RULE_ENTRY__TIMING__HOLD_bw 8
+#define RULE_ENTRY__TIMING__HOLD_reset 0x0
+#define RULE_ENTRY__TIMING__INTERVAL_bm 0xffff0000
+#define RULE_ENTRY__TIMING__INTERVAL_bp 16
+#define RULE_ENTRY__TIMING__INTERVAL_bw 16
+#define RULE_ENTRY__TIMING__INTERVAL_reset 0x0
+
+// reg - rule_entry::target
+#define RULE_ENTRY__TARGET__TENANT_bm 0x3f
+#define RULE_ENTRY__TARGET__TENANT_bp 0
+#define RULE_ENTRY__TARGET__TENANT_bw 6
+#define RULE_ENTRY__TARGET__TENANT_reset 0x0
+
+// reg - word_ro_desc_1757a0ff
+#define WORD_RO_DESC_1757A0FF__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_1757A0FF__VALUE_bp 0
+#define WORD_RO_DESC_1757A0FF__VALUE_bw 32
+#define WORD_RO_DESC_1757A0FF__VALUE_reset 0x0
+
+// reg - rule_entry::fired_at
+#define RULE_ENTRY__FIRED_AT__CYCLE_bm 0xffffffff
+#define RULE_ENTRY__FIRED_AT__CYCLE_bp 0
+#define RULE_ENTRY__FIRED_AT__CYCLE_bw 32
+#define RULE_ENTRY__FIRED_AT__CYCLE_reset 0x0
+
+// reg - rule_entry::outcome
+#define RULE_ENTRY__OUTCOME__EPOCH_bm 0xff
+#define RULE_ENTRY__OUTCOME__EPOCH_bp 0
+#define RULE_ENTRY__OUTCOME__EPOCH_bw 8
+#define RULE_ENTRY__OUTCOME__EPOCH_reset 0x0
+#define RULE_ENTRY__OUTCOME__RESULT_bm 0xf00
+#define RULE_ENTRY__OUTCOME__RESULT_bp 8
+#define RULE_ENTRY__OUTCOME__RESULT_bw 4
+#define RULE_ENTRY__OUTCOME__RESULT_reset 0x0
+#define RULE_ENTRY__OUTCOME__ROW_bm 0xff0000
+#define RULE_ENTRY__OUTCOME__ROW_bp 16
+#define RULE_ENTRY__OUTCOME__ROW_bw 8
+#define RULE_ENTRY__OUTCOME__ROW_reset 0x0
+
+// regfile - rule_entry
+typedef struct __attribute__ ((__packed__)) {
+    uint32_t watch;
+    uint32_t threshold;
+    uint32_t hysteresis;
+    uint32_t timing;
+    uint32_t target;
+    uint32_t firings;
+    uint32_t fired_at;
+    uint32_t outcome;
+} rule_entry_t;
+
 // mem - morphnic::histogram
 typedef struct __attribute__ ((__packed__)) {
     uint32_t mem[16384];
@@ -1053,7 +1202,13 @@ typedef struct __attribute__ ((__packed__)) {
     generator_block_t generator;
     uint8_t RESERVED_9020_bfff[0x2fe0];
     detail_row_t detail[64];
-    uint8_t RESERVED_c400_ffff[0x3c00];
+    uint8_t RESERVED_c400_cfff[0xc00];
+    rules_block_t rules;
+    uint8_t RESERVED_d01c_d3ff[0x3e4];
+    rule_entry_t rule[16];
+    uint8_t RESERVED_d600_d7ff[0x200];
+    allocation_row_t prepared[16];
+    uint8_t RESERVED_da00_ffff[0x2600];
     morphnic__histogram_t histogram;
 } morphnic_t;
 

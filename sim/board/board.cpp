@@ -9,6 +9,7 @@
 
 #include "Vtop.h"
 #include "board_ports.h"
+#include "commits.hpp"
 #include "pins.hpp"
 #include "scoreboard.hpp"
 #include "traffic.hpp"
@@ -248,6 +249,8 @@ public:
         return cycle - started;
     }
 
+    unsigned epoch() const { return top->epoch; }
+
     // Nothing waits, nothing is in the device, and the twin is done. Never true when packets were dropped.
     bool drained() const {
         if (score.in_flight || score.twin_waiting()) return false;
@@ -340,7 +343,10 @@ private:
             mark(T_INTERRUPT);
         }
         interrupt_ = t.BOARD_INTERRUPT;
-        if (t.epoch != epoch_) mark(T_EPOCH);
+        if (t.epoch != epoch_) {
+            mark(T_EPOCH);
+            if (score.epochs.active()) score.epochs.begin(t.epoch, cycle);
+        }
         epoch_ = t.epoch;
         if (score.first_fault != UINT64_MAX) first[T_FAULT] = score.first_fault;
     }
@@ -406,6 +412,17 @@ uint32_t board_payload(const Board* b, uint32_t index, uint8_t* out) {
     b->store.payload(index, out);
     return b->store.packets[index].length;
 }
+// What the next epoch grants each tenant; `now` non-zero: the epoch in force.
+void board_announce(Board* b, const board::Grant* grants, size_t tenants, uint32_t now) {
+    b->score.epochs.announce(grants, tenants);
+    if (now) b->score.epochs.begin(b->epoch(), b->cycle);
+}
+void board_storm(Board* b, const board::StormPlan* plan, board::StormResult* result) {
+    board::Storm<Board, Access> storm(*b, *plan);
+    storm.run();
+    *result = storm.result;
+}
+void board_settle_drops(Board* b) { b->score.settle_drops(b->cycle); }
 
 void board_link_write(Board* b, const uint8_t* bytes, size_t size) {
     b->link_in.insert(b->link_in.end(), bytes, bytes + size);

@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "epochs.hpp"
 #include "traffic.hpp"
 
 namespace board {
@@ -17,9 +18,10 @@ namespace board {
 enum Path : uint8_t { FORWARDED = 1, ENGINE = 2, HOST_TWIN = 3, NO_SLOT = 4 };
 
 enum FaultKind : uint8_t {
-    DUPLICATED = 1, REORDERED, CORRUPTED, MISROUTED, WRONG_RESULT, UNEXPECTED, WRONG_HEADER, STREAM_CONTRACT
+    DUPLICATED = 1, REORDERED, CORRUPTED, MISROUTED, WRONG_RESULT, UNEXPECTED, WRONG_HEADER, STREAM_CONTRACT,
+    OUTSIDE_EPOCH, DROPPED_THOUGH_GRANTED
 };
-constexpr unsigned FAULT_KINDS = 9;
+constexpr unsigned FAULT_KINDS = 11;
 
 enum class State : uint8_t { QUEUED, IN_FLIGHT, DONE, MISSING, CORRUPT };
 
@@ -97,6 +99,7 @@ class Scoreboard {
     };
     static constexpr size_t RECENT = 1024;
     static constexpr size_t KEPT_FAULTS = 10000;
+    static constexpr uint64_t RESPONSE_CYCLES = 20000;   // more than a request is in the device
 
     Store& store_;
     const unsigned ports_, engine_port_;
@@ -108,9 +111,11 @@ class Scoreboard {
     struct Later { bool operator()(const TwinRecord& a, const TwinRecord& b) const {
         return a.done != b.done ? a.done > b.done : a.index > b.index; } };
     std::priority_queue<TwinRecord, std::vector<TwinRecord>, Later> twin_queue_;
+    std::vector<uint32_t> from_host_;    // in the order in which the device took them
     alignas(64) uint8_t scratch_[4160];
 
 public:
+    EpochLedger epochs;
     TwinModel twin;
     std::vector<Completion> completions;
     std::vector<FaultRecord> faults;
@@ -138,6 +143,7 @@ public:
         admitted_[index] = now;
         ++in_flight;
         ++tenants[p.tenant].taken_packets;
+        if (p.port == 0) from_host_.push_back(index);
         const bool to_engine = p.destination == PROCESS || p.destination == engine_port_;
         if (to_engine) requests_[request_key(p.tenant, bytes, p.length)].push_back(index);
         flow(p.tenant, p.port, to_engine ? PROCESS : p.destination).expected.push(index);
@@ -159,6 +165,27 @@ public:
             twin_queue_.pop();
             twins.push_back(record);
             complete(record.index, HOST_TWIN, 0, store_.packets[record.index].reserved, record.done);
+        }
+    }
+
+    // Once the device is empty: a packet of the host port that never came out was refused, since that port waits for
+    // pages; no table in force while it was decided on may have granted it. It was decided before the header after the
+    // next one was taken. The response to a request is admitted as a packet of its own, later, and may be refused too.
+    void settle_drops(uint64_t now) {
+        for (size_t i = 0; i < from_host_.size(); ++i) {
+            const uint32_t index = from_host_[i];
+            if (state_[index] != State::IN_FLIGHT && state_[index] != State::MISSING) continue;
+            const Packet& p = store_.packets[index];
+            const bool answered = p.destination == PROCESS || p.destination == engine_port_;
+            const uint64_t until = answered ? admitted_[index] + RESPONSE_CYCLES
+                                   : i + 2 < from_host_.size() ? admitted_[from_host_[i + 2]] : now;
+            const auto granted = [&](unsigned output) {
+                return epochs.always_granted(p.tenant, output, admitted_[index], until);
+            };
+            const bool wrong = answered ? granted(0) && granted(engine_port_) : granted(p.destination);
+            Header h{};
+            h.tenant = p.tenant;
+            if (wrong) fault(DROPPED_THOUGH_GRANTED, index, p.destination, h, now);
         }
     }
 
@@ -232,6 +259,12 @@ private:
         fault(UNEXPECTED, UINT32_MAX, output, h, now);
     }
 
+    // It left under an epoch, by the header's word: that one must have granted it, in its time.
+    void epoch_check(uint32_t index, unsigned output, const Header& h, uint64_t now) {
+        if (epochs.active() && !epochs.allows(h.epoch, h.tenant, output, admitted_[index], now))
+            fault(OUTSIDE_EPOCH, index, output, h, now);
+    }
+
     // The packet is expected in this flow: normally its head.
     bool take(Flow& f, bool process, unsigned output, const Header& h, const uint8_t* bytes, size_t length,
               uint32_t crc, uint64_t now) {
@@ -240,6 +273,7 @@ private:
             const uint32_t index = f.expected[i];
             if (state_[index] != State::IN_FLIGHT || !same(index, bytes, length, crc)) continue;
             header_check(index, output, h, now);
+            epoch_check(index, output, h, now);
             if (process) {
                 // Packets before it may be at the engine; only those that left unprocessed are ordered.
                 if (int64_t(index) < f.last_raw) fault(REORDERED, index, output, h, now);
@@ -350,6 +384,7 @@ private:
         const unsigned status = bytes[12];
         settle(index, State::DONE);
         remember_answer(h.tenant, bytes);
+        epoch_check(index, output, h, now);
         drop_done(flow(p.tenant, p.port, PROCESS));
         if (output != p.port) fault(MISROUTED, index, output, h, now);
         if (status == 1) {

@@ -69,9 +69,9 @@ def test_cycle_counter_counts_every_clock():
     run(bench)
 
 
-@pytest.mark.parametrize("cause", ["window", "changed"])
+@pytest.mark.parametrize("cause", ["window", "changed", "rule"])
 def test_an_enabled_cause_interrupts_until_it_is_cleared(cause):
-    mask = {"window": 1, "changed": 2}[cause]
+    mask = {"window": 1, "changed": 2, "rule": 4}[cause]
 
     async def bench(ctx, dut):
         async def pulse():
@@ -86,7 +86,7 @@ def test_an_enabled_cause_interrupts_until_it_is_cleared(cause):
         await ctx.tick()
         assert ctx.get(dut.interrupt)
         assert await access(ctx, dut.bus, "interrupt", "pending") == mask, "a read cleared the cause"
-        await access(ctx, dut.bus, "interrupt", "clear", 3 ^ mask)
+        await access(ctx, dut.bus, "interrupt", "clear", 7 ^ mask)
         await ctx.tick().repeat(2)
         assert ctx.get(dut.interrupt), "clearing the other cause cleared this one"
         await access(ctx, dut.bus, "interrupt", "clear", mask)

@@ -10,8 +10,14 @@ from gateware.config import DeviceConfig
 from gateware.manager.allocation import reset_row
 from gateware.manager.manager import ResourceManager
 from tests.gateware.manager.model import COLUMNS, COMMANDS, BusError, ResourceManagerModel, Row
+from tests.gateware.manager.rule_model import Rule
 
 address = ResourceManagerModel.address
+
+
+def watch_word(rule: Rule) -> int:
+    """`rule.watch` of the register map."""
+    return rule.figure | rule.tenant << 8 | rule.comparison << 16 | rule.enable << 31
 
 
 class Mirror:
@@ -23,6 +29,7 @@ class Mirror:
         self.epoch = 0
         self.sum_pages = config.pages
         self.changes: list[int] = []   # cycles in which another bank came into force
+        self.firings: list[int] = []   # cycles in which rules fired
 
     @property
     def active(self) -> list[Row]:
@@ -38,7 +45,7 @@ class Harness:
         self.mirror = Mirror(config)
         self.cycle = 0
         bus = self.dut.allocation
-        self._roles = Cat(bus.active_bank, bus.epoch, self.dut.changed, bus.write, bus.sum_pages)
+        self._roles = Cat(bus.active_bank, bus.epoch, self.dut.changed, bus.write, self.dut.fired, bus.sum_pages)
 
     def run(self, test: Callable[["Harness", Any], Any]) -> None:
         """Run the coroutine `test(harness, ctx)` to its end."""
@@ -64,7 +71,7 @@ class Harness:
         """What holds in every cycle: the roles change together, and the bank in force is never written."""
         bus, mirror = self.dut.allocation, self.mirror
         word = ctx.get(self._roles)   # one look, because looking is what costs
-        bank, epoch, sum_pages = word & 3, word >> 2 & 255, word >> 12
+        bank, epoch, sum_pages = word & 3, word >> 2 & 255, word >> 13
         changed, write = word >> 10 & 1, word >> 11 & 1
         if changed and (not mirror.changes or mirror.changes[-1] != self.cycle):
             assert bank != mirror.bank
@@ -72,6 +79,8 @@ class Harness:
             mirror.changes.append(self.cycle)
             mirror.bank, mirror.epoch, mirror.sum_pages = bank, epoch, sum_pages
         assert (bank, epoch, sum_pages) == (mirror.bank, mirror.epoch, mirror.sum_pages)
+        if word >> 12 & 1 and (not mirror.firings or mirror.firings[-1] != self.cycle):
+            mirror.firings.append(self.cycle)
         if stored and write:
             assert ctx.get(bus.bank) != bank
             row = ctx.get(bus.row)
@@ -127,6 +136,28 @@ class Harness:
         """The table in force, read over the bus."""
         return [{name: await self.read(ctx, f"active.{name}", tenant) for name in COLUMNS}
                 for tenant in range(self.config.tenants)]
+
+    async def prepare_rule(self, ctx: Any, number: int, rule: Rule) -> None:
+        """Write a rule that is not enabled: its row first, then its setting, `watch` last."""
+        for name in COLUMNS:
+            await self.write(ctx, f"prepared.{name}", rule.row[name], number)
+        await self.write(ctx, "rule.threshold", rule.threshold, number)
+        await self.write(ctx, "rule.hysteresis", rule.hysteresis, number)
+        await self.write(ctx, "rule.timing", rule.hold | rule.interval << 16, number)
+        await self.write(ctx, "rule.target", rule.target, number)
+        await self.write(ctx, "rule.watch", watch_word(rule), number)
+
+    async def figure(self, ctx: Any, tenant: int, figure: int, value: int) -> int:
+        """One word of the analyzer; the cycle of its strobe."""
+        port = self.dut.figures
+        ctx.set(port.valid, 1)
+        ctx.set(port.tenant, tenant)
+        ctx.set(port.figure, figure)
+        ctx.set(port.value, value)
+        strobe = self.cycle
+        await self.tick(ctx)
+        ctx.set(port.valid, 0)
+        return strobe
 
     async def traffic(self, ctx: Any, *, admit: list[int] = (), leave: list[int] = (), cut: bool = False) -> None:
         """One cycle in which packets of the given epochs enter and leave, one a port."""

@@ -23,7 +23,7 @@ from gateware.config import DeviceConfig
 from rtl.registers import registermap
 
 OK, WRONG_STATE, STALE_EPOCH, STALE_TOKEN, BUSY_DRAINING, WEIGHTS, PAGES, GUARANTEE, SLOT_TWICE, BURST = range(10)
-UNKNOWN_BIT, RATE, UNKNOWN_COMMAND, HOST_SHARE = range(10, 14)
+UNKNOWN_BIT, RATE, UNKNOWN_COMMAND, HOST_SHARE, UNKNOWN_TENANT = range(10, 15)
 IDLE, COPYING, STAGING, AWAITING = range(4)
 COMMANDS = {"begin": 1, "check": 2, "commit": 3, "confirm": 4, "rollback": 5, "abandon": 6}
 WHOLE_TABLE = 255
@@ -58,7 +58,7 @@ def check_table(table: list[Row], guarantees: list[tuple[int, int]], config: Dev
             SLOT_TWICE: owned & row["slots"],
             BURST: row["burst"] < 256,
             UNKNOWN_BIT: row["ports"] >> config.ports or row["slots"] >> config.slots,
-            RATE: row["rate"] > 65536,
+            RATE: row["rate"] > 65536 or (row["rate"] == 0 and row["weight"] > 0),
             HOST_SHARE: row["host_share"] > 256,
         }
         for result, broken in faults.items():
@@ -232,15 +232,35 @@ class ResourceManagerModel:
             return result, row
         if self.draining:
             return BUSY_DRAINING, 0
+        self._bring_into_force(self.held["staged_tag"], self.held["confirm_within"])
+        return OK, 0
+
+    def _bring_into_force(self, tag: int, confirm_within: int) -> None:
         self.previous_table, self.active_table = self.active_table, self.staging_table
         self.active_bank, self.previous_bank, self.staging_bank = (
             self.staging_bank, self.active_bank, self.previous_bank)
-        self.previous_tag, self.active_tag = self.active_tag, self.held["staged_tag"]
+        self.previous_tag, self.active_tag = self.active_tag, tag
         self.counters["commits"] += 1
-        self.confirm_left = self.held["confirm_within"]
+        self.confirm_left = confirm_within
         self.state = AWAITING if self.confirm_left else IDLE
         self._change()
-        return OK, 0
+
+    @property
+    def holds_rules(self) -> bool:
+        """Whether rules that are due have to wait."""
+        return self.state != IDLE or self.draining > 0
+
+    def commit_rules(self, rows: list[tuple[int, Row]], tag: int, confirm_within: int) -> tuple[int, int]:
+        """Rows of rules over the table in force, the later over the earlier; result and row."""
+        self.staging_table = [dict(row) for row in self.active_table]
+        for tenant, row in rows:
+            if tenant >= self.config.tenants:
+                return UNKNOWN_TENANT, tenant
+            self.staging_table[tenant] = dict(row)
+        result, row = self._check()
+        if result == OK:
+            self._bring_into_force(tag, confirm_within)
+        return result, row
 
     def _confirm(self) -> tuple[int, int]:
         self.state, self.confirm_left = IDLE, 0

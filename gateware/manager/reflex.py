@@ -1,0 +1,154 @@
+"""`Reflex`: carries the rules that are due into the allocation, by the same transaction as software's.
+
+Contract: while `storing` is high, the prepared rows of the rules that are due are stored over those of their target
+tenants, a cycle a row, two if it replaces the row stored just before; `stored` is high in the cycle in which none is
+left and no figure waits to be evaluated, with `none` if all of them were withdrawn. All of these rules are one table:
+one check, one change. If two of them have the same target, the row stored later holds: of rules that watch the same
+figure, that of the highest number. A target that does not exist ends the transaction at once (`unknown`).
+
+When the transaction is `done`, each of its rules has fired: it is recorded with the result, a cycle a rule, and
+disarmed. A table of *several* rules that is refused is no firing yet: its rules are due again, one a transaction,
+so that one bad row does not stop the others.
+"""
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import DeviceConfig
+from .allocation import AllocationRow
+from .checker import Result
+from .rules import RULES, lowest
+from .rulestore import RuleOutcome
+
+__all__ = ["RULES_TAG", "Reflex"]
+
+#: Tag of a table that rules committed; bits 15..0 say which.
+RULES_TAG = 0xFFFF_0000
+
+
+class Reflex(wiring.Component):
+    """Between the rules, the transaction and the table.
+
+    ready, storing, stored, none, unknown, row, done, result, result_row: of the transaction (`rules_...` there).
+    tag: of the table that these rules would commit.
+    due, idle, take, again, busy, fired: see `RuleEvaluator`. row_of, prepared, target, log...: see `RuleStore`.
+    scan_tenant: row asked for, before it is replaced. store, store_tenant, new: see `AllocationTable`.
+    epoch, cycle: of the device, for the records. firings, refused: since reset.
+    """
+
+    def __init__(self, config: DeviceConfig, rules: int = RULES):
+        self._config, self._rules = config, rules
+        super().__init__({
+            "ready": Out(1),
+            "storing": In(1),
+            "stored": Out(1),
+            "none": Out(1),
+            "unknown": Out(1),
+            "row": Out(8),
+            "done": In(1),
+            "result": In(Result),
+            "result_row": In(8),
+            "tag": Out(32),
+            "due": In(rules),
+            "idle": In(1),
+            "take": Out(rules),
+            "again": Out(rules),
+            "busy": Out(rules),
+            "fired": Out(rules),
+            "row_of": Out(range(rules)),
+            "prepared": In(AllocationRow),
+            "target": In(6),
+            "log": Out(1),
+            "log_rule": Out(range(rules)),
+            "log_cycle": Out(32),
+            "log_outcome": Out(RuleOutcome),
+            "scan_tenant": Out(range(config.tenants)),
+            "store": Out(1),
+            "store_tenant": Out(range(config.tenants)),
+            "new": Out(AllocationRow),
+            "epoch": In(8),
+            "cycle": In(64),
+            "firings": Out(32),
+            "refused": Out(32),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        taken = Signal(self._rules)      # of the table that is being made
+        logging = Signal(self._rules)    # fired, and not recorded yet
+        one_by_one = Signal()            # after several were refused
+        m.d.comb += [
+            self.ready.eq(self.due.any() & ~logging.any()),
+            self.none.eq(~taken.any()),
+            self.busy.eq(taken),
+            self.tag.eq(RULES_TAG | taken),
+        ]
+        self._elaborate_store(m, taken, one_by_one)
+        self._elaborate_end(m, taken, logging, one_by_one)
+        self._elaborate_records(m, logging)
+        return m
+
+    def _elaborate_store(self, m, taken, one_by_one):
+        """Take a rule and ask for the row that it replaces; store its own in the next cycle.
+
+        A row that is being stored cannot be asked for: the sums need what it has become.
+        """
+        second = Signal()
+        is_known = Signal()
+        m.d.comb += [
+            self.row_of.eq(lowest(m, self.due, "next_rule")),
+            self.scan_tenant.eq(self.target),
+            is_known.eq(self.target < self._config.tenants),
+        ]
+        m.d.sync += [second.eq(0), self.unknown.eq(0)]
+        with m.If(self.storing & ~self.unknown & ~(second & (self.target == self.store_tenant))):
+            with m.If(self.due.any() & ~(one_by_one & taken.any())):
+                m.d.comb += self.take.eq(1 << self.row_of)
+                m.d.sync += [
+                    taken.eq(taken | self.take),
+                    second.eq(is_known),
+                    self.unknown.eq(~is_known),
+                    self.row.eq(self.target),
+                    self.store_tenant.eq(self.target),
+                    self.new.eq(self.prepared),
+                ]
+            with m.Elif(~second):
+                m.d.comb += self.stored.eq(self.idle | one_by_one)
+        m.d.comb += self.store.eq(second)
+        with m.If(self.unknown):
+            m.d.comb += self.stored.eq(1)
+
+    def _elaborate_end(self, m, taken, logging, one_by_one):
+        """Every rule of the table has fired, or each is tried alone."""
+        is_refused, is_several = Signal(), Signal()
+        m.d.comb += [
+            is_refused.eq(self.result != Result.OK),
+            is_several.eq((taken & (taken - 1)).any()),
+        ]
+        with m.If(self.done):
+            m.d.sync += taken.eq(0)
+            with m.If(is_refused & is_several):
+                m.d.comb += self.again.eq(taken)
+                m.d.sync += one_by_one.eq(1)
+            with m.Else():
+                m.d.comb += self.fired.eq(taken)
+                m.d.sync += [
+                    logging.eq(taken),
+                    self.log_outcome.result.eq(self.result),
+                    self.log_outcome.row.eq(self.result_row),
+                    self.log_outcome.epoch.eq(self.epoch + ~is_refused),
+                    self.log_cycle.eq(self.cycle + 1),
+                ]
+        with m.Elif(~self.due.any() & ~self.storing & ~taken.any()):
+            m.d.sync += one_by_one.eq(0)
+
+    def _elaborate_records(self, m, logging):
+        """One record a cycle."""
+        m.d.comb += [self.log.eq(logging.any()), self.log_rule.eq(lowest(m, logging, "logged_rule"))]
+        with m.If(self.log):
+            m.d.sync += [
+                logging.eq(logging & (logging - 1)),
+                self.firings.eq(self.firings + 1),
+                self.refused.eq(self.refused + (self.log_outcome.result != Result.OK)),
+            ]

@@ -1,0 +1,168 @@
+"""`RuleStore`: the registers of the reflex rules: settings, prepared rows, and what each rule did.
+
+Serves `rule[]` and `prepared[]` of the register map; an access takes two cycles. Answered with `error`, and
+without effect: a word without a register, a write to one that software only reads, a rule beyond those of the device,
+and a write to a prepared row while its rule is enabled, so that a rule never carries out a row that is half written.
+The other ports are read combinationally; `log` stores in one cycle. The content of the memories survives a reset, as
+that of every memory does; `watch` does not, so that no rule acts until software has enabled it.
+"""
+
+from amaranth import *
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from ..config import DeviceConfig
+from ..csr import regmap
+from ..csr.bus import CsrSignature
+from .allocation import AllocationRow, reset_row
+from .rows import RowWord
+from .rules import RULES, RuleSetting, RuleWatch
+
+__all__ = ["RuleOutcome", "RuleStore"]
+
+
+class RuleOutcome(data.Struct):
+    """How a firing ended: epoch in force after it, result and row; as `rule.outcome` of the register map."""
+
+    epoch: 8
+    result: 4
+    _unused: 4
+    row: 8
+
+
+class RuleStore(wiring.Component):
+    """Registers of `rules` rules.
+
+    rule, prepared: bus ports. watch, rewritten: see `RuleEvaluator`.
+    setting_of, setting: of one rule. row_of, row, target: prepared row of one rule, and whose row it replaces.
+    log, log_rule, log_cycle, log_outcome: strobe: the rule fired.
+    """
+
+    def __init__(self, config: DeviceConfig, rules: int = RULES):
+        self._config, self._rules = config, rules
+        super().__init__({
+            "rule": In(CsrSignature(regmap.WORD_ADDRESS_WIDTH)),
+            "prepared": In(CsrSignature(regmap.WORD_ADDRESS_WIDTH)),
+            "watch": Out(data.ArrayLayout(RuleWatch, rules)),
+            "rewritten": Out(rules),
+            "setting_of": In(range(rules)),
+            "setting": Out(RuleSetting),
+            "row_of": In(range(rules)),
+            "row": Out(AllocationRow),
+            "target": Out(6),
+            "log": In(1),
+            "log_rule": In(range(rules)),
+            "log_cycle": In(32),
+            "log_outcome": In(RuleOutcome),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        self._elaborate_rule_bus(m)
+        self._elaborate_prepared_bus(m)
+        return m
+
+    def _access(self, m, bus, block):
+        """Second cycle of an access, and the rule and the word that it is to."""
+        second = Signal(name=f"{block.name}_second")
+        m.d.sync += second.eq(bus.valid & ~second)
+        m.d.comb += bus.ready.eq(second & bus.valid)
+        words = block.stride // 4
+        return second & bus.valid, bus.address[ceil_log2(words):][:ceil_log2(self._rules)], \
+            bus.address[:ceil_log2(words)]
+
+    def _elaborate_rule_bus(self, m):
+        bus, block = self.rule, regmap.node("rule")
+        access, rule, word = self._access(m, bus, block)
+        m.d.comb += bus.error.eq(1)
+        with m.Switch(word):
+            for register in block.registers:
+                with m.Case(register.offset // 4):
+                    m.d.comb += bus.error.eq(bus.write & (not register.writable))
+        write = Signal()
+        m.d.comb += write.eq(access & bus.write & ~bus.error)
+        place = {register.name: register.offset // 4 for register in block.registers}
+
+        def words(name, **kwargs):
+            return self._words(m, block.register(name), rule, write & (word == place[name]), **kwargs)
+
+        setting, target = self.setting, self.target
+        threshold, hysteresis, timing = (words(name, read_at=self.setting_of)
+                                         for name in ("threshold", "hysteresis", "timing"))
+        targets = words("target", read_at=self.row_of)
+        m.d.comb += [
+            setting.threshold.eq(threshold), setting.hysteresis.eq(hysteresis),
+            setting.hold.eq(timing[:8]), setting.interval.eq(timing[16:]), target.eq(targets),
+        ]
+        self._elaborate_watch(m, rule, word == place["watch"], write)
+        self._elaborate_log(m, rule, word, place)
+
+    def _words(self, m, register, rule, write, *, read_at):
+        """One writable register of all rules; returns its word of the rule `read_at`."""
+        bus = self.rule
+        m.submodules[register.name] = words = memory.Memory(shape=unsigned(32), depth=self._rules, init=[])
+        fields = sum((1 << field.width) - 1 << field.lsb for field in register.fields)
+        port, seen, inner = words.write_port(granularity=8), words.read_port(domain="comb"), \
+            words.read_port(domain="comb")
+        m.d.comb += [
+            port.addr.eq(rule), port.data.eq(bus.w_data & fields), port.en.eq(Mux(write, bus.w_mask, 0)),
+            seen.addr.eq(rule), inner.addr.eq(read_at),
+        ]
+        with m.If(bus.address[:ceil_log2(regmap.node("rule").stride // 4)] == register.offset // 4):
+            m.d.comb += bus.r_data.eq(seen.data)
+        return inner.data
+
+    def _elaborate_watch(self, m, rule, is_here, write):
+        """Every rule's `watch` is needed at once: registers."""
+        fields = regmap.node("rule").register("watch").fields
+        mask = Cat(bit.replicate(8) for bit in self.rule.w_mask)
+        watch = self.watch[rule]
+        with m.If(is_here):
+            for field in fields:
+                m.d.comb += self.rule.r_data[field.lsb:field.lsb + field.width].eq(watch[field.name])
+        for number in range(self._rules):
+            mine = self.watch[number]
+            with m.If(write & is_here & (rule == number)):
+                m.d.comb += self.rewritten[number].eq(1)
+                for field in fields:
+                    place = slice(field.lsb, field.lsb + field.width)
+                    column = Value.cast(mine[field.name])
+                    m.d.sync += column.eq((column & ~mask[place]) | (self.rule.w_data[place] & mask[place]))
+
+    def _elaborate_log(self, m, rule, word, place):
+        """What the rules did: written by the gateware, read by software."""
+        written = {"fired_at": self.log_cycle, "outcome": self.log_outcome.as_value()}
+        m.submodules.firings = firings = memory.Memory(shape=unsigned(32), depth=self._rules, init=[])
+        count = firings.read_port(domain="comb")
+        m.d.comb += count.addr.eq(self.log_rule)
+        written["firings"] = count.data + 1
+        for name, value in written.items():
+            records = firings
+            if name != "firings":
+                m.submodules[name] = records = memory.Memory(shape=unsigned(32), depth=self._rules, init=[])
+            port, seen = records.write_port(), records.read_port(domain="comb")
+            m.d.comb += [port.addr.eq(self.log_rule), port.data.eq(value), port.en.eq(self.log),
+                         seen.addr.eq(rule)]
+            with m.If(word == place[name]):
+                m.d.comb += self.rule.r_data.eq(seen.data)
+
+    def _elaborate_prepared_bus(self, m):
+        bus, block = self.prepared, regmap.node("prepared")
+        access, rule, word_index = self._access(m, bus, block)
+        m.submodules.word = word = RowWord()
+        # A row that nobody has prepared grants nothing, and is legal.
+        m.submodules.rows = rows = memory.Memory(
+            shape=AllocationRow, depth=self._rules,
+            init=[AllocationRow.const(reset_row(1, self._config))] * self._rules)
+        port, seen, inner = rows.write_port(), rows.read_port(domain="comb"), rows.read_port(domain="comb")
+        is_enabled = self.watch[rule].enable
+        m.d.comb += [
+            word.word.eq(word_index), word.w_data.eq(bus.w_data), word.w_mask.eq(bus.w_mask),
+            word.old.eq(seen.data),
+            bus.r_data.eq(word.data),
+            bus.error.eq(~word.known | (bus.write & (~word.writable | is_enabled))),
+            seen.addr.eq(rule),
+            port.addr.eq(rule), port.data.eq(word.new), port.en.eq(access & bus.write & ~bus.error),
+            inner.addr.eq(self.row_of), self.row.eq(inner.data),
+        ]

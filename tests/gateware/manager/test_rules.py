@@ -1,0 +1,482 @@
+"""Reflex rules: when they fire, how fast, what holds them, what software sees, and what they can never do."""
+
+import random
+from itertools import pairwise
+
+import pytest
+
+from gateware.config import DeviceConfig
+from tests.gateware.manager import model
+from tests.gateware.manager.harness import Harness, watch_word
+from tests.gateware.manager.model import AWAITING, COMMANDS, IDLE, STAGING, BusError, ResourceManagerModel
+from tests.gateware.manager.rule_model import ABOVE, BELOW, RULE_COUNT, RULES_TAG, Rule, RuleModel
+
+SMALL = DeviceConfig(ports=3, tenants=5, slots=3, pages=32)
+DEPTH, STALLED = 3, 5
+
+
+def granted(weight, **columns):
+    """A legal row that gives its tenant something."""
+    return {"weight": weight, "rate": 65536, "burst": 512, "pages": 0, "ports": 1, "slots": 0,
+            "host_share": 0} | columns
+
+
+def rule_of(number=0, **changes):
+    """A rule that fires when the depth of tenant 1 is above 100, and gives tenant 2 a weight of its own."""
+    setting = {"figure": DEPTH, "tenant": 1, "comparison": ABOVE, "enable": 1, "threshold": 100, "hysteresis": 0,
+               "hold": 1, "interval": 1, "target": 2, "row": granted(1000 + number)} | changes
+    return Rule(**setting)
+
+
+async def settle(harness, ctx):
+    """Long enough for all rules to be tried one by one, and recorded."""
+    await harness.tick(ctx, 4 * harness.config.tenants + 120)
+
+
+@pytest.mark.parametrize("tenants", [2, 16, 64])
+@pytest.mark.parametrize("several", [1, 2, RULE_COUNT])
+def test_rules_take_effect_within_tenants_plus_48_cycles_of_the_figure(tenants, several):
+    """Exactly tenants + 12, and 1 for each other rule; no access of software is under way."""
+    async def test(harness, ctx):
+        rules = [rule_of(number, target=number % tenants) for number in range(several)]
+        for number, rule in enumerate(rules):
+            await harness.prepare_rule(ctx, number, rule)
+        await harness.tick(ctx, tenants)   # the copy that follows a reset is over
+        strobe = await harness.figure(ctx, 1, DEPTH, 101)
+        await harness.tick(ctx, tenants + 48)
+        assert len(harness.mirror.changes) == 1
+        took = harness.mirror.changes[0] - strobe
+        assert took <= tenants + 48
+        assert took == tenants + 12 + several - 1
+        expected = model.reset_table(harness.config)
+        for rule in rules:
+            expected[rule.target] = rule.row
+        assert harness.mirror.active == expected
+        assert await harness.read(ctx, "rm.active_tag") == RULES_TAG | (1 << several) - 1
+
+    Harness(DeviceConfig(tenants=tenants)).run(test)
+
+
+def test_rules_with_one_target_are_stored_one_after_the_other_and_the_sums_follow():
+    """The last row holds, and weights at capacity are accepted, one over refused: the sums are those of the rows."""
+    async def test(harness, ctx):
+        for spare, result in ((0, model.OK), (1, model.WEIGHTS)):
+            for number, weight in enumerate([30_000, 20_000, 61_440 + spare]):
+                await harness.prepare_rule(ctx, number, rule_of(target=2, row=granted(weight)))
+            await harness.figure(ctx, 1, DEPTH, 101)
+            await settle(harness, ctx)
+            assert await harness.read(ctx, "rule.outcome", 2) >> 8 & 15 == result
+            for number in range(3):
+                await harness.write(ctx, "rule.watch", 0, number)
+        assert len(harness.mirror.changes) == 3   # the first three together; then two by themselves
+        assert harness.mirror.active[2] == granted(20_000)
+
+    Harness(SMALL).run(test)
+
+
+def test_software_sees_every_firing_and_acknowledges_by_writing():
+    async def test(harness, ctx):
+        assert await harness.read(ctx, "rules.count") == RULE_COUNT
+        for number in (3, 9):
+            await harness.prepare_rule(ctx, number, rule_of(number, threshold=100 * number))
+        for value, pending in ((500, 1 << 3), (1000, 1 << 3 | 1 << 9)):
+            await harness.figure(ctx, 1, DEPTH, value)
+            await settle(harness, ctx)
+            for _ in range(2):   # a read changes nothing
+                assert await harness.read(ctx, "rules.pending") == pending
+        first, second = harness.mirror.changes
+        for number, cycle, epoch in ((3, first, 1), (9, second, 2)):
+            assert await harness.read(ctx, "rule.firings", number) == 1
+            assert await harness.read(ctx, "rule.fired_at", number) == cycle
+            assert await harness.read(ctx, "rule.outcome", number) == epoch
+        assert await harness.read(ctx, "rule.firings", 4) == 0
+        assert await harness.read(ctx, "rules.firings") == 2
+        assert await harness.read(ctx, "rm.commits") == 2
+        await harness.write(ctx, "rules.acknowledge", 1 << 9 | 1 << 4)
+        assert await harness.read(ctx, "rules.pending") == 1 << 3
+        await harness.write(ctx, "rules.acknowledge", 0xFFFF)
+        assert await harness.read(ctx, "rules.pending") == 0
+        assert await harness.read(ctx, "rules.firings") == 2
+
+    Harness(SMALL).run(test)
+
+
+def test_acknowledge_at_any_cycle_hides_no_later_firing():
+    """The write is in force in its second cycle: a firing in that cycle or later stays."""
+    async def test(harness, ctx):
+        later = 0
+        for delay in range(SMALL.tenants + 14):
+            await harness.prepare_rule(ctx, 0, rule_of(row=granted(delay + 1)))
+            await harness.figure(ctx, 1, DEPTH, 101)
+            await harness.tick(ctx, delay)
+            acknowledged = harness.cycle + 1
+            await harness.write(ctx, "rules.acknowledge", 1)
+            await settle(harness, ctx)
+            assert len(harness.mirror.firings) == delay + 1
+            stays = harness.mirror.firings[-1] >= acknowledged
+            assert await harness.read(ctx, "rules.pending") == stays
+            assert await harness.read(ctx, "rule.firings", 0) == delay + 1
+            later += stays
+            await harness.write(ctx, "rules.acknowledge", 1)
+            await harness.write(ctx, "rule.watch", 0, 0)
+        assert 0 < later < SMALL.tenants + 14
+
+    Harness(SMALL).run(test)
+
+
+@pytest.mark.parametrize("hold", ["staging", "awaiting", "draining"])
+def test_due_rule_waits_while_software_holds_the_allocation(hold):
+    async def test(harness, ctx):
+        await harness.write(ctx, "rm.confirm_within", 10_000)
+        await harness.prepare_rule(ctx, 0, rule_of())
+        await harness.command(ctx, "begin")
+        if hold != "staging":
+            if hold == "draining":
+                await harness.traffic(ctx, admit=[0])
+                await harness.write(ctx, "rm.confirm_within", 0)
+            assert await harness.command(ctx, "commit") == (model.OK, 0)
+        changes = len(harness.mirror.changes)
+        await harness.figure(ctx, 1, DEPTH, 101)
+        await settle(harness, ctx)
+        assert await harness.read(ctx, "rules.waiting") == 1
+        assert len(harness.mirror.changes) == changes
+        if hold == "draining":
+            await harness.traffic(ctx, leave=[0])
+        else:
+            await harness.command(ctx, {"staging": "abandon", "awaiting": "confirm"}[hold])
+        await settle(harness, ctx)
+        assert await harness.read(ctx, "rules.waiting") == 0
+        assert len(harness.mirror.changes) == changes + 1
+        assert harness.mirror.active[2] == granted(1000)
+
+    Harness(SMALL).run(test)
+
+
+def test_rule_that_waited_is_withdrawn_when_its_figure_comes_back():
+    async def test(harness, ctx):
+        await harness.prepare_rule(ctx, 0, rule_of(hysteresis=50))
+        await harness.command(ctx, "begin")
+        await harness.figure(ctx, 1, DEPTH, 101)
+        await settle(harness, ctx)
+        assert await harness.read(ctx, "rules.waiting") == 1
+        await harness.figure(ctx, 1, DEPTH, 100)
+        await settle(harness, ctx)
+        assert await harness.read(ctx, "rules.waiting") == 0
+        await harness.command(ctx, "abandon")
+        await settle(harness, ctx)
+        assert not harness.mirror.changes
+        await harness.figure(ctx, 1, DEPTH, 101)   # it is still armed: it has not fired
+        await settle(harness, ctx)
+        assert len(harness.mirror.changes) == 1
+
+    Harness(SMALL).run(test)
+
+
+def test_software_never_stages_half_a_rule_and_its_epoch_is_stale_after_one():
+    """A whole transaction of software at every cycle around a firing: each table is one of the two, or both."""
+    async def test(harness, ctx):
+        orders = set()
+        columns = ("weight", "burst", "host_share")
+        for delay in range(2 * SMALL.tenants + 30):
+            await harness.write(ctx, "rule.watch", 0, 0)
+            old = dict(harness.mirror.active[2])
+            new = granted(2000 + delay, burst=300 + delay, host_share=1 + delay)
+            await harness.prepare_rule(ctx, 0, rule_of(row=new))
+            await harness.write(ctx, "rm.base_epoch", harness.mirror.epoch)
+            changes = len(harness.mirror.changes)
+            await harness.figure(ctx, 1, DEPTH, 101)
+            await harness.tick(ctx, delay)
+            assert await harness.command(ctx, "begin") == (model.OK, 0)
+            staged = {column: await harness.read(ctx, f"staging.{column}", 2) for column in columns}
+            await harness.write(ctx, "staging.weight", 7 + delay, 3)
+            result, _ = await harness.command(ctx, "commit")
+            if result == model.OK:
+                orders.add("software first")
+                assert staged == {column: old[column] for column in columns}
+                assert harness.mirror.active[3]["weight"] == 7 + delay
+                await settle(harness, ctx)
+                assert len(harness.mirror.changes) == changes + 2   # the rule waited, and fired on the new table
+            else:
+                orders.add("rule first")
+                assert result == model.STALE_EPOCH
+                assert staged == {column: new[column] for column in columns}
+                assert len(harness.mirror.changes) == changes + 1
+                await harness.command(ctx, "abandon")
+            assert harness.mirror.active[2] == new
+        assert orders == {"software first", "rule first"}
+
+    Harness(SMALL).run(test)
+
+
+def test_rules_commit_can_be_rolled_back_confirmed_or_left_to_expire():
+    async def test(harness, ctx):
+        before = [dict(row) for row in harness.mirror.active]
+        await harness.write(ctx, "rules.confirm_within", 600)
+        for number, end in enumerate(["expire", "rollback", "confirm"]):
+            await harness.prepare_rule(ctx, number, rule_of(number, figure=number))
+            await harness.figure(ctx, 1, number, 101)
+            await settle(harness, ctx)
+            assert (await harness.read(ctx, "rm.status")) & 7 == AWAITING
+            assert harness.mirror.active[2] == granted(1000 + number)
+            if end == "expire":
+                await harness.tick(ctx, 700)
+            else:
+                assert await harness.command(ctx, end) == (model.OK, 0)
+            if end != "confirm":
+                assert harness.mirror.active == before
+                assert await harness.active_table(ctx) == before
+                assert await harness.read(ctx, "rm.active_tag") == 0
+        assert harness.mirror.active[2] == granted(1002)
+        assert await harness.read(ctx, "rm.active_tag") == RULES_TAG | 4
+
+    Harness(SMALL).run(test)
+
+
+def test_software_rollback_restores_the_rules_table():
+    async def test(harness, ctx):
+        await harness.prepare_rule(ctx, 0, rule_of())
+        await harness.figure(ctx, 1, DEPTH, 101)
+        await settle(harness, ctx)
+        restored = [dict(row) for row in harness.mirror.active]
+        await harness.command(ctx, "begin")
+        await harness.write(ctx, "staging.weight", 9, 2)
+        await harness.write(ctx, "rm.base_epoch", 1)
+        await harness.write(ctx, "rm.confirm_within", 1000)
+        assert await harness.command(ctx, "commit") == (model.OK, 0)
+        assert harness.mirror.active[2]["weight"] == 9
+        assert await harness.command(ctx, "rollback") == (model.OK, 0)
+        assert harness.mirror.active == restored
+        assert await harness.read(ctx, "rm.active_tag") == RULES_TAG | 1
+
+    Harness(SMALL).run(test)
+
+
+@pytest.mark.parametrize(("changes", "guarantee", "result", "row"), [
+    ({"row": granted(65535)}, None, model.WEIGHTS, 255),
+    ({"row": granted(1, pages=65535)}, None, model.PAGES, 255),
+    ({"row": granted(1)}, 2, model.GUARANTEE, 2),
+    ({"row": granted(1, slots=1)}, None, model.SLOT_TWICE, 2),
+    ({"row": granted(1, burst=255)}, None, model.BURST, 2),
+    ({"row": granted(1, rate=0)}, None, model.RATE, 2),
+    ({"target": 5}, None, model.UNKNOWN_TENANT, 5),
+    ({"target": 63}, None, model.UNKNOWN_TENANT, 63),
+])
+def test_illegal_row_is_refused_counted_and_leaves_no_trace(changes, guarantee, result, row):
+    async def test(harness, ctx):
+        if guarantee:
+            await harness.write(ctx, "guarantee.min_weight", guarantee, 2)
+            await harness.command(ctx, "begin")
+            await harness.write(ctx, "staging.weight", guarantee, 2)
+            await harness.command(ctx, "commit")
+        before = [dict(row) for row in harness.mirror.active]
+        count = len(harness.mirror.changes)
+        await harness.prepare_rule(ctx, 0, rule_of(**changes))
+        for firings in (1, 2):
+            await harness.figure(ctx, 1, DEPTH, 0)
+            await harness.figure(ctx, 1, DEPTH, 101)
+            await settle(harness, ctx)
+            assert await harness.read(ctx, "rule.firings", 0) == firings
+            assert await harness.read(ctx, "rules.refused") == firings
+            assert await harness.read(ctx, "rule.outcome", 0) == harness.mirror.epoch | result << 8 | row << 16
+            assert await harness.read(ctx, "rules.pending") == 1
+        assert len(harness.mirror.changes) == count
+        assert (await harness.read(ctx, "rm.status")) >> 8 & 15 == model.OK   # no command was refused
+        assert await harness.read(ctx, "rm.refused") == 0
+        # What the refused row left in the staging bank is gone when software begins.
+        await harness.write(ctx, "rm.base_epoch", harness.mirror.epoch)
+        await harness.write(ctx, "rm.command", COMMANDS["begin"])
+        assert await harness.command(ctx, "commit") == (model.OK, 0)
+        assert harness.mirror.active == before
+
+    Harness(SMALL).run(test)
+
+
+def test_guarantee_written_at_any_cycle_of_a_rules_transaction_holds_or_comes_after_it():
+    async def test(harness, ctx):
+        refused = 0
+        for delay in range(SMALL.tenants + 20):
+            await harness.write(ctx, "guarantee.min_weight", 0, 2)
+            await harness.prepare_rule(ctx, 0, rule_of(row=granted(1000 + delay)))
+            changes = len(harness.mirror.changes)
+            await harness.figure(ctx, 1, DEPTH, 101)
+            await harness.tick(ctx, delay)
+            await harness.write(ctx, "guarantee.min_weight", 2000, 2)
+            written = harness.cycle - 1   # the cycle of the answer
+            await settle(harness, ctx)
+            result = await harness.read(ctx, "rule.outcome", 0) >> 8 & 15
+            if len(harness.mirror.changes) > changes:
+                assert result == model.OK
+                assert harness.mirror.changes[-1] <= written
+            else:
+                refused += 1
+                assert result == model.GUARANTEE
+            await harness.write(ctx, "rule.watch", 0, 0)
+        assert 4 < refused < SMALL.tenants + 20
+
+    Harness(SMALL).run(test)
+
+
+def test_one_bad_row_does_not_stop_the_rules_that_are_due_with_it():
+    async def test(harness, ctx):
+        for number in range(4):
+            bad = {"row": granted(1, burst=0)} if number == 1 else {}
+            await harness.prepare_rule(ctx, number, rule_of(number, target=number + 1, **bad))
+        await harness.figure(ctx, 1, DEPTH, 101)
+        await settle(harness, ctx)
+        assert await harness.read(ctx, "rules.pending") == 0b1111
+        assert await harness.read(ctx, "rules.firings") == 4
+        assert await harness.read(ctx, "rules.refused") == 1
+        assert await harness.read(ctx, "rule.outcome", 1) == 1 | model.BURST << 8 | 2 << 16
+        assert [harness.mirror.active[tenant]["weight"] for tenant in range(1, 5)] == [1000, 0, 1002, 1003]
+        assert len(harness.mirror.changes) == 3
+        await harness.figure(ctx, 1, DEPTH, 0)
+        await harness.write(ctx, "rule.watch", 0, 1)
+        await harness.figure(ctx, 1, DEPTH, 101)
+        await settle(harness, ctx)
+        assert len(harness.mirror.changes) == 4   # together again
+
+    Harness(SMALL).run(test)
+
+
+def test_prepared_row_is_closed_while_its_rule_is_enabled():
+    async def test(harness, ctx):
+        await harness.prepare_rule(ctx, 5, rule_of())
+        for column in model.COLUMNS:
+            with pytest.raises(BusError):
+                await harness.write(ctx, f"prepared.{column}", 1, 5)
+            assert await harness.read(ctx, f"prepared.{column}", 5) == granted(1000)[column]
+        await harness.write(ctx, "prepared.weight", 77, 6)
+        assert await harness.read(ctx, "prepared.weight", 6) == 77
+        await harness.write(ctx, "rule.watch", 0, 5)
+        await harness.write(ctx, "prepared.weight", 78, 5)
+        assert await harness.read(ctx, "prepared.weight", 5) == 78
+        for name in ("rule.firings", "rule.fired_at", "rule.outcome", "rules.pending", "prepared.reserved"):
+            with pytest.raises(BusError):
+                await harness.write(ctx, name, 1)
+
+    Harness(SMALL).run(test)
+
+
+def test_figures_one_a_cycle_reach_every_rule():
+    """A sweep without a gap, in which sixteen rules watch sixteen figures, and all of one tenant come first."""
+    config = DeviceConfig(tenants=16)
+
+    async def test(harness, ctx):
+        rng = random.Random(2)
+        words = [(tenant, figure) for tenant in range(16) for figure in range(17)]
+        watched = sorted(rng.sample(words[:32], 8) + rng.sample(words[32:], 8))
+        for number, (tenant, figure) in enumerate(watched):
+            await harness.prepare_rule(ctx, number, rule_of(number, tenant=tenant, figure=figure, target=number))
+        for tenant, figure in words:
+            await harness.figure(ctx, tenant, figure, 101 if (tenant, figure) in watched else 0)
+        await harness.tick(ctx, 600)
+        assert await harness.read(ctx, "rules.pending") == 0xFFFF
+        assert await harness.read(ctx, "rules.refused") == 0
+        assert [row["weight"] for row in harness.mirror.active] == [1000 + number for number in range(16)]
+
+    Harness(config).run(test)
+
+
+@pytest.mark.parametrize("interval", [0, 1, 3, 8])
+@pytest.mark.parametrize("hold", [0, 1, 2, 5])
+def test_flapping_is_bounded_by_hold_and_interval(hold, interval):
+    """A figure that does everything to make the rule fire: never more often than the setting allows."""
+    async def test(harness, ctx):
+        await harness.prepare_rule(ctx, 0, rule_of(hold=hold, interval=interval))
+        fired, windows = [], 40
+        least = max(interval, max(hold, 1) + 1)   # one window to come back, then `hold` beyond
+        for window in range(windows):
+            beyond = not fired or window - fired[-1] > 1
+            count = len(harness.mirror.changes)
+            await harness.figure(ctx, 1, DEPTH, 101 if beyond else 100)
+            await settle(harness, ctx)
+            if len(harness.mirror.changes) > count:
+                fired.append(window)
+        gaps = {after - before for before, after in pairwise(fired)}
+        assert fired[0] == max(hold, 1) - 1
+        assert gaps == {least}
+
+    Harness(SMALL).run(test)
+
+
+class Session:
+    """The same figures, commands and settings to the device and to the model."""
+
+    def __init__(self, harness, ctx, rng):
+        self.harness, self.ctx, self.rng = harness, ctx, rng
+        self.manager = ResourceManagerModel(harness.config)
+        self.rules = RuleModel(self.manager)
+
+    async def figure(self):
+        rng = self.rng
+        tenant, figure, value = rng.randrange(2), rng.choice([DEPTH, STALLED]), rng.randrange(16)
+        await self.harness.figure(self.ctx, tenant, figure, value)
+        self.rules.figure(tenant, figure, value)
+
+    async def rewrite(self, number):
+        """Another setting for one rule; now and then one that is disabled, or no legal row."""
+        rng, config = self.rng, self.harness.config
+        rule = Rule(figure=rng.choice([DEPTH, STALLED]), tenant=rng.randrange(2),
+                    comparison=rng.choice([ABOVE, BELOW]), enable=rng.random() < 0.9, threshold=rng.randrange(16),
+                    hysteresis=rng.choice([0, 0, 1, 3, 20]), hold=rng.choice([0, 1, 1, 2, 3]),
+                    interval=rng.choice([0, 1, 2, 5]), target=rng.randrange(config.tenants + (rng.random() < 0.1)),
+                    row=granted(rng.choice([0, rng.randrange(1, 9000), rng.randrange(30000)]),
+                                pages=rng.choice([0, 0, 1, 5]), burst=rng.choice([255, 256, 700, 700, 700]),
+                                host_share=rng.randrange(257)),
+                    firings=self.rules.rules[number].firings, outcome=self.rules.rules[number].outcome)
+        await self.harness.write(self.ctx, "rule.watch", 0, number)
+        self.rules.rules[number].due = False
+        await self.harness.prepare_rule(self.ctx, number, rule)
+        self.rules.rules[number] = rule
+
+    async def command(self):
+        name = self.rng.choice({IDLE: ["begin"], STAGING: ["commit", "abandon"],
+                                AWAITING: ["confirm", "rollback"]}[self.manager.state])
+        if name == "commit":
+            within = self.rng.choice([0, 1 << 20])
+            for register, value in (("base_epoch", self.manager.epoch), ("confirm_within", within)):
+                await self.harness.write(self.ctx, f"rm.{register}", value)
+                self.manager.write(ResourceManagerModel.address(f"rm.{register}"), value)
+        found = await self.harness.command(self.ctx, name)
+        assert found == self.manager.command(name)
+
+    async def compare(self):
+        await settle(self.harness, self.ctx)
+        self.rules.act()
+        read = self.harness.read
+        for name in ("pending", "waiting", "firings", "refused"):
+            assert await read(self.ctx, f"rules.{name}") == getattr(self.rules, name), name
+        number = self.rng.randrange(RULE_COUNT)
+        rule = self.rules.rules[number]
+        assert await read(self.ctx, "rule.firings", number) == rule.firings
+        epoch, result, row = rule.outcome
+        assert await read(self.ctx, "rule.outcome", number) == epoch | result << 8 | row << 16
+        assert await read(self.ctx, "rule.watch", number) == watch_word(rule)
+        assert await read(self.ctx, "rm.active_tag") == self.manager.active_tag
+        assert self.harness.mirror.active == self.manager.active_table
+        assert self.harness.mirror.epoch == self.manager.epoch
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_random_rules_and_figures_match_the_model(seed):
+    async def test(harness, ctx):
+        session = Session(harness, ctx, random.Random(seed))
+        for number in range(RULE_COUNT):
+            await session.rewrite(number)
+        for _ in range(150):
+            action = session.rng.random()
+            if action < 0.75:
+                await session.figure()
+            elif action < 0.80:
+                await session.rewrite(session.rng.randrange(RULE_COUNT))
+            elif action < 0.85:
+                await harness.write(ctx, "rules.acknowledge", mask := session.rng.getrandbits(16))
+                session.rules.pending &= ~mask
+            else:
+                await session.command()
+            await session.compare()
+        print(session.rules.firings, session.rules.refused, session.manager.counters)
+        assert session.rules.firings > session.rules.refused > 0
+
+    Harness(SMALL).run(test)
