@@ -159,7 +159,7 @@ class FabricBench:
         self.epoch_of = {0: 0}    # bank to the epoch that it was last in force for
 
     async def start(self):
-        await reset(self.dut, "inputs__", "outputs__", "allocation__", "cycle", "stall_timeout")
+        await reset(self.dut, "inputs__", "outputs__", "allocation__", "engine__", "cycle", "stall_timeout")
         self.dut.allocation__sum_pages.value = self.config.pages  # the table after reset: all of them are tenant 0's
         cocotb.start_soon(self._count())
         self.sources, self.sinks = [], []

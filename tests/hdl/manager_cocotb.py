@@ -39,7 +39,7 @@ class Manager:
 
     async def start(self):
         await reset(self.dut, "bus__valid", "bus__write", "bus__address", "bus__w_data", "bus__w_mask", "ingress__",
-                    "egress__", "cycle")
+                    "egress__", "figures__", "cycle")
         self.bus = Bus(self.dut)
         cocotb.start_soon(self._count())
         await self.write("rm.owner_token", TOKEN)
