@@ -2,8 +2,8 @@
 
 A line of the file is `C '<pairs>' <count>`; a pair is \\x01 key \\x02 value. Keys used here: `page` (kind and module),
 `f` and `l` (file and line of the Verilog), `o` (what: a signal's bit and edge, or a branch). Temporaries of the Verilog
-back-end (`$1`) belong to no signal that anybody wrote, and are left out of the toggles. A character that no C++ name may have
-is written as `__0` and its code in hexadecimal.
+back-end (`$1`) belong to no signal that anybody wrote, and are left out of the toggles. A character that no C++ name
+may have is written as `__0` and its code in hexadecimal.
 """
 
 import re
