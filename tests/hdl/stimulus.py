@@ -12,7 +12,7 @@ BUS_CYCLES = 16  # the contract of the register bus
 
 
 async def reset(dut, *cleared):
-    """Start the clock, set the inputs `cleared` (names or prefixes ending in `__`) to zero, and reset."""
+    """Start the clock, set the ports `cleared` to zero, and reset. A name that ends in `__` is a prefix of ports."""
     cocotb.start_soon(Clock(dut.clk, 10, unit="ns").start())
     dut.rst.value = 1
     inputs = [handle._name for handle in dut] if any(name.endswith("__") for name in cleared) else []

@@ -2,7 +2,8 @@
 
 A line of the file is `C '<pairs>' <count>`; a pair is \\x01 key \\x02 value. Keys used here: `page` (kind and module),
 `f` and `l` (file and line of the Verilog), `o` (what: a signal's bit and edge, or a branch). Temporaries of the Verilog
-back-end (`$1`, seen as `__0241`) belong to no signal that anybody wrote, and are left out of the toggles.
+back-end (`$1`) belong to no signal that anybody wrote, and are left out of the toggles. A character that no C++ name
+may have is written as `__0` and its code in hexadecimal.
 """
 
 import re
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HEADER = "# SystemC::Coverage-3"
-TEMPORARY = re.compile(r"__024|\$")
+ESCAPED = re.compile(r"__0([0-9A-Fa-f]{2})")
 
 Point = tuple[str, str, str, str]  # kind (line, branch, toggle), module, line of the Verilog, what
 
@@ -59,8 +60,8 @@ def by_module(points: Mapping[Point, int]) -> dict[str, ModuleCoverage]:
     signals: dict[tuple[str, str], bool] = defaultdict(lambda: True)
     for (kind, module, line, what), count in points.items():
         if kind == "toggle":
-            name = re.sub(r"(\[\d+\])?:[01]->[01]$", "", what)
-            if TEMPORARY.search(name):
+            name = ESCAPED.sub(lambda found: chr(int(found[1], 16)), re.sub(r"(\[\d+\])?:[01]->[01]$", "", what))
+            if "$" in name:
                 continue
             signals[module, name] &= count > 0
         modules[module].total[kind] += 1

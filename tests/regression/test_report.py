@@ -31,8 +31,8 @@ def counts(tmp_path):
     path = tmp_path / "coverage.dat"
     path.write_text("\n".join([
         "# SystemC::Coverage-3", point("v_line/top", 10, "block", 5), point("v_branch/top", 11, "if", 0),
-        point("v_branch/top", 11, "else", 5), point("v_toggle/top", 3, "full:0->1", 2),
-        point("v_toggle/top", 3, "full:1->0", 0), point("v_toggle/top", 4, "word[0]:0->1", 1),
+        point("v_branch/top", 11, "else", 5), point("v_toggle/top", 3, "o___05Fvalid:0->1", 2),
+        point("v_toggle/top", 3, "o___05Fvalid:1->0", 0), point("v_toggle/top", 4, "word[0]:0->1", 1),
         point("v_toggle/top", 4, "word[0]:1->0", 1), point("v_toggle/top", 5, "__0241:0->1", 0),
         point("v_line/top.part", 20, "block", 0)]) + "\n")
     return path
@@ -44,7 +44,7 @@ def test_coverage_file_is_counted_by_module_and_kind(counts):
     assert (top.hit["line"], top.total["line"]) == (1, 1)
     assert (top.hit["branch"], top.total["branch"]) == (1, 2)
     assert (top.hit["toggle"], top.total["toggle"]) == (3, 4)
-    assert top.missed_signals == ["full"]
+    assert top.missed_signals == ["o__valid"]
     assert top.missed_lines == [11]
     assert modules["top.part"].hit["line"] == 0
     assert merged([counts, counts])["line", "top", "10", "block"] == 10

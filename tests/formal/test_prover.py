@@ -1,0 +1,79 @@
+"""The prover itself: what is not proven is never taken for proven."""
+
+import pytest
+from amaranth import *
+from amaranth.hdl import Assert
+
+from morphnic.errors import EnvironmentFault
+from tests.formal import prover
+from tests.formal.prover import AnySeq, check, internals, prove
+
+
+class Counter(Elaboratable):
+    """Counts 0, 1, 2, 0 ...; claims to stay below `limit`. 3 is unreachable, and stays there."""
+
+    def __init__(self, limit):
+        self.limit = limit
+
+    def elaborate(self, platform):
+        m = Module()
+        count = Signal(4)
+        step = Signal()
+        m.d.comb += step.eq(AnySeq(1))
+        with m.If(step & (count < 3)):
+            m.d.sync += count.eq(Mux(count == 2, 0, count + 1))
+        m.d.comb += Assert(count < self.limit)
+        return m
+
+
+def test_false_claim_is_refuted_with_a_waveform_and_its_line(tmp_path):
+    verdict = prove(Counter(2), tmp_path, depth=5)
+    assert verdict.refuted
+    assert not verdict.holds
+    assert "test_prover.py:" in verdict.broken
+    assert verdict.waveform.read_text().startswith("$")
+
+
+def test_claim_that_induction_cannot_close_is_neither_proven_nor_refuted(tmp_path):
+    verdict = prove(UnreachableLimit(), tmp_path, depth=4)
+    assert not verdict.holds
+    assert not verdict.refuted
+
+
+class UnreachableLimit(Elaboratable):
+    """Two copies of a counter that never differ, which no depth shows without saying so."""
+
+    def elaborate(self, platform):
+        m = Module()
+        first = Signal(4)
+        second = Signal(4)
+        step = Signal()
+        m.d.comb += step.eq(AnySeq(1))
+        with m.If(step):
+            m.d.sync += [first.eq(first + 1), second.eq(second + 1)]
+        m.d.comb += Assert((first != 15) | (second == 15))
+        return m
+
+
+def test_claim_that_holds_is_proven(tmp_path):
+    assert prove(Counter(3), tmp_path).holds
+
+
+def test_bounded_check_says_nothing_beyond_its_depth(tmp_path):
+    assert check(Counter(2), tmp_path, depth=2).holds
+    assert check(Counter(2), tmp_path, depth=3).refuted
+
+
+def test_missing_program_is_named_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setattr(prover, "PROGRAMS", ("yowasp-sby", "no-such-solver"))
+    with pytest.raises(EnvironmentFault, match=r"no-such-solver is missing; type: pip install 'morphnic\[formal\]'"):
+        prove(Counter(3), tmp_path)
+
+
+def test_register_that_does_not_exist_is_an_error_not_an_empty_invariant():
+    from gateware.stream.skid import SkidBuffer
+
+    _, inside = internals(SkidBuffer(3))
+    assert {"full", "caught", "o__valid"} <= set(inside)
+    with pytest.raises(KeyError):
+        inside["gone"]
