@@ -25,8 +25,7 @@ from sim.board import Board
 from sim.harness import device_model
 from sim.inprocess import BoardTransport
 
-#: One slot: the engines take half of what the host port brings, so that processing is what tenants compete for.
-CONFIG = DeviceConfig(slots=1)
+CONFIG = DeviceConfig()
 CREDIT_PAGES = 2  # pages of the largest packet that the workload sends
 LATENCIES = ("measured", "0", "50us", "500us", "5ms")
 DEFAULT = "default (shipped)"

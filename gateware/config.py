@@ -24,7 +24,8 @@ class DeviceConfig:
     data_width: bits of one beat.
     tenants: rows of the allocation table; tenant 0 is the host itself.
     slots: engine slots behind the last port.
-    slot_bytes: payload bytes that one engine slot takes in a cycle: 1, 2 or 4.
+    slot_bytes: payload bytes that one engine slot takes in a cycle: 1, 2 or 4. By default the slots together take half
+        of what a port brings, so that processing is what tenants compete for.
     pages: buffer pages of `PAGE_BEATS` beats in each crosspoint.
     classifier_entries: match entries of the ingress classifier.
     histograms: latency histograms in the analyzer (8 Kibit a tenant and port); without, their addresses are refused.
@@ -36,7 +37,7 @@ class DeviceConfig:
     data_width: int = 64
     tenants: int = 16
     slots: int = 2
-    slot_bytes: int = 4
+    slot_bytes: int = 2
     pages: int = 64
     classifier_entries: int = 16
     histograms: bool = True

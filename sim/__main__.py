@@ -17,8 +17,7 @@ from .harness import device_model
 def main() -> int:
     """Build what is not in the cache; expected errors are one line and an exit code."""
     try:
-        for config in (DeviceConfig(), DeviceConfig(slots=1)):
-            device_model(config)
+        device_model(DeviceConfig())
     except MorphnicError as error:
         print(f"morphnic: {error}", file=sys.stderr)
         return error.exit_code

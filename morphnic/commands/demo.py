@@ -40,8 +40,7 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
     from sim.harness import device_model
 
     _check(arguments)
-    # One slot: the engines take half of what the host port brings, so that processing is what tenants compete for.
-    config = DeviceConfig(slots=1)
+    config = DeviceConfig()
     scenario = make_scenario(config, trace=arguments.trace, data=context.settings.data, requests=arguments.requests,
                              load=arguments.load, seed=arguments.seed)
     device_model(config)  # the first build is long and reports its own progress

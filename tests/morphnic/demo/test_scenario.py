@@ -9,7 +9,7 @@ from morphnic.demo.scenario import CLASSES, POLICIES, make_scenario, policy_text
 from morphnic.errors import InputError
 from offload_manager.policy_file import PolicyFile
 
-CONFIG = DeviceConfig(slots=1)
+CONFIG = DeviceConfig()
 DEFAULT = resources.files("offload_manager").joinpath("policies/default.yaml").read_text()
 
 
