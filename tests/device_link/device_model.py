@@ -14,6 +14,7 @@ from gateware.config import DeviceConfig
 from tests.gateware.manager.model import BusError, ResourceManagerModel
 
 ACCESS_CYCLES = 40
+RULES = 16
 MANAGED = ("rm", "guarantee", "staging", "active")
 
 
@@ -30,7 +31,7 @@ class DeviceModel:
         self.registers = {}
         self._window = (0, 0)  # number and start of the current one
         counts = {"objective": self.config.tenants, "snapshot": self.config.tenants, "detail": self.config.tenants,
-                  "port": self.config.ports,
+                  "port": self.config.ports, "rule": RULES, "prepared": RULES,
                   "classifier": self.config.classifier_entries, "slot": self.config.slots}
         for block in self.map:
             if block.name in MANAGED or block.memory_words:
