@@ -122,13 +122,15 @@ def windows(config: DeviceConfig, length: int, packets: Sequence[Sequence[tuple[
 
     async def push(ctx: Any) -> None:
         words: list[int] = []
-        ctx.set(dut.bus.address, 0x4004 // 4)
-        ctx.set(dut.bus.w_data, 1)
-        ctx.set(dut.bus.w_mask, 1)
+        ctx.set(dut.bus.w_mask, 0xF)
         ctx.set(dut.bus.write, 1)
-        ctx.set(dut.bus.valid, 1)
-        await ctx.tick().until(dut.bus.ready)
-        ctx.set(dut.bus.valid, 0)
+        for address, value in ((0x4000, length), (0x4004, 1)):  # window, control.push
+            ctx.set(dut.bus.address, address // 4)
+            ctx.set(dut.bus.w_data, value)
+            ctx.set(dut.bus.valid, 1)
+            await ctx.tick().until(dut.bus.ready)
+            ctx.set(dut.bus.valid, 0)
+            await ctx.tick()
         async for _, _, valid, word in ctx.tick().sample(dut.telemetry.valid, dut.telemetry.payload):
             if valid:
                 words.append(word.data)
