@@ -94,18 +94,17 @@ class Analyzer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self._config
-        m.submodules.registers = registers = RegisterBlock({
-            "analyzer": None, "objective": config.tenants, "snapshot": config.tenants, "detail": config.tenants,
-            "histogram": 256 * config.tenants})
+        blocks = {"analyzer": None, **dict.fromkeys(("objective", "snapshot", "detail"), config.tenants)}
+        if config.histograms:
+            blocks["histogram"] = 256 * config.tenants
+        m.submodules.registers = registers = RegisterBlock(blocks)
         m.submodules.clock = clock = WindowClock(self._reset_window, self._shortest_window)
         m.submodules.objectives = objectives = Objectives(config, config.ports)
-        m.submodules.histogram = histogram = LatencyHistogram(config)
         m.submodules.depth = depth = DepthTracker(config)
         m.submodules.load = load = Load(config)
         m.submodules.collector = collector = Collector(config, RULES, settle(config))
         wiring.connect(m, wiring.flipped(self.bus), registers.bus)
         wiring.connect(m, registers.objective, objectives.bus)
-        wiring.connect(m, registers.histogram, histogram.bus)
         m.d.comb += [
             clock.cycle.eq(self.cycle),
             clock.setting.eq(registers.analyzer_window_cycles),
@@ -120,7 +119,9 @@ class Analyzer(wiring.Component):
         m.submodules.requests = requests = RequestTap(config)
         m.d.comb += registers.analyzer_passed_over_value.eq(requests.passed_over)
         ingress = [self._tap_ingress(m, port, depth, load, requests) for port in range(config.ports)]
-        egress = [self._tap_egress(m, port, depth, load, objectives, histogram) for port in range(config.ports)]
+        egress = [self._tap_egress(m, port, depth, load, objectives) for port in range(config.ports)]
+        if config.histograms:
+            self._fill_histograms(m, registers, egress)
         slots = [self._tap_slot(m, slot, load) for slot in range(config.slots)]
         self._sum_taps(m, [requests, *ingress, *egress, *slots], clock, collector)
         self._find_contention(m, ingress, egress, load, collector)
@@ -146,7 +147,17 @@ class Analyzer(wiring.Component):
             ]
         return tap
 
-    def _tap_egress(self, m, port, depth, load, objectives, histogram):
+    def _fill_histograms(self, m, registers, egress):
+        m.submodules.histogram = histogram = LatencyHistogram(self._config)
+        wiring.connect(m, registers.histogram, histogram.bus)
+        for leave, tap in zip(histogram.leave, egress, strict=True):
+            m.d.comb += [
+                leave.valid.eq(tap.whole),
+                leave.tenant.eq(tap.event.header.tenant),
+                leave.latency.eq(tap.event.latency),
+            ]
+
+    def _tap_egress(self, m, port, depth, load, objectives):
         m.submodules[f"egress_{port}"] = tap = EgressTap(self._config)
         wiring.connect(m, wiring.flipped(self.egress[port]), tap.event)
         tenant = tap.event.header.tenant
@@ -158,9 +169,6 @@ class Analyzer(wiring.Component):
             objectives.slo_ask[port].eq(tap.whole),
             objectives.slo_tenant[port].eq(tenant),
             tap.slo.eq(objectives.slo[port]),
-            histogram.leave[port].valid.eq(tap.whole),
-            histogram.leave[port].tenant.eq(tenant),
-            histogram.leave[port].latency.eq(tap.event.latency),
         ]
         return tap
 

@@ -90,7 +90,7 @@ def play(scenario: Scenario, settings: Play, progress: Progress) -> RunReport:
 
 def _start_device(processes: Supervisor, config: DeviceConfig, settings: Play) -> Path:
     base = settings.folder / "morphnic" / DEVICE
-    parameters = [f"--set={field.name}={getattr(config, field.name)}" for field in dataclasses.fields(config)]
+    parameters = [f"--set={field.name}={int(getattr(config, field.name))}" for field in dataclasses.fields(config)]
     processes.start(
         "simulated device", "sim.server",
         ["--name", DEVICE, "--mode", "lockstep", "--seed", str(settings.seed), "--no-pty", *parameters],

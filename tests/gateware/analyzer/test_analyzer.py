@@ -1,6 +1,7 @@
 """The whole analyzer against the golden model: every event in exactly one window, whatever else happens."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -346,6 +347,19 @@ def test_access_without_a_register_is_an_error(block, index, register, value):
     bench.simulator.add_testbench(software)
     bench.simulator.run()
     assert answers[0][0] == 1
+
+
+def test_device_without_histograms_refuses_their_addresses_and_keeps_its_windows():
+    bench = Bench(replace(CONFIG, histograms=False), WINDOW)
+    answers = []
+
+    async def software(ctx):
+        for place in (address("histogram", 0, None), address("snapshot", 0, "packets_in")):
+            answers.append((await access(ctx, bench.dut.bus, place, None))[0])
+
+    bench.simulator.add_testbench(software)
+    bench.simulator.run()
+    assert answers == [1, 0]
 
 
 def test_objective_bytes_are_written_one_by_one():
