@@ -14,7 +14,7 @@ buffer.
 
 The engines' output grants only `engine.eligible` tenants, and charges what `engine` says when the service is over,
 instead of beats. At most two packets are on the way there, from their grant to their header's transfer: so many may
-still come after a tenant has ceased to be eligible.
+still come after a tenant has ceased to be eligible (more only when the engines were cut off as a stalled sink).
 """
 
 from functools import reduce
@@ -79,12 +79,12 @@ class Output(wiring.Component):
         wiring.connect(m, self.headers.o, wiring.flipped(self.packets.header))
         wiring.connect(m, self.beats.o, wiring.flipped(self.packets.data))
 
-        self._schedule(m)
         cut = self._watch_sink(m)
+        self._schedule(m, cut)
         self._transfer(m, cut)
         return m
 
-    def _schedule(self, m):
+    def _schedule(self, m, cut):
         """Who may be granted, and what it costs."""
         scheduler, shaper, reader = self.scheduler, self.shaper, self.reader
         waiting = reduce(or_, (crosspoint.ready for crosspoint in self.crosspoints))
@@ -99,7 +99,7 @@ class Output(wiring.Component):
         ]
         if self._feedback:
             m.d.comb += [
-                scheduler.enable.eq(self._count_on_the_way(m)),
+                scheduler.enable.eq(self._few_on_the_way(m) | cut),
                 scheduler.charge.eq(self.engine.charged),
                 scheduler.tenant.eq(self.engine.tenant),
                 scheduler.cost.eq(self.engine.cost),
@@ -111,14 +111,14 @@ class Output(wiring.Component):
                 scheduler.cost.eq(reader.beats),
             ]
 
-    def _count_on_the_way(self, m):
-        """High while another packet may be granted: few are between their grant and the engines."""
+    def _few_on_the_way(self, m):
+        """High while fewer than `ON_THE_WAY` packets are between their grant and the engines."""
         header = self.packets.header
-        count = Signal(range(ON_THE_WAY + 1))
+        count = Signal(range(16))
         arrives = header.valid & header.ready
         discarded = self.reader.take & self.reader.first & ~self.headers.i.valid
         m.d.sync += count.eq(count + self.scheduler.granted - self.reader.void - arrives - discarded)
-        return count != ON_THE_WAY
+        return count < ON_THE_WAY
 
     def _watch_sink(self, m):
         """High from the time-out of a stalled sink until it moves again."""

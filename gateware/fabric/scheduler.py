@@ -11,7 +11,7 @@ caller's mask of grants taken and not charged yet).
 Weights are those of the active bank when an account is filled; weight 0 (it cannot be admitted any more, but has
 packets of an earlier table) counts as 1024 until they are gone. There are no errors.
 
-A round is 1024 units for weights that sum to 65536, more by a power of two when accounts are so deep in debt that
+A round is 512 units for weights that sum to 65536, more by a power of two when accounts are so deep in debt that
 rounds pass in vain, and at most `largest_fill` units for any one tenant.
 """
 
@@ -26,7 +26,7 @@ from .rows import Rows
 __all__ = ["DRAIN_WEIGHT", "ROUND", "Scheduler", "lowest"]
 
 DRAIN_WEIGHT = 1024
-UNIT = 6              # bits of an account below one unit of cost: weight 64 is worth one unit a round
+UNIT = 7              # bits of an account below one unit of cost: weight 128 is worth one unit a round
 ROUND = 1 << 16 - UNIT  # units of a round for weights that sum to 65536
 
 
@@ -74,15 +74,18 @@ class Scheduler(wiring.Component):
         self.solvent = Signal(tenants, init=everybody)   # may be granted in this round
         self.next_ok = Signal(tenants, init=everybody)   # will be solvent in the next one
         self.owed = Signal(tenants)                      # is to get its weight for the round under way
-        swap = Signal()
-        starving = self._choose(m)
+        starving, swap = Signal(), Signal()   # nobody who is ready is solvent; so the next round begins
+        m.d.comb += [
+            starving.eq(self.ready.any() & ~(self.ready & self.solvent).any()),
+            swap.eq(starving & ~self.owed.any()),
+        ]
+        self._choose(m, swap)
         self._account(m, swap)
-        m.d.comb += swap.eq(starving & ~self.owed.any())
         self._adapt(m, starving, swap)
         return m
 
-    def _choose(self, m):
-        """Round robin among the ready and solvent, into a queue of two; returns that none of the ready is solvent."""
+    def _choose(self, m, swap):
+        """Round robin among the ready and solvent, into a queue of two grants."""
         tenants = self._config.tenants
         second = Signal(tenants)   # behind `grant`; nobody: 0
         above = Signal(tenants)    # tenants behind the last granted one
@@ -91,7 +94,7 @@ class Scheduler(wiring.Component):
         first = self.grant.payload
         m.d.comb += [
             queued.eq(first | second),
-            able.eq(self.ready & self.solvent),
+            able.eq(self.ready & Mux(swap, self.next_ok, self.solvent)),
             candidates.eq(able & (self.again | ~(queued | self.open))),
             turn.eq(candidates & above),
             choice.eq(Mux(turn.any(), lowest(turn), lowest(candidates))),
@@ -112,9 +115,6 @@ class Scheduler(wiring.Component):
                 m.d.sync += second.eq(choice)
         with m.Elif(taken):
             m.d.sync += first.eq(0)
-        starving = Signal()
-        m.d.comb += starving.eq(self.ready.any() & ~able.any())
-        return starving
 
     def _account(self, m, swap):
         """One account a cycle: a charge, else a filling that is owed; its flags follow a cycle later."""
