@@ -66,11 +66,12 @@ class Row:
 
 
 class Rig:
-    """One fabric, after reset."""
+    """One fabric, after reset. on_the_way: as of `Fabric`; with 8 the engines' port is a port like the others."""
 
-    def __init__(self, config: DeviceConfig, *, seed: int = 1, progress: Progress = print_progress) -> None:
+    def __init__(self, config: DeviceConfig, *, seed: int = 1, on_the_way: int = 8,
+                 progress: Progress = print_progress) -> None:
         self.config = config
-        self._library = _library(config, progress)
+        self._library = _library(config, on_the_way, progress)
         self._rig = ctypes.c_void_p(self._library.rig_new(seed))
 
     def __enter__(self) -> Rig:
@@ -183,24 +184,29 @@ def _bindings(ports: Sequence[Port], config: DeviceConfig) -> str:
             lines.append(f"inline auto& {prefix}__{name}(Vtop& t, unsigned i) {{ return {chain}; }}")
         return lines
 
+    pins = ["allocation__bank", "allocation__tenant", "allocation__row", "allocation__write", "allocation__active_bank",
+            "allocation__epoch", "allocation__sum_pages", "engine__eligible", "engine__charged", "engine__tenant",
+            "engine__cost"]
     packet = [f"{stream}__{pin}" for stream in ("header", "data") for pin in ("payload", "valid", "ready")]
     lines = ["#pragma once", f"#define RIG_PORTS {config.ports}", f"#define RIG_TENANTS {config.tenants}",
              f"#define RIG_WIDTH {config.data_width}",
+             *(f"inline auto& {name}(Vtop& t) {{ return t.{members[name]}; }}" for name in pins),
              *table("inputs", packet), *table("outputs", packet), *table("ingress", ["admit", "drop"]),
              "#define RIG_IN(t, i, name) inputs__##name(t, i)", "#define RIG_OUT(t, i, name) outputs__##name(t, i)",
-             "#define RIG_INGRESS(t, i, name) ingress__##name(t, i)"]
+             "#define RIG_INGRESS(t, i, name) ingress__##name(t, i)", "#define RIG_PIN(t, name) name(t)"]
     return "\n".join(lines) + "\n"
 
 
 @cache
-def _library(config: DeviceConfig, progress: Progress) -> ctypes.CDLL:
+def _library(config: DeviceConfig, on_the_way: int, progress: Progress) -> ctypes.CDLL:
     def elaborate() -> str:
         from gateware.fabric.fabric import Fabric
 
-        return to_verilog(Fabric(config))
+        return to_verilog(Fabric(config, on_the_way=on_the_way))
 
-    verilog = cached_verilog(["fabric", config.digest()], sorted((_ROOT / "gateware").rglob("*.py")), elaborate,
-                             progress, what="the fabric")
+    sources = sorted((_ROOT / "gateware").rglob("*.py"))
+    verilog = cached_verilog(["fabric", config.digest(), str(on_the_way)], sources, elaborate, progress,
+                             what="the fabric")
     harness = Harness("rig", _SOURCES, lambda ports: {"rig_ports.h": _bindings(ports, config)},
                       version=config.digest() + Path(__file__).read_text())
     library = ctypes.CDLL(str(build(verilog, harness, progress=progress, what="the fabric's rig").library))

@@ -141,7 +141,7 @@ class Admission(wiring.Component):
             here = Mux(first, header.destination == number, destination == number)
             m.d.comb += [
                 # A first beat is put before it is known whether it counts.
-                crosspoint.put.eq(here & ((state == _State.DECIDE) | (state == _State.STORE) | (state == _State.FILL))),
+                crosspoint.put.eq(here & (decision.judged | (state == _State.STORE) | (state == _State.FILL))),
                 crosspoint.write.eq(here & write),
                 crosspoint.first.eq(first),
                 crosspoint.end.eq(end),

@@ -2,7 +2,8 @@
 
 Contract: the writing side says of each beat that counts whether it is a packet's first or last and where the packet
 lies (`w`, see `place`); `beat_place` and `descriptor_place` are, in the same cycle, where beat and descriptor
-belong, and a new page is taken from the free list when one is needed (admission has booked it). The reading side asks
+belong (for a first beat that does not count: would belong, while `vacant` or it shares a page), and a new page is
+taken from the free list when one is needed (admission has booked it). The reading side asks
 for the oldest unclaimed packet of `r_tenant` and gets its descriptor's place, whether its queue began anew with it
 (`r_fresh`, then at page `r_first`) or it begins on a new page (`r_skip`); `r_claim` goes on to the next. `home` gives
 a page back; `closed` says that a queue is empty and has no page any more. All lookups are combinational.
@@ -26,7 +27,8 @@ class WriteSignature(wiring.Signature):
     """An input's side of a crosspoint, seen from admission; the bookings are beside it (`account`).
 
     put: `beat` is written where the packet's next beat belongs, and with `end` `header` where its descriptor does. It
-    counts only with `write`, and `write` only with `put`. `first` and `end` mark a packet's first and last beat;
+    counts only with `write`, and `write` only with `put`; a first beat that does not count must be placed all the
+    same as if it did. `first` and `end` mark a packet's first and last beat;
     `tenant` and `placed` are the packet's in all of them.
     """
 
@@ -51,6 +53,7 @@ class Chain(wiring.Component):
         tenant, page = range(config.tenants), range(config.pages)
         super().__init__({
             "w": In(WriteSignature(config)),
+            "vacant": Out(1),
             "beat_place": Out(range(config.pages * PAGE_BEATS)),
             "descriptor_place": Out(range(config.pages * PAGE_DESCRIPTORS)),
             "r_tenant": In(tenant),
@@ -131,11 +134,14 @@ class Chain(wiring.Component):
     def _take_page(self, m, take):
         """The free list, a ring: the page at its head, which `take` removes; pages that come home go to its tail."""
         read, write = self.free.read_port(domain="comb"), self.free.write_port()
-        head, tail = Signal(range(self._config.pages)), Signal(range(self._config.pages))
+        # One bit more than an address, which tells full from empty.
+        head, tail = Signal(range(2 * self._config.pages)), Signal(range(2 * self._config.pages),
+                                                                  init=self._config.pages)
         m.d.comb += [
-            read.addr.eq(head),
+            self.vacant.eq(head != tail),
+            read.addr.eq(head[:len(read.addr)]),
             write.en.eq(self.home),
-            write.addr.eq(tail),
+            write.addr.eq(tail[:len(read.addr)]),
             write.data.eq(self.home_page),
         ]
         m.d.sync += [head.eq(head + take), tail.eq(tail + self.home)]

@@ -136,12 +136,15 @@ class Crosspoint(wiring.Component):
             shape=stored_header(), depth=config.pages * PAGE_DESCRIPTORS, init=[])
         beat_write, beat_read = beats.write_port(), beats.read_port()
         descriptor_write, descriptor_read = descriptors.write_port(), descriptors.read_port()
-        # Written before it is known whether the packet is admitted: then nothing refers to the place.
+        # A first beat is written before it is known whether it counts: if not, nothing refers to the place. Without a
+        # vacant page there is no such place.
+        put = Signal()
         m.d.comb += [
-            beat_write.en.eq(w.put),
+            put.eq(w.put & (~w.first | w.placed.shares | chain.vacant)),
+            beat_write.en.eq(put),
             beat_write.addr.eq(chain.beat_place),
             beat_write.data.eq(w.beat),
-            descriptor_write.en.eq(w.put & w.end),
+            descriptor_write.en.eq(put & w.end),
             descriptor_write.addr.eq(chain.descriptor_place),
             beat_read.en.eq(r.read),
             beat_read.addr.eq(r.address),

@@ -1,15 +1,17 @@
 """Decision: what admission says to the header at the head of one input, looked up ahead.
 
 Contract: in a cycle in which `now` is high (the packet's first beat is at hand, and the packet before is done with)
-the oldest header is judged: at most one of `admit`, `drop` and `wait` (no pages) holds, under the table that is active
-in that cycle; with none it is judged again. `admit` and `drop` are done with the header; the next one is judged in the
-cycle after, so that one a cycle is sustained. `header` is as offered, with the destination resolved; `beats` as
-announced; `placed` says where the packet goes. A header is judged from two cycles after it was offered; one that had to
-wait, in every other cycle, with `wait` held between.
+the oldest header is judged: at most one of `admit`, `drop` and `wait` (no pages) holds, under the table that is
+active in that cycle; with none (or without `judged`) it is judged again. `admit` and `drop` are done with the header;
+the next one is judged in the cycle after, so that one a cycle is sustained. `header` is as offered, with the
+destination resolved; `beats` as announced; `placed` says where the packet goes. A header is judged from two cycles
+after it was offered. After the first judgement that was not the last, and before the header behind one that had to
+wait, one cycle is lost (`wait` is held in it).
 
 A lookup reads the tenant's row, its accumulator and the end of its queue into registers for the judgement of the next
-cycle. It is that of the next header while one is judged, else that of the judged header once more. What has changed
-since makes the judgement void: another epoch, or that an earlier header of the same tenant was not admitted after all.
+cycle. It is that of the next header while one is judged for the first time, else that of the judged header once more.
+What has changed since makes the judgement void: another epoch, or that an earlier header of the same tenant was not
+admitted after all.
 
 `pending`: tenants whose headers are offered or not done with, which the page account does not know of yet.
 """
@@ -42,6 +44,7 @@ class Decision(wiring.Component):
             "allocation": In(AllocationSignature(config)),
             "crosspoints": Out(BookingSignature(config)).array(config.ports),
             "now": In(1),
+            "judged": Out(1),
             "admit": Out(1),
             "drop": Out(1),
             "wait": Out(1),
@@ -64,20 +67,24 @@ class Decision(wiring.Component):
         # The header that is judged, and what was looked up of it. `right`: for this very cycle.
         held, valid, right = Signal(PacketHeader), Signal(), Signal()
         known = Signal(_known_layout(config))
-        judged, done = Signal(), Signal()
+        judged, done, stuck = self.judged, Signal(), Signal()   # stuck: it has been judged before
         m.d.comb += [
             judged.eq(valid & self.now & right & (known.epoch == self.allocation.epoch)),
             done.eq(self.admit | self.drop),
             incoming.o.ready.eq(~valid | done),
         ]
-        repeat = valid & ~judged
+        repeat = Signal()
         next_header = Signal(PacketHeader)
-        m.d.comb += next_header.eq(Mux(repeat, held, incoming.o.payload))
+        m.d.comb += [
+            repeat.eq(valid & (~judged | stuck)),
+            next_header.eq(Mux(repeat, held, incoming.o.payload)),
+        ]
         with m.If(incoming.o.ready):
             m.d.sync += [held.eq(incoming.o.payload), valid.eq(incoming.o.valid)]
         m.d.sync += [
-            known.eq(self._look_up(m, next_header, judged, held, known)),
-            right.eq(repeat | incoming.o.ready),
+            known.eq(self._look_up(m, next_header, judged & ~repeat, held, known)),
+            right.eq(repeat ^ incoming.o.ready),
+            stuck.eq((stuck | judged) & ~done),
         ]
         self._judge(m, held, known, judged)
 

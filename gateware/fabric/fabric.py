@@ -27,16 +27,21 @@ from ..stream.packet import PacketSignature
 from .admission import Admission
 from .crosspoint import Crosspoint
 from .events import EgressEventSignature, EngineFeedbackSignature, IngressEventSignature
-from .output import Output
+from .output import ON_THE_WAY, Output
 
 __all__ = ["Fabric"]
 
 
 class Fabric(wiring.Component):
-    """All inputs, crosspoints and outputs."""
+    """All inputs, crosspoints and outputs.
 
-    def __init__(self, config: DeviceConfig):
+    on_the_way: packets that may be between a grant and the engines. Two is what the engines keep room for; one-beat
+    packets then go there at a third of the line, and 8 gives them all of it.
+    """
+
+    def __init__(self, config: DeviceConfig, *, on_the_way: int = ON_THE_WAY):
         self._config = config
+        self._on_the_way = on_the_way
         super().__init__({
             "inputs": In(PacketSignature(config)).array(config.ports),
             "outputs": Out(PacketSignature(config)).array(config.ports),
@@ -58,7 +63,8 @@ class Fabric(wiring.Component):
         m = Module()
         config = self._config
         admissions = [Admission(config, port) for port in range(config.ports)]
-        outputs = [Output(config, port, feedback=port == config.engine_port) for port in range(config.ports)]
+        outputs = [Output(config, port, feedback=port == config.engine_port, on_the_way=self._on_the_way)
+                   for port in range(config.ports)]
 
         for port, admission in enumerate(admissions):
             m.submodules[f"admission_{port}"] = admission

@@ -13,8 +13,9 @@ sees a packet shorter than its header says. `leave` is high one cycle after the 
 buffer.
 
 The engines' output grants only `engine.eligible` tenants, and charges what `engine` says when the service is over,
-instead of beats. At most two packets are on the way there, from their grant to their header's transfer: so many may
-still come after a tenant has ceased to be eligible (more only when the engines were cut off as a stalled sink).
+instead of beats. At most `on_the_way` (two) packets are on the way there, from their grant to their header's
+transfer: so many may still come after a tenant has ceased to be eligible (more only when the engines were cut off as
+a stalled sink).
 """
 
 from functools import reduce
@@ -42,9 +43,15 @@ ENGINE_UNCHARGED = 255  # requests of one tenant in engines and on their way
 
 
 class Output(wiring.Component):
-    """Output number `port` of the fabric. feedback: it is the engines', and has the port `engine`."""
+    """Output number `port` of the fabric.
 
-    def __init__(self, config: DeviceConfig, port: int, *, feedback: bool = False):
+    feedback: it is the engines', and has the port `engine`. on_the_way: packets between a grant and the engines.
+    """
+
+    def __init__(self, config: DeviceConfig, port: int, *, feedback: bool = False, on_the_way: int = ON_THE_WAY):
+        if not 1 <= on_the_way <= 8:
+            raise ValueError(f"on_the_way must be in 1..8, not {on_the_way!r}")
+        self._on_the_way = on_the_way
         self._config = config
         self._port = port
         self._feedback = feedback
@@ -112,13 +119,13 @@ class Output(wiring.Component):
             ]
 
     def _few_on_the_way(self, m):
-        """High while fewer than `ON_THE_WAY` packets are between their grant and the engines."""
+        """High while fewer than `on_the_way` packets are between their grant and the engines."""
         header = self.packets.header
-        count = Signal(range(16))
+        count = Signal(range(32))
         arrives = header.valid & header.ready
         discarded = self.reader.take & self.reader.first & ~self.headers.i.valid
         m.d.sync += count.eq(count + self.scheduler.granted - self.reader.void - arrives - discarded)
-        return count < ON_THE_WAY
+        return count < self._on_the_way
 
     def _watch_sink(self, m):
         """High from the time-out of a stalled sink until it moves again."""

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "Vtop.h"
-#include "bits.hpp"
+#include "../board/bits.hpp"
 #include "rig_ports.h"
 
 namespace {
@@ -97,6 +97,7 @@ struct Rig {
 
     explicit Rig(uint64_t value) : random{value * 2 + 1} {
         never_dry.fill(1);
+        set_bits(RIG_PIN(top, engine__eligible), 0, TENANTS, ~0ull);
         top.clk = 0;
         top.eval();
     }
@@ -192,7 +193,7 @@ struct Rig {
                 }
             }
         }
-        top.engine__charged = 0;
+        RIG_PIN(top, engine__charged) = 0;
         for (unsigned o = 0; o < PORTS; ++o) receive(o);
     }
 
@@ -241,9 +242,9 @@ struct Rig {
         if (o == PORTS - 1 && service[p.tenant]) {
             const uint64_t cost = uint64_t(p.beats) * service[p.tenant];
             engine_free = cycle + cost;
-            top.engine__charged = 1;
-            top.engine__tenant = p.tenant;
-            top.engine__cost = uint16_t(cost);
+            RIG_PIN(top, engine__charged) = 1;
+            RIG_PIN(top, engine__tenant) = p.tenant;
+            RIG_PIN(top, engine__cost) = uint16_t(cost);
         }
     }
 
@@ -285,21 +286,21 @@ void rig_quiet(Rig* r) {
 
 void rig_row(Rig* r, uint32_t tenant, const uint32_t* f) {  // weight, rate, burst, pages, ports, slots, host_share
     static const unsigned widths[] = {16, 17, 15, 16, 16, 16, 9};
-    r->top.allocation__bank = (r->bank + 1) % 3;
-    r->top.allocation__tenant = tenant;
+    RIG_PIN(r->top, allocation__bank) = (r->bank + 1) % 3;
+    RIG_PIN(r->top, allocation__tenant) = tenant;
     unsigned at = 0;
-    for (unsigned i = 0; i < 7; ++i) set_bits(r->top.allocation__row, at, widths[i], f[i]), at += widths[i];
-    r->top.allocation__write = 1;
+    for (unsigned i = 0; i < 7; ++i) set_bits(RIG_PIN(r->top, allocation__row), at, widths[i], f[i]), at += widths[i];
+    RIG_PIN(r->top, allocation__write) = 1;
     r->step();
-    r->top.allocation__write = 0;
+    RIG_PIN(r->top, allocation__write) = 0;
 }
 
 void rig_commit(Rig* r, uint32_t sum_pages) {
     r->bank = (r->bank + 1) % 3;
     r->epoch = (r->epoch + 1) & 255;
-    r->top.allocation__active_bank = r->bank;
-    r->top.allocation__epoch = r->epoch;
-    r->top.allocation__sum_pages = sum_pages;
+    RIG_PIN(r->top, allocation__active_bank) = r->bank;
+    RIG_PIN(r->top, allocation__epoch) = r->epoch;
+    RIG_PIN(r->top, allocation__sum_pages) = sum_pages;
 }
 
 void rig_sink(Rig* r, uint32_t output, uint32_t every, uint32_t stuck) {
