@@ -134,8 +134,6 @@ def main() -> None:
                             {"traffic": f"uniform, {name}", "engine_window": 8, **base}))
     found.append(Figure("fabric.beats_per_cycle", throughput((1,), cycles, permutation=True), "beats/cycle",
                         {"ideal": 4.0}, (">=", 3.99), {"traffic": "permutation, 1 beat", "engine_window": 8, **base}))
-    found.append(Figure("fabric.beats_per_cycle", throughput((16,), cycles, on_the_way=2), "beats/cycle", plain,
-                        (">=", 3.8), {"traffic": "uniform, 16 beats", "engine_window": 2, **base}))
     for beats in (1, 4):
         found.append(Figure("fabric.latency_cycles", unloaded_latency(beats), "cycles",
                             {"cut_through": 4, "voq_prototype": 9}, ("<=", 8), {"packet_beats": beats, **base}))
@@ -152,6 +150,9 @@ def main() -> None:
         found.append(Figure("fabric.victim_p99", p99 / reference, "ratio",
                             {"well_behaved_p99_cycles": reference, "well_behaved_max_cycles": worst_reference},
                             ("<=", 1.10), {"adversary": name, "p99_cycles": p99, "max_cycles": worst, **base}))
+    progress("throughput with the engines' window of two")
+    found.append(Figure("fabric.beats_per_cycle", throughput((16,), cycles, on_the_way=2), "beats/cycle", plain,
+                        (">=", 3.8), {"traffic": "uniform, 16 beats", "engine_window": 2, **base}))
     report(found, as_json=options.json)
 
 

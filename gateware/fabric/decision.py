@@ -83,7 +83,8 @@ class Decision(wiring.Component):
             m.d.sync += [held.eq(incoming.o.payload), valid.eq(incoming.o.valid)]
         m.d.sync += [
             known.eq(self._look_up(m, next_header, judged & ~repeat, held, known)),
-            right.eq(repeat ^ incoming.o.ready),
+            # A drop voids what was looked up behind it for the same tenant, which had counted on its admission.
+            right.eq((repeat ^ incoming.o.ready) & ~(self.drop & (next_header.tenant == held.tenant))),
             stuck.eq((stuck | judged) & ~done),
         ]
         self._judge(m, held, known, judged)
