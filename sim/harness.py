@@ -14,8 +14,8 @@ from .wrapper import TOP, wrap
 
 _ROOT = Path(__file__).parent.parent
 _FOLDER = Path(__file__).parent / "board"
-_SOURCES = tuple(_FOLDER / name for name in ("board.cpp", "commits.hpp", "epochs.hpp", "pins.hpp", "scoreboard.hpp",
-                                                   "traffic.hpp"))
+_SOURCES = tuple(_FOLDER / name for name in ("board.cpp", "bits.hpp", "commits.hpp", "epochs.hpp", "pins.hpp",
+                                             "scoreboard.hpp", "traffic.hpp"))
 
 
 def board_harness(config: DeviceConfig) -> Harness:

@@ -1,6 +1,7 @@
-"""What the fabric tells the resource manager and the workload analyzer, port by port, and what engines tell the fabric.
+"""What the fabric tells the resource manager and the workload analyzer, port by port, and what the engines tell it.
 
-All events are single-cycle strobes without back-pressure: a consumer takes one a port and cycle.
+All events are single-cycle strobes without back-pressure: a consumer takes one of each kind a port and cycle. With
+one-beat packets at line rate there is one of each kind in every cycle.
 """
 
 from amaranth import *
@@ -12,7 +13,7 @@ from ..stream.packet import PacketHeader, RequestWord
 
 __all__ = ["COST_WIDTH", "EgressEventSignature", "EngineFeedbackSignature", "IngressEventSignature"]
 
-COST_WIDTH = 16  # bits of a charge of engine time
+COST_WIDTH = 16  # bits of an engine's bill
 
 
 class IngressEventSignature(wiring.Signature):
@@ -56,17 +57,25 @@ class EgressEventSignature(wiring.Signature):
 
 
 class EngineFeedbackSignature(wiring.Signature):
-    """What the engine array tells the scheduler of the engine port, seen from the engine array.
+    """What the engines tell the scheduler of their column, seen from the engines.
 
-    eligible: bit *t*: a request of tenant *t* may be granted. Up to two grants may still come after it falls.
-    charged: `cost` cycles of engine time are charged to `tenant`. A request is charged in one event or several;
-        together they amount to the cycles that engines were busy with the tenant's requests.
+    eligible: tenants for whom some engine slot can take a request now. After `eligible[t]` has fallen, at most two
+        more packets (of all tenants together) are offered that were granted before: keep that much room.
+    charged: `cost` cycles of engine time are charged to the account of `tenant`; a request is charged in one event or
+        several. The column charges nothing else.
     """
 
     def __init__(self, config: DeviceConfig):
+        self._config = config
         super().__init__({
-            "eligible": Out(config.tenants),
+            "eligible": Out(config.tenants, init=(1 << config.tenants) - 1),
             "charged": Out(1),
             "tenant": Out(range(config.tenants)),
             "cost": Out(COST_WIDTH),
         })
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, EngineFeedbackSignature) and self._config == other._config
+
+    def __repr__(self) -> str:
+        return f"EngineFeedbackSignature({self._config!r})"

@@ -4,11 +4,14 @@ Contract: a packet offered at `inputs[i]` is admitted, dropped or made to wait a
 and an admitted packet leaves at `outputs[d]` of its resolved destination exactly once, after all of it has
 arrived, or is reported as cut off (see `output`). Order within (tenant, input, output) is kept. What an output's
 sink or another tenant does delays a packet within the weights, and refuses one only beyond the guaranteed pages.
-Unloaded, the first beat is offered 7 cycles after the last one was.
+Unloaded, the first beat is offered 7 cycles after the last one was; 8 if header and last beat came together. At
+inputs and outputs packets follow each other without a pause.
 
 An output arbitrates its column alone; nothing but the allocation bus is shared between columns. `credit[t]` tells
 the host's queues that a packet of tenant *t*, up to `CREDIT_BEATS`, is admitted without waiting (see `credit`); it
-follows the page accounts after two cycles, and is low for all while a header of the host is undecided.
+follows the page accounts after two cycles. While a header of the host is undecided, it is low for that header's
+tenant, and for all whose next packet would need shared pages. `engine` is the feedback of the engines to the scheduler
+of their column (see `events`).
 """
 
 from functools import reduce
@@ -24,16 +27,21 @@ from ..stream.packet import PacketSignature
 from .admission import Admission
 from .crosspoint import Crosspoint
 from .events import EgressEventSignature, EngineFeedbackSignature, IngressEventSignature
-from .output import Output
+from .output import ON_THE_WAY, Output
 
 __all__ = ["Fabric"]
 
 
 class Fabric(wiring.Component):
-    """All inputs, crosspoints and outputs."""
+    """All inputs, crosspoints and outputs.
 
-    def __init__(self, config: DeviceConfig):
+    on_the_way: packets that may be between a grant and the engines. Two is what the engines keep room for; one-beat
+    packets then go there at a third of the line, and 8 gives them all of it.
+    """
+
+    def __init__(self, config: DeviceConfig, *, on_the_way: int = ON_THE_WAY):
         self._config = config
+        self._on_the_way = on_the_way
         super().__init__({
             "inputs": In(PacketSignature(config)).array(config.ports),
             "outputs": Out(PacketSignature(config)).array(config.ports),
@@ -55,7 +63,8 @@ class Fabric(wiring.Component):
         m = Module()
         config = self._config
         admissions = [Admission(config, port) for port in range(config.ports)]
-        outputs = [Output(config, engines=port == config.engine_port) for port in range(config.ports)]
+        outputs = [Output(config, port, feedback=port == config.engine_port, on_the_way=self._on_the_way)
+                   for port in range(config.ports)]
 
         for port, admission in enumerate(admissions):
             m.submodules[f"admission_{port}"] = admission
@@ -69,21 +78,29 @@ class Fabric(wiring.Component):
             m.d.comb += output.stall_timeout.eq(self.stall_timeout)
             self._share(m, output)
         wiring.connect(m, wiring.flipped(self.engine), outputs[config.engine_port].engine)
-        host_room = []
+        host_row = []
         for row, admission in enumerate(admissions):
             for column, output in enumerate(outputs):
                 crosspoint = Crosspoint(config)
                 m.submodules[f"crosspoint_{row}_{column}"] = crosspoint
                 wiring.connect(m, wiring.flipped(self.allocation), crosspoint.allocation)
+                wiring.connect(m, admission.bookings[column], crosspoint.booking)
                 wiring.connect(m, admission.crosspoints[column], crosspoint.w)
                 wiring.connect(m, output.crosspoints[row], crosspoint.r)
                 if row == config.host_port:
-                    host_room.append(crosspoint.room)
-        # A host queue does not know where its next packet will be resolved to: credit needs room everywhere.
-        # While one header is undecided no other may be chosen: the account does not know it yet.
-        undecided = admissions[config.host_port].pending.replicate(config.tenants)
-        m.d.sync += self.credit.eq(reduce(and_, host_room) & ~undecided)
+                    host_row.append(crosspoint)
+        self._give_credit(m, host_row, admissions[config.host_port].pending)
         return m
+
+    def _give_credit(self, m, crosspoints, pending):
+        """A host queue does not know where its next packet will be resolved to: credit needs room everywhere.
+
+        The accounts do not know an undecided packet yet. It may take what is shared, and what is its own tenant's.
+        """
+        room = reduce(and_, (crosspoint.room for crosspoint in crosspoints))
+        own = reduce(and_, (crosspoint.own for crosspoint in crosspoints))
+        undecided = pending.any().replicate(self._config.tenants)
+        m.d.sync += self.credit.eq(room & (~undecided | (own & ~pending)))
 
     def _share(self, m, part):
         """The allocation and the time, which every input and output needs."""

@@ -1,8 +1,9 @@
 """Output: serves one column of crosspoints, under weights and shapers, and cuts a stalled sink off.
 
 Contract: store and forward; header and first beat of a packet are offered together. A complete packet in an idle
-column is offered 4 cycles after its last beat was stored; one cycle passes between two packets.
-A tenant's packets from one input leave in order; inputs of a tenant take turns.
+column is offered 6 cycles after its last beat was stored; packets follow each other without a pause. A tenant's
+packets from one input leave in order; inputs of a tenant take turns. A tenant is granted a packet only while its
+shaper holds a largest one for each of its packets whose length is not known yet.
 
 When the port has waited for its sink for `stall_timeout` cycles (0: for ever), the packet in transfer and
 those behind it are discarded, with `leave` and `cut`, until the sink takes something again. What the port
@@ -10,88 +11,121 @@ already offers stays offered, as streams demand (at most two beats and headers, 
 packet that was cut after its first beat is closed by a zero beat with `last`, so that the sink stays in step and
 sees a packet shorter than its header says. `leave` is high one cycle after the last beat went to the port's skid
 buffer.
+
+The engines' output grants only `engine.eligible` tenants, and charges what `engine` says when the service is over,
+instead of beats. At most `on_the_way` (two) packets are on the way there, from their grant to their header's
+transfer: so many may still come after a tenant has ceased to be eligible (more only when the engines were cut off as
+a stalled sink).
 """
 
 from functools import reduce
 from operator import or_
 
 from amaranth import *
-from amaranth.lib import memory, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import MAX_PACKET_BEATS, DeviceConfig
+from ..config import DeviceConfig
 from ..manager.allocation import AllocationSignature
 from ..stream.packet import PacketHeader, PacketSignature, beat_layout
 from ..stream.skid import SkidBuffer
 from .crosspoint import ReadSignature
-from .engine_scheduler import EngineScheduler
-from .events import EgressEventSignature, EngineFeedbackSignature
+from .events import COST_WIDTH, EgressEventSignature, EngineFeedbackSignature
+from .reader import Reader
 from .scheduler import Scheduler
 from .shaper import Shaper
 
-__all__ = ["Output"]
+__all__ = ["ON_THE_WAY", "Output"]
+
+ON_THE_WAY = 2          # packets between grant and engine
+ENGINE_FILL = 1 << 16   # most cycles that one round gives a tenant: the longest service
+ENGINE_UNCHARGED = 255  # requests of one tenant in engines and on their way
 
 
 class Output(wiring.Component):
-    """One output of the fabric."""
+    """Output number `port` of the fabric.
 
-    def __init__(self, config: DeviceConfig, *, engines: bool = False):
+    feedback: it is the engines', and has the port `engine`. on_the_way: packets between a grant and the engines.
+    """
+
+    def __init__(self, config: DeviceConfig, port: int, *, feedback: bool = False, on_the_way: int = ON_THE_WAY):
+        if not 1 <= on_the_way <= 8:
+            raise ValueError(f"on_the_way must be in 1..8, not {on_the_way!r}")
+        self._on_the_way = on_the_way
         self._config = config
-        self._engines = engines
-        feedback = {"engine": In(EngineFeedbackSignature(config))} if engines else {}
-        super().__init__(feedback | {
+        self._port = port
+        self._feedback = feedback
+        super().__init__({
             "allocation": In(AllocationSignature(config)),
             "cycle": In(64),
             "stall_timeout": In(32),
             "crosspoints": Out(ReadSignature(config)).array(config.ports),
             "packets": Out(PacketSignature(config)),
             "egress": Out(EgressEventSignature(config)),
+            **({"engine": In(EngineFeedbackSignature(config))} if feedback else {}),
         })
 
     def elaborate(self, platform):
         m = Module()
         config = self._config
-        m.submodules.scheduler = self.scheduler = (EngineScheduler if self._engines else Scheduler)(config)
-        if self._engines:
-            wiring.connect(m, wiring.flipped(self.engine), self.scheduler.engine)
+        if self._feedback:
+            self.scheduler = Scheduler(config, cost_width=COST_WIDTH, largest_fill=ENGINE_FILL,
+                                       uncharged=ENGINE_UNCHARGED)
+        else:
+            self.scheduler = Scheduler(config)
+        m.submodules.scheduler = self.scheduler
         m.submodules.shaper = self.shaper = Shaper(config)
+        m.submodules.reader = self.reader = Reader(config, self._port)
         m.submodules.headers = self.headers = SkidBuffer(PacketHeader)
         m.submodules.beats = self.beats = SkidBuffer(beat_layout(config))
         for part in (self.scheduler, self.shaper):
             wiring.connect(m, wiring.flipped(self.allocation), part.allocation)
+        for crosspoint, read in zip(self.crosspoints, self.reader.crosspoints, strict=True):
+            wiring.connect(m, read, wiring.flipped(crosspoint))
+        wiring.connect(m, self.scheduler.grant, self.reader.grant)
         wiring.connect(m, self.headers.o, wiring.flipped(self.packets.header))
         wiring.connect(m, self.beats.o, wiring.flipped(self.packets.data))
 
-        waiting = reduce(or_, (crosspoint.ready for crosspoint in self.crosspoints))
-        m.d.comb += self.scheduler.ready.eq(waiting & self.shaper.ok)
-
-        chosen, granted = self._choose_input(m)
         cut = self._watch_sink(m)
-        self._transfer(m, chosen, granted, cut)
+        self._schedule(m, cut)
+        self._transfer(m, cut)
         return m
 
-    def _choose_input(self, m):
-        """Round robin among the inputs at which the granted tenant has a packet."""
-        config = self._config
-        tenant = self.scheduler.grant.payload
-        m.submodules.turns = turns = memory.Memory(shape=range(config.ports), depth=config.tenants, init=[])
-        read = turns.read_port(domain="comb")
-        write = turns.write_port()
-        candidates = Signal(config.ports)
-        above = Signal(config.ports)
-        chosen = Signal(range(config.ports))
+    def _schedule(self, m, cut):
+        """Who may be granted, and what it costs."""
+        scheduler, shaper, reader = self.scheduler, self.shaper, self.reader
+        waiting = reduce(or_, (crosspoint.ready for crosspoint in self.crosspoints))
+        several = reduce(or_, (crosspoint.several for crosspoint in self.crosspoints))
         m.d.comb += [
-            candidates.eq(Cat(crosspoint.ready.bit_select(tenant, 1) for crosspoint in self.crosspoints)),
-            read.addr.eq(tenant),
-            above.eq(candidates & ~((2 << read.data) - 1)[:config.ports]),
+            scheduler.ready.eq(waiting & shaper.ok & (self.engine.eligible if self._feedback else ~0)),
+            scheduler.again.eq(several & shaper.ample),
+            scheduler.open.eq(reader.open),
+            shaper.charge.eq(reader.charge),
+            shaper.tenant.eq(reader.tenant),
+            shaper.beats.eq(reader.beats),
         ]
-        for mask in (candidates, above):
-            for number in reversed(range(config.ports)):
-                with m.If(mask[number]):
-                    m.d.comb += chosen.eq(number)
-        taken = self.scheduler.grant.valid & self.scheduler.grant.ready
-        m.d.comb += [write.en.eq(taken), write.addr.eq(tenant), write.data.eq(chosen)]
-        return chosen, taken
+        if self._feedback:
+            m.d.comb += [
+                scheduler.enable.eq(self._few_on_the_way(m) | cut),
+                scheduler.charge.eq(self.engine.charged),
+                scheduler.tenant.eq(self.engine.tenant),
+                scheduler.cost.eq(self.engine.cost),
+            ]
+        else:
+            m.d.comb += [
+                scheduler.charge.eq(reader.charge),
+                scheduler.tenant.eq(reader.tenant),
+                scheduler.cost.eq(reader.beats),
+            ]
+
+    def _few_on_the_way(self, m):
+        """High while fewer than `on_the_way` packets are between their grant and the engines."""
+        header = self.packets.header
+        count = Signal(range(32))
+        arrives = header.valid & header.ready
+        discarded = self.reader.take & self.reader.first & ~self.headers.i.valid
+        m.d.sync += count.eq(count + self.scheduler.granted - self.reader.void - arrives - discarded)
+        return count < self._on_the_way
 
     def _watch_sink(self, m):
         """High from the time-out of a stalled sink until it moves again."""
@@ -112,49 +146,25 @@ class Output(wiring.Component):
                 m.d.sync += cut.eq(1)
         return cut
 
-    def _transfer(self, m, chosen, granted, cut):
-        """Moves the granted packet from its crosspoint to the port, or to nowhere."""
-        config = self._config
-        source = Signal(range(config.ports))
-        tenant = Signal(range(config.tenants))
-        take = Signal()
-        header = Signal(PacketHeader)
-        beat = Signal(beat_layout(config))
-        for number, crosspoint in enumerate(self.crosspoints):
-            m.d.comb += [
-                crosspoint.start.eq(granted & (chosen == number)),
-                crosspoint.tenant.eq(self.scheduler.grant.payload),
-                crosspoint.take.eq(take & (source == number)),
-            ]
-            with m.If(source == number):
-                m.d.comb += [header.eq(crosspoint.header), beat.eq(crosspoint.beat)]
-
-        moving, fresh, first = Signal(), Signal(), Signal()
-        discards, unclosed = Signal(), Signal()
-        send, last = Signal(), Signal()
+    def _transfer(self, m, cut):
+        """Moves beats from the reader to the port, or to nowhere."""
+        reader = self.reader
+        discards, unclosed = Signal(), Signal()   # the rest of the packet is discarded; its closing beat is to come
+        send, last, drop = Signal(), Signal(), Signal()
         m.d.comb += [
-            self.scheduler.grant.ready.eq(~moving),
-            last.eq(take & beat.last),
-            self.headers.i.payload.eq(header),
-            self.headers.i.valid.eq(send & first),
-            self.beats.i.payload.eq(beat),
+            drop.eq(reader.valid & (cut | discards)),
+            send.eq(reader.valid & ~drop & ~unclosed & self.beats.i.ready & (~reader.first | self.headers.i.ready)),
+            reader.take.eq(send | drop),
+            last.eq(reader.take & reader.beat.last),
+            self.headers.i.payload.eq(reader.header),
+            self.headers.i.valid.eq(send & reader.first),
+            self.beats.i.payload.eq(reader.beat),
             self.beats.i.valid.eq(send),
         ]
-        m.d.sync += fresh.eq(granted)
-        with m.If(granted):
-            m.d.sync += [source.eq(chosen), tenant.eq(self.scheduler.grant.payload),
-                         moving.eq(1), first.eq(1), discards.eq(0)]
-        with m.Elif(moving):
-            with m.If(cut | discards):
-                m.d.comb += take.eq(1)
-                m.d.sync += discards.eq(1)
-                with m.If(~first & ~discards):
-                    m.d.sync += unclosed.eq(1)
-            with m.Elif(~unclosed & self.beats.i.ready & (~first | self.headers.i.ready)):
-                m.d.comb += [send.eq(1), take.eq(1)]
-                m.d.sync += first.eq(0)
-            with m.If(last):
-                m.d.sync += moving.eq(0)
+        with m.If(drop):
+            m.d.sync += discards.eq(~reader.beat.last)
+            with m.If(~reader.first & ~discards):
+                m.d.sync += unclosed.eq(1)
 
         # A cut packet's closing beat goes before anything of the next one.
         with m.If(unclosed):
@@ -166,23 +176,9 @@ class Output(wiring.Component):
             with m.If(self.beats.i.ready):
                 m.d.sync += unclosed.eq(0)
 
-        self._account(m, header, tenant, fresh, last, cut | discards)
-
-    def _account(self, m, header, tenant, fresh, last, cut):
-        """Bills a packet in its first cycle, when its length is known, and reports its end."""
-        config = self._config
-        beats = Signal(range(MAX_PACKET_BEATS + 1))
-        m.d.comb += [
-            beats.eq((header.length + config.beat_bytes - 1) >> (config.beat_bytes.bit_length() - 1)),
-            self.shaper.charge.eq(fresh),
-            self.shaper.tenant.eq(tenant),
-            self.shaper.beats.eq(beats),
-        ]
-        if not self._engines:
-            m.d.comb += [self.scheduler.charge.eq(fresh), self.scheduler.beats.eq(beats)]
         m.d.sync += [
             self.egress.leave.eq(last),
-            self.egress.cut.eq(last & cut),
-            self.egress.header.eq(header),
-            self.egress.latency.eq(self.cycle[:32] - header.timestamp),
+            self.egress.cut.eq(last & drop),
+            self.egress.header.eq(reader.header),
+            self.egress.latency.eq(self.cycle[:32] - reader.header.timestamp),
         ]

@@ -3,11 +3,14 @@
 Contract: `fits` is combinational: a reservation of `need` pages for a tenant that holds `used` is allowed when
 `used + need <= quota`, or when the excesses of all tenants over their quotas, this one included, fit the shared
 pool (`pages - sum_pages`); in both cases the pages must exist. `reserve` in the same cycle books it; `release`
-books `released` pages of the tenant at the reading side back. The sum of excesses is kept incrementally; after
-a commit it is made anew in T cycles plus one for each cycle in which the reading side is `busy`. In that time
-reservations within the quota are allowed and others are told to `hold`: nobody is refused for want of a sum.
-`free[n]`: the shared pool has n + 1 pages left; `total[n]`: it has so many at all. There are no errors; a release of
-more than is used cannot happen by construction of the crosspoint.
+books one page of the tenant at the reading side back. `used` may be too large when `exact` is low; then only what
+fits the quota all the same is answered, and the rest told to `hold`.
+
+The reading side shows the pool one tenant a cycle: the one that releases (`busy`), else `scan_tenant`, which walks
+for ever. The sum of excesses is kept incrementally; after a commit it is made anew in one walk (T cycles plus one for
+each cycle that was busy). In that time reservations within the quota are allowed and others are told to `hold`:
+nobody is refused for want of a sum. `free[n]`: the shared pool has n + 1 pages left; `total[n]`: it has so many at
+all. There are no errors; a release of more than is used cannot happen by construction of the crosspoint.
 """
 
 from amaranth import *
@@ -34,19 +37,19 @@ class PagePool(wiring.Component):
             "used": In(count),
             "need": In(range(32)),
             "quota": In(16),
+            "exact": In(1, init=1),
             "fits": Out(1),
             "hold": Out(1),
             "reserve": In(1),
             "free": Out(CREDIT_PAGES),
             "total": Out(CREDIT_PAGES),
-            # Reading side: `busy` says that `reader_tenant` is in use; otherwise it may be the scan's.
+            # Reading side: `busy` says that `reader_tenant` releases; otherwise it is the scan's.
             "busy": In(1),
             "scan_tenant": Out(tenant),
             "reader_tenant": In(tenant),
             "reader_used": In(count),
             "reader_quota": In(16),
             "release": In(1),
-            "released": In(6),
         })
 
     def elaborate(self, platform):
@@ -75,7 +78,7 @@ class PagePool(wiring.Component):
         within = Signal()
         m.d.comb += [
             within.eq(wanted <= self.quota),
-            self.hold.eq(stale & ~within),
+            self.hold.eq(~within & (stale | ~self.exact)),
             self.fits.eq((self.need <= vacant)
                          & (within | (~stale & (excess + after - before <= shared)))),
         ]
@@ -87,21 +90,24 @@ class PagePool(wiring.Component):
         ]
 
         held = over(self.reader_used, self.reader_quota, "held")
-        left = over(self.reader_used - self.released, self.reader_quota, "left")
-        # A tenant that the running scan has not reached yet is counted when it does, with what it has by then.
+        left = over(self.reader_used - self.release, self.reader_quota, "left")
+        # A tenant that the new sum has not reached yet is counted when the scan does, with what it has by then.
         counted = ~stale | (scanning & (self.reader_tenant < ptr))
         taken = Mux(self.reserve & ~within, after - before, 0)
         given = Mux(self.release & counted, held - left, 0)
-        found = Mux(scanning & ~self.busy, held, 0)
+        found = Mux(scanning & ~self.busy, left, 0)
         with m.If(stale & ~scanning):
             m.d.sync += excess.eq(0)
         with m.Else():
             m.d.sync += excess.eq(excess + taken - given + found)
-        m.d.sync += vacant.eq(vacant - Mux(self.reserve, self.need, 0) + Mux(self.release, self.released, 0))
+        m.d.sync += vacant.eq(vacant - Mux(self.reserve, self.need, 0) + self.release)
         return m
 
     def _scan(self, m):
-        """Walks the tenants once after each change of the table; returns (pointer, walking, sum not usable)."""
+        """Walks the tenants; returns (pointer, a new sum is being made, the sum is not usable).
+
+        A change of the table starts the walk anew: a whole one follows.
+        """
         ptr = Signal(range(self._config.tenants))
         scanning = Signal()
         seen = Signal(8)
@@ -110,7 +116,7 @@ class PagePool(wiring.Component):
         m.d.sync += seen.eq(self.allocation.epoch)
         with m.If(changed):
             m.d.sync += [ptr.eq(0), scanning.eq(1)]
-        with m.Elif(scanning & ~self.busy):
+        with m.Elif(~self.busy):
             m.d.sync += ptr.eq(ptr + 1)
             with m.If(ptr == self._config.tenants - 1):
                 m.d.sync += [ptr.eq(0), scanning.eq(0)]

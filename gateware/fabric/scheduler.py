@@ -1,154 +1,201 @@
-"""Scheduler: surplus round robin over the tenants of one output.
+"""Scheduler: surplus round robin by cost over the tenants of one output, with grants ahead of the transfer.
 
-Contract: among the tenants in `ready` one is granted (`grant`) at a time, one cycle after it could be chosen. The
-caller takes the grant, and then `charge`s it with the `beats` that the packet costs; only then is the next one
-chosen. A tenant is served while its credit is positive and pays afterwards, so its debt is at most one packet;
-each visit of the round adds its weight, and a tenant that has run dry keeps its debt but no surplus. Weights are
-those of the bank that is active when the tenant is visited; weight 0 (it cannot be admitted any more, but has
-packets of an earlier table) counts as 1024 until they are gone. A visit takes one cycle; tenants that are not
-ready take none. There are no errors.
+Contract: a tenant in `ready` is granted a packet (`grant`, in order, at most two of them waiting) the cycle after it
+was chosen; one grant a cycle is sustained. Within a round the tenants that are ready and solvent are granted one
+packet each in turn. A grant costs what `charge` says later: `cost` units on the account of `tenant`, at any time, one
+charge a cycle. A tenant whose account is empty waits for the next round, which begins when nobody who is ready is
+solvent and adds its weight to every empty account: debt is kept, surplus is not. So a debt is at most what the
+tenant's uncharged grants cost. Only a tenant in `again` is granted while an earlier grant of its is `open` (the
+caller's mask of grants taken and not charged yet).
+
+Weights are those of the active bank when an account is filled; weight 0 (it cannot be admitted any more, but has
+packets of an earlier table) counts as 1024 until they are gone. There are no errors.
+
+A round is 512 units for weights that sum to 65536, more by a power of two when accounts are so deep in debt that
+rounds pass in vain, and at most `largest_fill` units for any one tenant.
 """
 
 from amaranth import *
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import MAX_PACKET_BEATS, DeviceConfig
+from ..config import DeviceConfig
 from ..manager.allocation import AllocationSignature
 from .rows import Rows
 
-__all__ = ["CREDIT_PER_BEAT", "DRAIN_WEIGHT", "Scheduler"]
+__all__ = ["DRAIN_WEIGHT", "ROUND", "Scheduler", "lowest"]
 
-CREDIT_PER_BEAT = 256  # 65536 of weight make a round of 256 beats
 DRAIN_WEIGHT = 1024
-LARGEST_COST = MAX_PACKET_BEATS * CREDIT_PER_BEAT
-LARGEST_SCALE = 16     # weight 1 then pays a largest packet in one visit
-CREDIT_LIMIT = 2 * LARGEST_COST
+UNIT = 7              # bits of an account below one unit of cost: weight 128 is worth one unit a round
+ROUND = 1 << 16 - UNIT  # units of a round for weights that sum to 65536
+
+
+def lowest(bits):
+    """The lowest set bit of a value, one-hot, by a carry chain."""
+    return (bits & -bits)[:len(bits)]
 
 
 class Scheduler(wiring.Component):
-    """Chooses the tenant that one output serves next."""
+    """Chooses the tenants that one output serves next.
 
-    def __init__(self, config: DeviceConfig):
+    cost_width: bits of a charge. largest_fill: most units that one round gives one tenant, a power of two.
+    uncharged: most grants of one tenant that have not been charged at any time.
+    """
+
+    def __init__(self, config: DeviceConfig, *, cost_width: int = 9, largest_fill: int = 1024, uncharged: int = 8):
+        if not 1 <= cost_width <= 16:
+            raise ValueError(f"cost_width must be in 1..16, not {cost_width!r}")
+        if largest_fill < ROUND or largest_fill & largest_fill - 1:
+            raise ValueError(f"largest_fill must be a power of two of at least {ROUND}, not {largest_fill!r}")
         self._config = config
+        self._cost_width = cost_width
+        self._limit = largest_fill << UNIT
+        self._width = 2 + max(self._limit.bit_length(), cost_width + UNIT + uncharged.bit_length())
         super().__init__({
             "allocation": In(AllocationSignature(config)),
             "ready": In(config.tenants),
-            "grant": Out(stream.Signature(range(config.tenants))),
+            "again": In(config.tenants),
+            "open": In(config.tenants),
+            "enable": In(1, init=1),
+            "grant": Out(stream.Signature(config.tenants)),
+            "granted": Out(1),
             "charge": In(1),
-            "beats": In(range(MAX_PACKET_BEATS + 1)),
+            "tenant": In(range(config.tenants)),
+            "cost": In(cost_width),
         })
 
     def elaborate(self, platform):
         m = Module()
-        config = self._config
-        m.submodules.rows = self.rows = Rows(config, ["weight"])
+        tenants = self._config.tenants
+        everybody = (1 << tenants) - 1
+        m.submodules.rows = self.rows = Rows(self._config, ["weight"])
         wiring.connect(m, wiring.flipped(self.allocation), self.rows.allocation)
 
-        shape = signed((2 * CREDIT_LIMIT).bit_length() + 1)
-        m.submodules.credits = credits = memory.Memory(shape=shape, depth=config.tenants, init=[])
-        current = Signal(range(config.tenants))
-        following = Signal(range(config.tenants))
-        wraps = Signal()
-        self._rotate(m, current, following, wraps)
-
-        own = credits.read_port(domain="comb")
-        other = credits.read_port(domain="comb")
-        write = credits.write_port()
-        scale, quantum = self._quantum(m, following)
-        stays = Signal()
-        raised = Signal(shape)
+        self.solvent = Signal(tenants, init=everybody)   # may be granted in this round
+        self.next_ok = Signal(tenants, init=everybody)   # will be solvent in the next one
+        self.owed = Signal(tenants)                      # is to get its weight for the round under way
+        starving, swap = Signal(), Signal()   # nobody who is ready is solvent; so the next round begins
         m.d.comb += [
-            own.addr.eq(current),
-            other.addr.eq(following),
-            stays.eq(self.ready.bit_select(current, 1) & (own.data > 0)),
-            raised.eq(Mux(other.data > 0, 0, other.data) + quantum),
-            write.addr.eq(current),
-            write.data.eq(own.data - self.beats * CREDIT_PER_BEAT),
-            self.grant.payload.eq(current),
+            starving.eq(self.ready.any() & ~(self.ready & self.solvent).any()),
+            swap.eq(starving & ~self.owed.any()),
         ]
-
-        visited, granted = Signal(), Signal()
-        with m.FSM():
-            # One visit a cycle until somebody has credit.
-            with m.State("SEEK"):
-                with m.If(stays):
-                    m.d.comb += granted.eq(1)
-                with m.Elif(self.ready.any()):
-                    m.d.comb += [
-                        visited.eq(1),
-                        granted.eq(raised > 0),
-                        write.en.eq(1),
-                        write.addr.eq(following),
-                        write.data.eq(raised),
-                    ]
-                    m.d.sync += current.eq(following)
-                with m.If(granted):
-                    m.next = "GRANT"
-            # The grant stands until the output takes it.
-            with m.State("GRANT"):
-                m.d.comb += self.grant.valid.eq(1)
-                with m.If(self.grant.ready):
-                    m.next = "CHARGE"
-            # The next choice waits for the bill, and sees `ready` without the packet that has started.
-            with m.State("CHARGE"):
-                m.d.comb += write.en.eq(self.charge)
-                with m.If(self.charge):
-                    m.next = "SEEK"
-
-        self._adapt(m, scale, quantum, visited, granted, visited & wraps)
+        self._choose(m, swap)
+        self._account(m, swap)
+        self._adapt(m, starving, swap)
         return m
 
-    def _rotate(self, m, current, following, wraps):
-        """First ready tenant after `current`, and whether the round begins anew with it."""
+    def _choose(self, m, swap):
+        """Round robin among the ready and solvent, into a queue of two grants."""
         tenants = self._config.tenants
-        above = Signal(tenants)
-        m.d.comb += above.eq(self.ready & ~((2 << current) - 1)[:tenants])
-        for candidates, wrap in ((self.ready, 1), (above, 0)):
-            for number in reversed(range(tenants)):
-                with m.If(candidates[number]):
-                    m.d.comb += [following.eq(number), wraps.eq(wrap)]
-
-    def _quantum(self, m, following):
-        """What one visit is worth: weight times a power of two that is the same for everybody."""
-        scale = Signal(range(LARGEST_SCALE + 1))
-        weight = Signal(16)
-        quantum = Signal(range(CREDIT_LIMIT + 1))
-        scaled = Signal(16 + LARGEST_SCALE)
+        second = Signal(tenants)   # behind `grant`; nobody: 0
+        above = Signal(tenants)    # tenants behind the last granted one
+        queued, able, candidates, turn, choice = (
+            Signal(tenants, name=name) for name in ("queued", "able", "candidates", "turn", "choice"))
+        first = self.grant.payload
         m.d.comb += [
-            self.rows.tenants[0].eq(following),
-            weight.eq(Mux(self.rows.rows[0].weight == 0, DRAIN_WEIGHT, self.rows.rows[0].weight)),
-            scaled.eq(weight << scale),
-            quantum.eq(Mux(scaled > CREDIT_LIMIT, CREDIT_LIMIT, scaled)),
+            queued.eq(first | second),
+            able.eq(self.ready & Mux(swap, self.next_ok, self.solvent)),
+            candidates.eq(able & (self.again | ~(queued | self.open))),
+            turn.eq(candidates & above),
+            choice.eq(Mux(turn.any(), lowest(turn), lowest(candidates))),
+            self.granted.eq(~second.any() & self.enable & candidates.any()),
+            self.grant.valid.eq(first.any()),
         ]
-        return scale, quantum
+        with m.If(self.granted):
+            m.d.sync += above.eq(-choice & ~choice)
+        taken = self.grant.valid & self.grant.ready
+        free = taken | ~self.grant.valid
+        with m.If(second.any()):
+            with m.If(taken):
+                m.d.sync += [first.eq(second), second.eq(0)]
+        with m.Elif(self.granted):
+            with m.If(free):
+                m.d.sync += first.eq(choice)
+            with m.Else():
+                m.d.sync += second.eq(choice)
+        with m.Elif(taken):
+            m.d.sync += first.eq(0)
 
-    def _adapt(self, m, scale, quantum, visited, granted, wrapped):
-        """Keeps rounds neither so fine that visits bring no packet nor so coarse that others wait long.
+    def _account(self, m, swap):
+        """One account a cycle: a charge, else a filling that is owed; its flags follow a cycle later."""
+        tenants = self._config.tenants
+        shape = signed(self._width)
+        m.submodules.accounts = accounts = memory.Memory(shape=shape, depth=tenants, init=[])
+        read, write = accounts.read_port(domain="comb"), accounts.write_port()
+        who, owed = self._turn(m)
+        fill = self._filling(m, who, owed)
+        m.d.comb += [
+            read.addr.eq(who),
+            write.addr.eq(who),
+            write.en.eq(self.charge | owed),
+            write.data.eq(read.data + Mux(owed, fill, 0) - Mux(self.charge, self.cost << UNIT, 0)),
+        ]
 
-        Scaling all weights changes the length of a round, not the shares. Judged once a round: more visits in
-        vain than packets: twice as coarse; more than four packets a visit: half. It never grows past the point
-        where the heaviest tenant of the round earns a largest packet in each visit.
-        """
-        vain, packets, visits = (Signal(12, name=name) for name in ("vain", "packets", "visits"))
-        largest = Signal.like(quantum)
-
-        def count(counter, event):
-            return counter.eq(Mux(wrapped, event, counter + (event & (counter != 4095))))
-
+        # The flags of the account, from registers: what it holds and what the next round will add.
+        changed, changed_who = Signal(), Signal.like(who)
+        level, worth, held = Signal(shape), Signal.like(fill), Signal(shape)
+        here, solvent, next_ok = (Signal(tenants, name=name) for name in ("here", "solvent_now", "next_ok_now"))
+        m.d.sync += [changed.eq(write.en), changed_who.eq(who), level.eq(write.data), worth.eq(fill)]
+        m.d.comb += [
+            held.eq(level + Mux(self.owed.bit_select(changed_who, 1), worth, 0)),
+            here.eq(Mux(changed, 1 << changed_who, 0)),
+            solvent.eq(Mux(held > 0, self.solvent | here, self.solvent & ~here)),
+            next_ok.eq(Mux(held + worth > 0, self.next_ok | here, self.next_ok & ~here)),
+        ]
+        done = Mux(owed, 1 << who, 0)
         m.d.sync += [
-            count(vain, visited & ~granted),
-            count(packets, granted),
-            count(visits, visited),
+            self.next_ok.eq(next_ok),
+            self.solvent.eq(Mux(swap, solvent | next_ok, solvent)),
+            self.owed.eq(Mux(swap, ~solvent, self.owed & ~done)),
         ]
-        with m.If(visited & (wrapped | (quantum > largest))):
-            m.d.sync += largest.eq(quantum)
-        with m.If(wrapped):
-            with m.If(largest >= CREDIT_LIMIT):
-                with m.If(scale != 0):
-                    m.d.sync += scale.eq(scale - 1)
-            with m.Elif((vain > packets) & (largest < LARGEST_COST)):
-                with m.If(scale != LARGEST_SCALE):
-                    m.d.sync += scale.eq(scale + 1)
-            with m.Elif((packets > (visits << 2)) & (scale != 0)):
-                m.d.sync += scale.eq(scale - 1)
+
+    def _turn(self, m):
+        """(Tenant whose account is written in this cycle, whether it gets its filling)."""
+        tenants = self._config.tenants
+        who, owed = Signal(range(tenants)), Signal()
+        next_owed = Signal(tenants)
+        m.d.comb += [next_owed.eq(lowest(self.owed)), who.eq(self.tenant)]
+        with m.If(~self.charge):
+            for number in range(tenants):
+                with m.If(next_owed[number]):
+                    m.d.comb += who.eq(number)
+        m.d.comb += owed.eq(Mux(self.charge, self.owed.bit_select(self.tenant, 1), self.owed.any()))
+        return who, owed
+
+    def _filling(self, m, who, used):
+        """What a round is worth to `who`: weight times a power of two that is the same for everybody."""
+        largest_scale = self._limit.bit_length() - 1
+        self.scale = Signal(range(largest_scale + 1))
+        self.too_coarse = Signal()
+        weight = Signal(16)
+        scaled = Signal(16 + largest_scale)
+        fill = Signal(range(self._limit + 1))
+        row = self.rows.rows[0]
+        m.d.comb += [
+            self.rows.tenants[0].eq(who),
+            weight.eq(Mux(row.weight == 0, DRAIN_WEIGHT, row.weight)),
+            scaled.eq(weight << self.scale),
+            fill.eq(Mux(scaled > self._limit, self._limit, scaled)),
+            self.too_coarse.eq(used & (scaled > self._limit)),
+        ]
+        return fill
+
+    def _adapt(self, m, starving, swap):
+        """Makes rounds coarser while they pass in vain, and finer again when they have become long.
+
+        Scaling all weights changes the length of a round, not the shares.
+        """
+        spent = Signal(range(2 * ROUND + (1 << self._cost_width)))
+        idle, late = Signal(), Signal()   # nobody was granted since the last round began; it cannot end yet
+        long = Signal()
+        m.d.comb += long.eq(spent >= 2 * ROUND)
+        m.d.sync += [
+            spent.eq(Mux(swap | long, 0, spent + Mux(self.charge, self.cost, 0))),
+            idle.eq((swap | idle) & ~self.granted),
+            late.eq(~swap & (late | (starving & ~swap))),
+        ]
+        with m.If(self.too_coarse | long):
+            with m.If(self.scale != 0):
+                m.d.sync += self.scale.eq(self.scale - 1)
+        with m.Elif(swap & (idle | late) & (self.scale != self._limit.bit_length() - 1)):
+            m.d.sync += self.scale.eq(self.scale + 1)

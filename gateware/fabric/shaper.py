@@ -1,8 +1,9 @@
 """Shaper: a token bucket per tenant at one output.
 
 Contract: over any interval of n cycles a tenant with rate r and burst b starts at most r*n + b beats. `ok[t]`
-says that a packet of any size may start now: the bucket holds at least the largest packet (256 beats). `charge`
-subtracts `beats` and shows in `ok` one cycle later. Buckets are refilled tenant after tenant, each once in T
+says that a packet of any size may start now: the bucket holds at least the largest packet (256 beats); `ample[t]`,
+that it holds `UNKNOWN` of them, so that as many may start before their lengths are known. `charge` subtracts `beats`
+and shows in both one cycle later. Buckets are refilled tenant after tenant, each once in T
 cycles (T: tenants) with r*T at once; a bucket is therefore kept r*T below its burst, and a burst below
 256 + r*T counts as that. A rate of 65536 or more does not limit. Rate 0 counts as 64 (1/1024 beat a cycle), so
 that what was admitted under an earlier table always drains. There are no errors.
@@ -16,10 +17,11 @@ from ..config import MAX_PACKET_BEATS, DeviceConfig
 from ..manager.allocation import FULL_RATE, AllocationSignature
 from .rows import Rows
 
-__all__ = ["LEAST_RATE", "Shaper"]
+__all__ = ["LEAST_RATE", "UNKNOWN", "Shaper"]
 
 LEAST_RATE = 64
 FRACTION = 16  # bits of a token below one beat
+UNKNOWN = 6    # packets of a tenant that an output starts at most before it is charged for the first
 
 
 class Shaper(wiring.Component):
@@ -30,6 +32,7 @@ class Shaper(wiring.Component):
         super().__init__({
             "allocation": In(AllocationSignature(config)),
             "ok": Out(config.tenants),
+            "ample": Out(config.tenants),
             "charge": In(1),
             "tenant": In(range(config.tenants)),
             "beats": In(range(MAX_PACKET_BEATS + 1)),
@@ -91,19 +94,18 @@ class Shaper(wiring.Component):
         ]
 
         everybody = (1 << tenants) - 1
-        spendable = Signal(tenants, init=everybody)
         unlimited = Signal(tenants, init=everybody)
+        m.d.sync += unlimited.bit_select(turn, 1).eq(row.rate >= FULL_RATE)
         charged_here = Signal()
         level_here = Signal(signed(width))
         m.d.comb += [
             charged_here.eq(self.charge & (self.tenant == turn)),
             level_here.eq(capped - Mux(charged_here, self.beats << FRACTION, 0)),
         ]
-        with m.If(self.charge):
-            m.d.sync += spendable.bit_select(self.tenant, 1).eq(level_left >= 0)
-        m.d.sync += [
-            spendable.bit_select(turn, 1).eq(level_here >= 0),
-            unlimited.bit_select(turn, 1).eq(row.rate >= FULL_RATE),
-        ]
-        m.d.comb += self.ok.eq(spendable | unlimited)
+        for flag, least in ((self.ok, 0), (self.ample, (UNKNOWN - 1) * MAX_PACKET_BEATS << FRACTION)):
+            spendable = Signal(tenants, init=everybody)
+            with m.If(self.charge):
+                m.d.sync += spendable.bit_select(self.tenant, 1).eq(level_left >= least)
+            m.d.sync += spendable.bit_select(turn, 1).eq(level_here >= least)
+            m.d.comb += flag.eq(spendable | unlimited)
         return m

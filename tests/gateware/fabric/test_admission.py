@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from amaranth.hdl import Signal
+from amaranth.hdl import Cat, Signal
 from amaranth.sim import Simulator
 
 from gateware.config import DeviceConfig
@@ -41,8 +41,9 @@ def run(packets, rows, port=HOST, config=CONFIG, answers=None, cycles=None, idle
 
     async def watch(ctx):
         open_packets = [None] * config.ports
-        ports = dut.crosspoints
-        samples = [value for p in ports for value in (p.reserve, p.tenant, p.beats, p.write, p.beat, p.end, p.header)]
+        samples = [value for b, p in zip(dut.bookings, dut.crosspoints, strict=True)
+                   for value in (b.reserve, Cat(b.tenant, b.need), p.write, p.beat, Cat(p.first, p.end), p.header,
+                                 p.tenant, p.placed)]
         i = dut.ingress
         ticks = ctx.tick().sample(i.admit, i.drop, i.header, i.stalled, i.request, i.request_tenant, i.request_word,
                                   dut.packets.data.valid & dut.packets.data.ready, *samples)
@@ -54,19 +55,26 @@ def run(packets, rows, port=HOST, config=CONFIG, answers=None, cycles=None, idle
             result.stalled += stalled
             result.taken += taken
             for number in range(config.ports):
-                reserve, who, beats, write, beat, end, stored = rest[7 * number:7 * number + 7]
+                reserve, booking, write, beat, marks, stored, writer, placed = rest[8 * number:8 * number + 8]
                 if reserve:
                     assert open_packets[number] is None
-                    open_packets[number] = [who, beats, b""]
+                    width = len(dut.bookings[number].tenant)
+                    who, need = booking & (1 << width) - 1, booking >> width
+                    assert placed.shares or not placed.start
+                    open_packets[number] = [who, 16 * (need + placed.shares) - placed.start, b""]
                 if write:
                     current = open_packets[number]
                     count = size - int(beat.empty)
+                    first, end = marks & 1, marks >> 1
+                    assert first == (current[2] == b"") == reserve
+                    assert writer == current[0]
                     assert int(beat.last) == end
                     assert end or count == size
                     current[2] += int(beat.data).to_bytes(size, "little")[:count]
-                    assert len(current[2]) <= size * current[1], "more beats than reserved"
                     if end:
-                        result.stored.append((number, current[0], current[1], header_dict(stored), current[2]))
+                        beats = -(-len(current[2]) // size)
+                        assert 0 <= current[1] - beats < 16, "not the pages that it needs"
+                        result.stored.append((number, current[0], beats, header_dict(stored), current[2]))
                         open_packets[number] = None
 
     async def headers(ctx):
@@ -109,8 +117,8 @@ def run(packets, rows, port=HOST, config=CONFIG, answers=None, cycles=None, idle
             ctx.set(dut.cycle, 1000 + cycle)
             for number in range(config.ports):
                 fits, hold = answers(cycle, number) if answers else (1, 0)
-                ctx.set(dut.crosspoints[number].fits, fits)
-                ctx.set(dut.crosspoints[number].hold, hold)
+                ctx.set(dut.bookings[number].fits, fits)
+                ctx.set(dut.bookings[number].hold, hold)
             await ctx.tick()
 
     start = Signal()
@@ -181,26 +189,33 @@ def test_what_is_not_granted_is_dropped_entirely_at_every_port(packet, changes, 
     assert result.taken == 9
 
 
-@pytest.mark.parametrize(("payload", "length", "stored"), [
-    (40, 16, 16),      # more beats than announced: cut at the length
-    (40, 13, 13),
-    (40, 1, 1),
-    (16, 40, 16),      # fewer: ends at `last`
-    (13, 40, 13),
-    (1, 2048, 1),
-    (16, 13, 13),      # within the last beat the shorter claim wins
-    (13, 16, 13),
+@pytest.mark.parametrize(("payload", "length"), [
+    (40, 16), (40, 13), (40, 1), (8, 1),            # more than announced: cut at the length
+    (16, 40), (13, 40), (1, 2048), (8, 9), (1, 9),  # less: filled up with zeros
+    (16, 13), (13, 16),                             # within the last beat: as announced
 ])
-def test_length_that_disagrees_with_the_beats_harms_nobody(payload, length, stored):
+@pytest.mark.parametrize("gaps", [0, 0.5])
+def test_length_that_disagrees_with_the_beats_harms_nobody(payload, length, gaps):
     rng = random.Random(payload + length)
     body = rng.randbytes(payload)
-    result = run([Packet(1, 1, body, length=length), Packet(2, 1, b"next packet")], ROWS)
+    result = run([Packet(1, 1, body, length=length), Packet(2, 1, b"next packet")], ROWS, cycles=400,
+                 idle=lambda: rng.random() < gaps)
     assert result.kinds() == ["admit", "admit"]
     (_, _, beats, header, got), second = result.stored
-    assert got == body[:stored]
-    assert header["length"] == stored
+    assert got == (body + bytes(length))[:length]
+    assert header["length"] == length
     assert beats == -(-length // 8)
     assert second[4] == b"next packet"
+
+
+@pytest.mark.parametrize("beats", [1, 2, 3, 16])
+def test_packets_follow_each_other_without_a_pause(beats):
+    """Admitted, refused and filled-up ones alike: the data port is taken in every cycle."""
+    packets = [Packet(n % 3 + 1, (1, 15, 2, 1)[n % 4], bytes(8 * beats)) for n in range(40)]
+    rows = [granted(), granted(), granted(ports=0b001), granted(host_share=128)]
+    result = run(packets, rows, cycles=40 * beats + 5)
+    assert result.taken == 40 * beats
+    assert {"admit", "drop"} <= set(result.kinds())
 
 
 @pytest.mark.parametrize("port", [HOST, ENGINE])
@@ -295,7 +310,7 @@ def test_idle_gaps_and_busy_crosspoints_change_nothing(seed):
     pattern = [rng.random() < 0.5 for _ in range(8000)]
     result = run(packets, ROWS, answers=lambda cycle, number: (1, pattern[cycle]), cycles=2500,
                  idle=lambda: rng.random() < 0.3)
-    expected = [(p.destination, p.tenant, p.payload[:p.announced]) for p in packets
+    expected = [(p.destination, p.tenant, (p.payload + bytes(p.announced))[:p.announced]) for p in packets
                 if p.tenant < 4 and p.destination < 3]
     assert [(number, tenant, payload) for number, tenant, _, _, payload in result.stored] == expected
     assert len(result.events) == 60

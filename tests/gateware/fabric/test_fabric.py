@@ -118,10 +118,10 @@ def test_shares_follow_weights_under_overload():
     for content, weight in zip(rows, weights, strict=True):
         content["weight"] = weight
     # Tenant 1 must offer sixteen one-beat packets for each large one of the others.
-    bench.source(1, [Packet(tenant, 2, bytes(sizes[tenant])) for _ in range(100)
+    bench.source(1, [Packet(tenant, 2, bytes(sizes[tenant])) for _ in range(300)
                      for tenant in (0, 1, 1, 1, 1, 2, 1, 1, 1, 1, 2, 3, 1, 1, 1, 1, 2, 1, 1, 1, 1)])
     bench.sink(2, lambda: bench.cycle % 8 != 0)
-    bench.run(rows, cycles=2600)
+    bench.run(rows, cycles=8000)
     beats = Counter()
     for packet in bench.received[2][30:]:
         beats[packet.tenant] += -(-len(packet.payload) // 4)

@@ -11,34 +11,39 @@ from gateware.fabric.scheduler import Scheduler
 from tests.gateware.fabric.bench import commit, row
 
 
-def serve(weights, cost, cycles, backlogged=None, tenants=None):
+def serve(weights, cost, cycles, backlogged=None, tenants=None, delay=0, **options):
     """Serves tenants for `cycles`; `cost(t)` are the beats of the next packet, one beat a cycle.
 
-    `backlogged(cycle)` gives the tenants with packets (default: all). Returns [(cycle, tenant, beats)].
+    `backlogged(cycle)` gives the tenants with packets (default: all). The bill comes `delay` cycles after the packet.
+    Returns [(cycle, tenant, beats)].
     """
     config = DeviceConfig(ports=2, tenants=tenants or len(weights), pages=32)
-    dut = Scheduler(config)
+    dut = Scheduler(config, **options)
     served = []
+    everybody = (1 << len(weights)) - 1
 
     async def testbench(ctx):
         await commit(ctx, dut.allocation, [row(config, weight=weight) for weight in weights])
-        until = 0
-        cycle = 0
-        bill = 0
-        ctx.set(dut.ready, (1 << len(weights)) - 1)
-        while cycle < cycles:
-            ctx.set(dut.ready, backlogged(cycle) if backlogged else (1 << len(weights)) - 1)
-            ctx.set(dut.charge, bill != 0)
-            ctx.set(dut.beats, bill)
-            bill = 0
+        until, bills = 0, []
+        for cycle in range(cycles):
+            ready = backlogged(cycle) if backlogged else everybody
+            ctx.set(dut.ready, ready)
+            ctx.set(dut.again, ready)
+            due = bills.pop(0)[1:] if bills and bills[0][0] <= cycle else None
+            ctx.set(dut.charge, due is not None)
+            if due is not None:
+                ctx.set(dut.tenant, due[0])
+                ctx.set(dut.cost, due[1])
             ctx.set(dut.grant.ready, cycle >= until)
             if cycle >= until and ctx.get(dut.grant.valid):
-                tenant = ctx.get(dut.grant.payload)
-                bill = cost(tenant)
-                until = cycle + bill + 1
-                served.append((cycle, tenant, bill))
+                mask = ctx.get(dut.grant.payload)
+                assert mask.bit_count() == 1
+                tenant = mask.bit_length() - 1
+                beats = cost(tenant)
+                until = cycle + beats
+                bills.append((cycle + 1 + delay, tenant, beats))
+                served.append((cycle, tenant, beats))
             await ctx.tick()
-            cycle += 1
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)
@@ -76,7 +81,7 @@ def test_shares_converge_to_weights_at_any_cost(weights, costs):
 def test_scheduler_leaves_no_gap_in_large_packets_whatever_the_weights(weight, tenants):
     served = serve([weight] * tenants, lambda tenant: 16, 2000, tenants=4)
     settled = [beats for cycle, _, beats in served if cycle >= 500]
-    assert sum(settled) >= 0.9 * 1500
+    assert sum(settled) >= 0.99 * 1500
 
 
 @pytest.mark.parametrize("before", [0, 4], ids=["asleep", "now and then one packet"])
@@ -86,7 +91,7 @@ def test_an_idle_tenant_costs_nothing_and_gains_no_credit(before):
                    lambda cycle: 0b11 if cycle >= 2000 or cycle % 20 < before else 0b01)
     early = shares([entry for entry in served if entry[0] < 2000], 2)
     assert (early[1] == 0) if before == 0 else (0.02 < early[1] < 0.4)
-    assert len([entry for entry in served if entry[0] < 2000]) > 600     # three cycles a packet: none lost
+    assert len([entry for entry in served if entry[0] < 2000]) > 0.98 * 2000     # a packet a cycle: none lost
     assert shares([entry for entry in served if 2000 <= entry[0] < 2500], 2)[0] == pytest.approx(256 / 4352, abs=0.03)
 
 
@@ -111,7 +116,68 @@ def test_only_ready_tenants_are_granted(seed):
     masks = [rng.randrange(16) for _ in range(60)]
     served = serve([100, 200, 300, 400], lambda tenant: rng.choice([1, 4]), 3000,
                    lambda cycle: masks[cycle // 50])
-    # A grant stands from its choice on: the mask of the choice is that of at most the packet before.
+    # A grant stands from its choice on, and one is queued behind it: the mask of the choice is that of a cycle not
+    # longer ago than two packets take.
     for cycle, tenant, _ in served:
-        assert any(masks[max(0, cycle - back) // 50] >> tenant & 1 for back in range(0, 9))
+        assert any(masks[max(0, cycle - back) // 50] >> tenant & 1 for back in range(0, 11))
     assert {tenant for _, tenant, _ in served} == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("weights", [[4096] * 4, [20000, 40000, 1000, 500]])
+def test_one_beat_packets_are_granted_in_every_cycle(weights):
+    served = serve(weights, lambda tenant: 1, 3000)
+    assert len([entry for entry in served if entry[0] >= 500]) >= 0.99 * 2500
+
+
+@pytest.mark.parametrize("delay", [0, 5, 40])
+def test_late_bills_change_no_shares(delay):
+    served = serve([3000, 1000, 2000], lambda tenant: (1, 16, 4)[tenant], 12000, delay=delay)
+    for share, expected in zip(shares(served, 3, since=2000), (1 / 2, 1 / 6, 1 / 3), strict=True):
+        assert share == pytest.approx(expected, rel=0.05)
+
+
+def test_costs_far_above_a_round_are_charged_in_full():
+    """As of engines: services of up to thousands of cycles, billed when they are over."""
+    served = serve([3000, 1000], lambda tenant: (2000, 100)[tenant], 150_000, cost_width=16, largest_fill=1 << 16,
+                   uncharged=255)
+    assert shares(served, 2, since=10_000)[0] == pytest.approx(3 / 4, abs=0.03)
+    assert sum(beats for _, _, beats in served) >= 0.99 * 148_000
+
+
+def test_a_tenant_with_an_open_grant_waits_for_its_bill_unless_it_may_be_granted_again():
+    config = DeviceConfig(ports=2, tenants=4, pages=32)
+    dut = Scheduler(config)
+    taken = []
+
+    async def testbench(ctx):
+        await commit(ctx, dut.allocation, [row(config, weight=100)] * 4)
+        ctx.set(dut.grant.ready, 1)
+        for ready, again, open_, expected in [(0b11, 0, 0b01, {1}), (0b11, 0b01, 0b01, {0, 1}), (0b10, 0, 0b10, set()),
+                                              (0b110, 0, 0, {1, 2})]:
+            ctx.set(dut.ready, 0)
+            await ctx.tick().repeat(4)
+            ctx.set(dut.ready, ready)
+            ctx.set(dut.again, again)
+            ctx.set(dut.open, open_)
+            seen = []
+            for _ in range(8):
+                await ctx.tick()
+                if ctx.get(dut.grant.valid):
+                    seen.append(ctx.get(dut.grant.payload).bit_length() - 1)
+            taken.append((set(seen), expected))
+            # Without `again` never twice in a row: the grant is queued for a cycle.
+            assert all(now != then or again >> now & 1 for now, then in pairwise(seen) if len(expected) > 1)
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
+    for seen, expected in taken:
+        assert seen == expected
+
+
+def test_parameters_out_of_range_are_refused():
+    with pytest.raises(ValueError, match=r"cost_width must be in 1\.\.16, not 17"):
+        Scheduler(DeviceConfig(), cost_width=17)
+    with pytest.raises(ValueError, match="largest_fill must be a power of two of at least 512, not 1000"):
+        Scheduler(DeviceConfig(), largest_fill=1000)

@@ -6,7 +6,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from gateware.config import DeviceConfig
-from gateware.fabric.shaper import Shaper
+from gateware.fabric.shaper import UNKNOWN, Shaper
 from gateware.manager.allocation import FULL_RATE
 from tests.gateware.fabric.bench import commit, row
 
@@ -115,3 +115,83 @@ def test_a_lowered_burst_takes_effect_at_once():
     for tenant in range(4):
         assert worst_excess(started, tenant, 64, 300) <= 0
         assert sum(beats for _, who, beats in started if who == tenant) <= 300 + 64 * 5000 / FULL_RATE
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(8, (44, 4, 256)), (8, (40, 256)), (8, (256, 256)), (8, (1, 43, 4, 256)),
+                                              (5, (44, 2, 256))])
+def test_a_full_bucket_spent_at_once_in_any_cycle_of_the_round_stays_under_the_curve(count, sizes):
+    """A charge a cycle as long as the bucket allows, from every phase of the refilling on, also in the own turn."""
+    config = DeviceConfig(ports=2, tenants=count, pages=32)
+    rate, burst, idle = FULL_RATE // 2, 300, 640
+    dut = Shaper(config)
+    started = []
+
+    async def testbench(ctx):
+        await commit(ctx, dut.allocation, [row(config, weight=1, rate=rate, burst=burst)] * count)
+        cycle = 0
+        for phase in range(count):
+            left = list(sizes)
+            for step in range(idle + count + 1 + phase % 2):
+                able = ctx.get(dut.ok) >> 1 & 1 and step >= idle and left
+                ctx.set(dut.charge, bool(able))
+                if able:
+                    ctx.set(dut.tenant, 1)
+                    ctx.set(dut.beats, left[0])
+                    started.append((cycle, 1, left.pop(0)))
+                await ctx.tick()
+                cycle += 1
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
+    assert len(started) >= count
+    assert worst_excess(started, 1, rate, burst) <= 0
+
+
+@pytest.mark.parametrize("rate", [1, 3, 655, 21845, 50000, 65535])
+def test_long_run_rate_is_exact(rate):
+    """What is started over a long time is what the rate grants, to a beat and a round's lump: no rounding loses it."""
+    warm_up, cycles = 1000, 12_000
+    rows = [row(CONFIG, weight=1, rate=rate, burst=300)] + [row(CONFIG, weight=1, rate=1, burst=256)] * 3
+    dut = Shaper(CONFIG)
+    spent = 0
+
+    async def testbench(ctx):
+        nonlocal spent
+        await commit(ctx, dut.allocation, rows)
+        ctx.set(dut.tenant, 0)
+        ctx.set(dut.beats, 1)
+        for cycle in range(warm_up + cycles):
+            able = ctx.get(dut.ok) & 1
+            ctx.set(dut.charge, able)
+            spent += able and cycle >= warm_up    # what was in the bucket has been spent by then
+            await ctx.tick()
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
+    assert spent == pytest.approx(rate * cycles / FULL_RATE, abs=1 + rate * CONFIG.tenants / FULL_RATE)
+
+
+def test_ample_allows_as_many_largest_packets_as_may_be_unknown():
+    rows = [row(CONFIG, weight=1, rate=FULL_RATE // 2, burst=UNKNOWN * 256 + extra) for extra in (8, -8, 300, 0)]
+    dut = Shaper(CONFIG)
+
+    async def testbench(ctx):
+        await commit(ctx, dut.allocation, rows)
+        await ctx.tick().repeat(2 * (UNKNOWN * 256 + 300) + 20)
+        assert ctx.get(dut.ample) == 0b0101      # a bucket is kept a round's lump below its burst
+        ctx.set(dut.tenant, 2)
+        ctx.set(dut.beats, 256)
+        ctx.set(dut.charge, 1)
+        await ctx.tick().repeat(2)
+        ctx.set(dut.charge, 0)
+        assert ctx.get(dut.ample) == 0b0001
+        assert ctx.get(dut.ok) == 0b1111
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()

@@ -1,0 +1,168 @@
+"""The fabric alone, in the C++ rig: throughput, latency, fairness by cost, isolation, and work conservation.
+
+Every beat that comes out is checked; a fault ends the run. The engines' output is an output like the others here: its
+window (`on_the_way`) is 8, so that plain sinks can be measured, except in the row that says 2.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from _figures import Figure, arguments, machine, progress, report
+
+from gateware.config import DeviceConfig
+from sim.rig import ANY, Flow, Rig, Row
+
+CONFIG = DeviceConfig()
+EQUAL = [Row(pages=2)] * CONFIG.tenants
+HOST, NET, OUTPUT = 0, 1, 2
+WINDOW = 64  # beats that a well-behaved backlogged flow keeps in the fabric
+SIZES: dict[str, Sequence[int]] = {"1 beat": (1,), "4 beats": (4,), "16 beats": (16,), "mixture": (1, 4, 16)}
+
+
+def check(rig: Rig) -> None:
+    """Nothing may come out wrong, and everything must."""
+    rig.drain()
+    if rig.faults:
+        raise RuntimeError(f"{rig.faults} faults in the fabric's output")
+
+
+def begin(rig: Rig, warm_up: int, every: int) -> None:
+    """Warm up, and sample from a whole window on: windows end at multiples of their length."""
+    rig.run(warm_up)
+    rig.run(-rig.cycle % every)
+    rig.sample(every)
+
+
+def throughput(sizes: Sequence[int], cycles: int, *, permutation: bool = False, on_the_way: int = 8) -> float:
+    """Beats a cycle over all outputs, from saturated inputs."""
+    with Rig(CONFIG, on_the_way=on_the_way) as rig:
+        rig.commit(EQUAL)
+        ports = range(CONFIG.ports)
+        rig.offer(*(Flow(port, ANY, (port + 1) % CONFIG.ports if permutation else ANY, sizes) for port in ports))
+        begin(rig, 5000, 1000)
+        rig.run(cycles)
+        beats = rig.samples()[0].sum()
+        check(rig)
+    return float(beats) / (cycles // 1000 * 1000)
+
+
+def unloaded_latency(beats: int) -> float:
+    """Cycles from the transfer of the last beat to the offer of the first, packets far apart."""
+    with Rig(CONFIG) as rig:
+        rig.commit(EQUAL)
+        rig.offer(Flow(HOST, 1, OUTPUT, (beats,), interval=200))
+        rig.sample(0)
+        rig.run(20_000)
+        records = rig.records()
+        check(rig)
+    # Those that came when the one before had long left. From the offer of the first beat to the last beat out; in and
+    # out, a beat a cycle.
+    found, done = records["latency"].astype(int), records["done"].astype(int)
+    alone = found[1:][(done - found)[1:] > done[:-1] + 20]
+    return float(alone.max() - 2 * (beats - 1))
+
+
+def jain(shares: np.ndarray) -> float:
+    """Weighted Jain index of service divided by weight."""
+    return float(shares.sum() ** 2 / (len(shares) * (shares**2).sum()))
+
+
+def fairness(ratio: int, cycles: int) -> tuple[float, float, int]:
+    """Worst Jain index in any window over the tenants backlogged throughout, work conserved, and the window.
+
+    Eight tenants backlogged throughout, costs from 1 to `ratio` beats a packet, weights 1 to 3; four come and go.
+    """
+    weights = [1000 * (1 + tenant % 3) for tenant in range(CONFIG.tenants)]
+    share = min(weights) / sum(weights[:12])
+    window = int(max(10_000, 10 * ratio / share))
+    with Rig(CONFIG) as rig:
+        rig.commit([Row(weight=weight, pages=1) for weight in weights])
+        for tenant in range(8):
+            size = 1 if tenant % 2 else ratio
+            rig.offer(Flow(tenant % 2, tenant, OUTPUT, (size,), window=ratio + 16))
+        for tenant in range(8, 12):
+            rig.offer(Flow(tenant % 2, tenant, OUTPUT, ((1, ratio)[tenant // 2 % 2],), window=ratio + 16,
+                           on=1700 * (tenant - 7), off=2900))
+        step = window // 10
+        begin(rig, 20_000, step)
+        rig.run(cycles // step * step)
+        samples, full = rig.samples()
+        conserved = 1 - rig.starved(OUTPUT) / (len(samples) * step)
+        check(rig)
+    got, full = samples[:, OUTPUT, :8].astype(float), full[:, OUTPUT, :8]
+    worst = 1.0
+    for first in range(len(got) - 9):
+        members = full[first:first + 10].all(axis=0)
+        worst = min(worst, jain((got[first:first + 10].sum(axis=0) / weights[:8])[members]))
+    if not full.all(axis=1).mean() > 0.9:
+        progress(f"fairness 1:{ratio}: backlogged in {full.mean():.0%} of the steps")
+    return worst, conserved, window
+
+
+#: What the adversary at the network port and tenants 8 to 11 do; the reference is the first.
+ADVERSARIES: dict[str, tuple[list[Flow], set[int]]] = {
+    "well-behaved": ([Flow(NET, t, OUTPUT, (16,), window=WINDOW) for t in range(8, 12)], set()),
+    "small packets": ([Flow(NET, t, OUTPUT, (1,)) for t in range(8, 12)], set()),
+    "large packets": ([Flow(NET, t, OUTPUT, (16,)) for t in range(8, 12)], set()),
+    "bursts": ([Flow(NET, t, OUTPUT, (16,), on=3000, off=5000) for t in range(8, 12)], set()),
+    "one hot output": ([Flow(port, t, OUTPUT, (16,)) for port in (NET, OUTPUT) for t in range(8, 12)], set()),
+    "full buffer": ([Flow(port, t, OUTPUT, (1, 16)) for port in (NET, OUTPUT, 3) for t in range(8, 12)], set()),
+    "stalled sink": ([Flow(NET, t, out, (16,)) for t in range(8, 12) for out in (OUTPUT, 3)], {3}),
+}
+
+
+def victim_p99(name: str, cycles: int) -> tuple[float, float]:
+    """p99 and maximum of the latency of tenant 1's packets from the host, four beats, at half of its share."""
+    flows, stuck = ADVERSARIES[name]
+    with Rig(CONFIG, seed=5) as rig:
+        rig.commit([Row(weight=4096, pages=4)] * CONFIG.tenants)
+        for output in stuck:
+            rig.sink(output, stuck=True)
+        rig.offer(Flow(HOST, 1, OUTPUT, (4,), interval=40), *(flow for flow in flows if flow.tenant != 1))
+        rig.run(20_000)
+        rig.sample(0)
+        rig.run(cycles)
+        records = rig.records()
+        found = records["latency"][(records["tenant"] == 1) & (records["input"] == HOST)]
+        for output in stuck:
+            rig.sink(output)
+        check(rig)
+    return float(np.percentile(found, 99, method="higher")), float(found.max())
+
+
+def main() -> None:
+    """Measure everything and report."""
+    options = arguments(__doc__.splitlines()[0],
+                        cycles={"type": int, "default": 100_000, "help": "of each throughput (default %(default)s)"})
+    cycles, found, base = options.cycles, [], machine()
+    plain = {"plain_round_robin_switches": "1.3/2.2/2.5", "model_of_this_topology": 3.8}
+    for name, sizes in SIZES.items():
+        progress(f"throughput: {name}")
+        found.append(Figure("fabric.beats_per_cycle", throughput(sizes, cycles), "beats/cycle", plain, (">=", 3.8),
+                            {"traffic": f"uniform, {name}", "engine_window": 8, **base}))
+    found.append(Figure("fabric.beats_per_cycle", throughput((1,), cycles, permutation=True), "beats/cycle",
+                        {"ideal": 4.0}, (">=", 3.99), {"traffic": "permutation, 1 beat", "engine_window": 8, **base}))
+    for beats in (1, 4):
+        found.append(Figure("fabric.latency_cycles", unloaded_latency(beats), "cycles",
+                            {"cut_through": 4, "voq_prototype": 9}, ("<=", 8), {"packet_beats": beats, **base}))
+    for ratio in (1, 4, 16, 64):
+        progress(f"fairness at costs 1:{ratio}")
+        worst, conserved, window = fairness(ratio, 4 * cycles)
+        conditions = {"cost_ratio": f"1:{ratio}", "window_cycles": window, **base}
+        found.append(Figure("fabric.jain_worst", worst, "index", {"equal": 1.0}, (">=", 0.99), conditions))
+        found.append(Figure("fabric.work_conserving", conserved, "share", {"ideal": 1.0}, (">=", 0.99), conditions))
+    reference, worst_reference = victim_p99("well-behaved", 3 * cycles)
+    for name in list(ADVERSARIES)[1:]:
+        progress(f"isolation: {name}")
+        p99, worst = victim_p99(name, 3 * cycles)
+        found.append(Figure("fabric.victim_p99", p99 / reference, "ratio",
+                            {"well_behaved_p99_cycles": reference, "well_behaved_max_cycles": worst_reference},
+                            ("<=", 1.10), {"adversary": name, "p99_cycles": p99, "max_cycles": worst, **base}))
+    progress("throughput with the engines' window of two")
+    found.append(Figure("fabric.beats_per_cycle", throughput((16,), cycles, on_the_way=2), "beats/cycle", plain,
+                        (">=", 3.8), {"traffic": "uniform, 16 beats", "engine_window": 2, **base}))
+    report(found, as_json=options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Where a tenant's queue ends in a crosspoint, as admission counts it ahead of the beats.
+
+`place_layout` is the state, `place_packet` the rule by which the next packet is laid down: it shares the open page if
+that has a beat and a descriptor left, else it begins a new page. Without latency.
+"""
+
+from amaranth import *
+from amaranth.lib import data
+
+from ..config import MAX_PACKET_BEATS, PAGE_BEATS
+
+__all__ = ["PAGE_DESCRIPTORS", "place_layout", "place_packet", "placement_layout"]
+
+PAGE_DESCRIPTORS = 8
+
+
+def place_layout():
+    """open: the queue holds a page that is its end; `beats` and `descriptors` of it are used."""
+    return data.StructLayout({
+        "open": 1,
+        "beats": range(PAGE_BEATS + 1),
+        "descriptors": range(PAGE_DESCRIPTORS + 1),
+    })
+
+
+def placement_layout():
+    """Where one packet goes.
+
+    open: its queue had a page; shares: it begins there, at beat `start`. need: new pages. slot: of its descriptor, in
+    the page in which it ends. after: where the queue ends then.
+    """
+    return data.StructLayout({
+        "open": 1,
+        "shares": 1,
+        "start": range(PAGE_BEATS),
+        "need": range(32),
+        "slot": range(PAGE_DESCRIPTORS),
+        "after": place_layout(),
+    })
+
+
+def place_packet(m, place, beats):
+    """The placement of a packet of `beats`, 1 to 256, behind `place`. Call it once in a module."""
+    result = Signal(placement_layout(), name="placement")
+    end = Signal(range(PAGE_BEATS + MAX_PACKET_BEATS), name="placement_end")   # last beat, from the first page on
+    crosses = Signal(name="placement_crosses")
+    m.d.comb += [
+        end.eq(result.start + beats - 1),
+        crosses.eq(end[4:].any()),
+        result.open.eq(place.open),
+        result.shares.eq(place.open & (place.beats != PAGE_BEATS) & (place.descriptors != PAGE_DESCRIPTORS)),
+        result.start.eq(Mux(result.shares, place.beats, 0)),
+        result.need.eq(end[4:] + ~result.shares),
+        result.slot.eq(Mux(result.shares & ~crosses, place.descriptors, 0)),
+        result.after.open.eq(1),
+        result.after.beats.eq(end[:4] + 1),
+        result.after.descriptors.eq(result.slot + 1),
+    ]
+    return result
