@@ -86,7 +86,7 @@ def test_tenant_below_the_rate_of_its_shaper_is_not_limited():
 
 def test_tenant_with_too_few_pages_for_what_is_in_flight_is_limited_by_pages():
     """Pages for one packet and no pool: nothing is admitted before the packet before has left."""
-    found, rows = limits({1: (0.9, 1)}, rows={1: {"pages": 4}, 2: {"pages": 30}, 3: {"pages": 30}})
+    found, rows = limits({1: (0.9, 1)}, rows={1: {"pages": 2}, 2: {"pages": 31}, 3: {"pages": 31}})
     assert found == [{"pages_bound"}, set(), set()]
     assert rows[1].bytes_out < 0.7 * 8 * WINDOW, "the output was full after all"
 

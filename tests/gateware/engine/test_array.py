@@ -111,7 +111,7 @@ def test_long_and_short_requests_of_one_tenant_stay_in_order():
 
 
 def test_two_slots_match_the_rate_of_a_64_bit_port():
-    config = DeviceConfig(tenants=TENANTS)
+    config = DeviceConfig(tenants=TENANTS, slot_bytes=4)
     rng = random.Random(6)
     requests = [Packet(number.to_bytes(8, "little") + rng.randbytes(120), {
         "tenant": 0, "source": 0, "flow_hash": number}) for number in range(40)]
@@ -120,7 +120,7 @@ def test_two_slots_match_the_rate_of_a_64_bit_port():
 
 
 def test_quiesced_slot_takes_nothing_new_and_reports_drained():
-    config = DeviceConfig(tenants=TENANTS)
+    config = DeviceConfig(tenants=TENANTS, slot_bytes=4)
     dut = EngineArray(config)
     simulator = Simulator(dut)
     simulator.add_clock(1e-8)
