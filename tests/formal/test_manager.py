@@ -10,6 +10,8 @@ from gateware.manager.manager import ResourceManager
 from tests.formal.allocation import ManagerContract
 from tests.formal.prover import check, pass_through
 
+pytestmark = pytest.mark.slow
+
 SMALL = DeviceConfig(ports=2, data_width=32, tenants=2, slots=1, pages=32)
 ONE_WRITE, TWO_WRITES = 26, 34  # cycles in which begin, writes, commit and rollback end
 
@@ -46,6 +48,7 @@ class WrongManager(wiring.Component):
         return m
 
 
+@pytest.mark.slow
 def test_table_in_force_satisfies_the_rules_and_changes_as_a_whole(tmp_path):
     verdict = check(ManagerContract(ResourceManager(SMALL), SMALL, writes=1), tmp_path, ONE_WRITE)
     assert verdict.holds, verdict.log
@@ -73,6 +76,7 @@ def test_manager_that_changes_the_table_piecemeal_is_refuted(tmp_path, fault):
     assert verdict.refuted, verdict.log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rule", "limit"), [("WEIGHT_CAPACITY", 1 << 17), long("MIN_BURST", 0),
                                              long("FULL_HOST_SHARE", 511), long("FULL_RATE", (1 << 17) - 1)])
 def test_manager_that_does_not_check_a_rule_is_refuted(tmp_path, monkeypatch, rule, limit):

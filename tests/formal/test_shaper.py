@@ -9,6 +9,8 @@ from gateware.fabric.shaper import Shaper
 from tests.formal.prover import check, pass_through
 from tests.formal.shaper import SETTLED, ShaperContract
 
+pytestmark = pytest.mark.slow
+
 SMALL = DeviceConfig(ports=2, data_width=32, tenants=2, slots=1, pages=32)
 
 

@@ -7,6 +7,7 @@ from tests.hdl.harness import run_case
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.slow
 def test_bench(case, artifacts, pytestconfig, record_property):
     """One case. What it leaves is in its folder of artifacts; a failure says how to repeat it."""
     outcome = run_case(case, artifacts, wave=pytestconfig.getoption("wave", False),

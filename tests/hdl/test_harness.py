@@ -15,6 +15,7 @@ slow = pytest.mark.slow
 
 
 @slow
+@pytest.mark.slow
 def test_failing_test_is_reported_and_run_again_by_itself_with_a_waveform(tmp_path):
     outcome = run_case(Case(FAILING, {"width": 16}, 5), tmp_path / "run")
     assert not outcome.passed

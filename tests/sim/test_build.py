@@ -45,6 +45,7 @@ def quiet(_: str) -> None:
     pass
 
 
+@pytest.mark.slow
 def test_model_is_built_once_and_found_again(cache, tmp_path):
     first = build(VERILOG, harness(tmp_path), progress=quiet)
     again = build(VERILOG, harness(tmp_path), progress=quiet)
@@ -65,6 +66,7 @@ def test_key_changes_with_everything_that_makes_the_model(tmp_path):
     assert len(set(keys)) == len(keys)
 
 
+@pytest.mark.slow
 def test_two_processes_build_one_model(cache, tmp_path):
     path = harness(tmp_path).sources[0]
     script = ("import sys; from pathlib import Path; from sim.build import Harness, build; "
@@ -76,6 +78,7 @@ def test_two_processes_build_one_model(cache, tmp_path):
     assert not list((cache / "models").glob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_compiler_error_is_shown_and_leaves_nothing(cache, tmp_path):
     with pytest.raises(BuildError, match=r"cannot compile small\.cpp.*\n(.*\n)*.*no_such_thing") as caught:
         build(VERILOG, harness(tmp_path, SOURCE + "int x = no_such_thing;\n"), progress=quiet)

@@ -119,6 +119,7 @@ def test_event_at_a_boundary_is_in_the_window_of_its_cycle(offset):
     assert not any(bench.windows[other].rows[1][name] for name in COUNTED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tenants", [[0, 1, 2], [1]])
 def test_nothing_is_lost_with_an_event_of_every_kind_at_every_port_in_every_cycle(tenants):
     """Three windows without an idle cycle, then silence; requests beyond what can be classified still count."""
@@ -164,6 +165,7 @@ def test_slow_consumer_gets_whole_windows_and_the_skipped_ones_are_counted(seed)
         assert window.extra["skipped"] - (before.extra["skipped"] if before else 0) == window.number - previous - 1
 
 
+@pytest.mark.slow
 def test_detail_changes_with_the_snapshot():
     shots = []
 
@@ -182,6 +184,7 @@ def test_detail_changes_with_the_snapshot():
     assert all(row["depth_mean"] and row["burstiness"] and row["latency_mean"] for row in shots[0][1])
 
 
+@pytest.mark.slow
 def test_figures_are_swept_once_a_window():
     """Start, each (tenant, figure) once in order of tenants, end; the values are those of the model's window."""
     bench = Bench(CONFIG, WINDOW)
@@ -221,6 +224,7 @@ def test_figures_are_swept_once_a_window():
     assert len(sweeps) >= 3
 
 
+@pytest.mark.slow
 def test_bus_shows_the_published_window_until_the_next_one():
     shots, regs = [], []
 
@@ -246,6 +250,7 @@ def test_bus_shows_the_published_window_until_the_next_one():
         assert registers == [number, expected.start, 0, expected.cycles, 0]
 
 
+@pytest.mark.slow
 def test_new_window_length_holds_from_the_next_boundary():
     async def software(ctx, bench, model):
         for length in (777, 100):

@@ -17,6 +17,8 @@ from gateware.stream.skid import SkidBuffer
 from morphnic.errors import BuildError, InputError
 from tests.gateware.board.tiny import TinyCore
 
+pytestmark = pytest.mark.slow
+
 
 class Large(wiring.Component):
     """A memory of 40 block RAMs, of which the iCE40 HX8K has 32."""

@@ -27,6 +27,7 @@ def test_frequency_that_cannot_be_made_is_refused():
         vendor.mmcm(100_000_000, 900_000_000)
 
 
+@pytest.mark.slow
 def test_files_are_filled_in_and_name_the_ports_of_the_core(tmp_path):
     report = vendor.export(SMALL, tmp_path, synthesise=False, progress=lambda line: None)
     texts = {name: (tmp_path / name).read_text() for name in report.files}

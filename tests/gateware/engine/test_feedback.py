@@ -11,6 +11,8 @@ from gateware.engine.array import EngineArray
 from tests.gateware.engine.test_array import check_answers, check_order, give_slots
 from tests.gateware.packets import Packet, Sink, beats_of, run_until
 
+pytestmark = pytest.mark.slow
+
 TENANTS = 4
 
 
@@ -113,6 +115,7 @@ def test_a_backlogged_slot_holds_up_nobody_else(ahead, slot_bytes):
     assert column.queues[1], "the fabric is where requests wait"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slots_of", [{}, {1: 0b01}, {0: 0b01, 1: 0b10}], ids=str)
 @pytest.mark.parametrize("ahead", [1, 2])
 def test_no_grant_that_was_allowed_ever_waits_at_the_port(slots_of, ahead):

@@ -265,6 +265,7 @@ def test_a_waiting_packet_is_judged_and_stamped_under_the_table_of_its_decision(
     assert [header["epoch"] for _, header in result.events] == [2, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "host"), [(0, 0), (200, 200), (256, 256)])
 def test_processing_is_divided_exactly_for_each_tenant(share, host):
     """Tenants interleaved: each has its own accumulator; other destinations and refusals do not count."""

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(("ports", "width", "tenants", "pages"), [
     (2, 32, 4, 32), (2, 32, 64, 64), (2, 512, 4, 32), (3, 128, 5, 32), (4, 64, 16, 64), (8, 512, 4, 32),
 ])
+@pytest.mark.slow
 def test_every_corner_delivers(ports, width, tenants, pages):
     config = DeviceConfig(ports=ports, data_width=width, tenants=tenants, pages=pages)
     rng = random.Random(f"{ports} {width} {tenants}")

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.slow  # builds a model once
 CONFIG = DeviceConfig(ports=3, data_width=32, tenants=4, pages=32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(1,), (1, 4, 16), (1, 256), (7, 9)])
 @pytest.mark.parametrize("seed", range(2))
 def test_saturated_inputs_and_full_buffers_lose_and_mix_up_nothing(sizes, seed):
@@ -48,6 +49,7 @@ def test_saturated_inputs_and_full_buffers_lose_and_mix_up_nothing(sizes, seed):
         assert rig.faults == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(1,), (4,), (1, 4, 16)])
 def test_random_traffic_reaches_line_rate(sizes):
     config = DeviceConfig(ports=2, tenants=4, pages=32)

@@ -136,6 +136,7 @@ def test_late_bills_change_no_shares(delay):
         assert share == pytest.approx(expected, rel=0.05)
 
 
+@pytest.mark.slow
 def test_costs_far_above_a_round_are_charged_in_full():
     """As of engines: services of up to thousands of cycles, billed when they are over."""
     served = serve([3000, 1000], lambda tenant: (2000, 100)[tenant], 150_000, cost_width=16, largest_fill=1 << 16,

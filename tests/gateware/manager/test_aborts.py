@@ -10,6 +10,8 @@ from tests.gateware.manager.harness import Harness
 from tests.gateware.manager.model import AWAITING, COMMANDS, IDLE, STAGING, BusError
 from tests.gateware.manager.test_transaction import random_table
 
+pytestmark = pytest.mark.slow
+
 SMALL = DeviceConfig(ports=3, tenants=4, slots=3, pages=32)
 OFFSETS = range(SMALL.tenants + 14)
 

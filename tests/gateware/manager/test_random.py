@@ -195,6 +195,7 @@ class Session:
     *((SMALL, seed, 160) for seed in range(6)),
     (DeviceConfig(), 100, 160),
 ])
+@pytest.mark.slow
 def test_random_sequences_match_the_model(config, seed, steps):
     async def test(harness, ctx):
         session = Session(harness, ctx, random.Random(seed))

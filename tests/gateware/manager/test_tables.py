@@ -50,6 +50,7 @@ def disturb(rng, table, config):
 @pytest.mark.parametrize(("config", "seed", "tables"), [
     (SMALL, 1, 250), (SMALL, 2, 250), (DeviceConfig(tenants=2, slots=2), 3, 250), (DeviceConfig(), 4, 60),
 ])
+@pytest.mark.slow
 def test_verdict_on_random_tables_is_the_models(config, seed, tables):
     async def test(harness, ctx):
         rng = random.Random(seed)
