@@ -31,6 +31,7 @@ def test_demo_plays_both_runs_and_accounts_for_every_packet(tmp_path, monkeypatc
     assert (tmp_path / "kept" / "0" / "manager.log").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "says"), [
     (["--requests", "3"], "--requests must be at least 16"),
     (["--load", "7"], "--load must be above 0 and at most 2"),

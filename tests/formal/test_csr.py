@@ -95,17 +95,20 @@ def register_contract(dut, block):
     return RegisterContract(dut, fields, resets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
 def test_arbiter_answers_one_initiator_at_a_time_and_interrupts_nobody(tmp_path, count):
     verdict = prove(ArbiterContract(CsrArbiter(count)), tmp_path)
     assert verdict.holds, verdict.log
 
 
+@pytest.mark.slow
 def test_arbiter_that_takes_the_bus_away_is_refuted(tmp_path):
     verdict = prove(ArbiterContract(RestlessArbiter(2)), tmp_path, depth=6)
     assert verdict.refuted, verdict.log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "watched"), [(2, 0), (2, 1), (3, 1)])
 def test_arbiter_lets_an_initiator_wait_for_one_access_of_each_other(tmp_path, count, watched):
     verdict = prove(ArbiterWaitContract(CsrArbiter(count), watched), tmp_path, depth=3)
@@ -122,18 +125,21 @@ def test_decoder_reaches_one_target_and_answers_the_rest_with_an_error(tmp_path)
     assert verdict.holds, verdict.log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["leaks", "is silent"])
 def test_wrong_decoder_is_refuted(tmp_path, fault):
     verdict = prove(DecoderContract(LeakyDecoder(RANGES, fault), RANGES), tmp_path, depth=2)
     assert verdict.refuted, verdict.log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", ["link", "analyzer"])
 def test_registers_hold_what_was_written_with_byte_enables(tmp_path, block):
     verdict = prove(register_contract(RegisterBlock([block]), block), tmp_path, depth=3)
     assert verdict.holds, verdict.log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["read clears", "whole word", "answers everywhere"])
 def test_wrong_registers_are_refuted(tmp_path, fault):
     verdict = prove(register_contract(WrongRegisters(["analyzer"], fault), "analyzer"), tmp_path, depth=6)

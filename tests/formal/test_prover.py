@@ -59,6 +59,7 @@ def test_claim_that_holds_is_proven(tmp_path):
     assert prove(Counter(3), tmp_path).holds
 
 
+@pytest.mark.slow
 def test_bounded_check_says_nothing_beyond_its_depth(tmp_path):
     assert check(Counter(2), tmp_path, depth=2).holds
     assert check(Counter(2), tmp_path, depth=3).refuted

@@ -112,6 +112,7 @@ def test_skid_buffer_loses_repeats_and_reorders_nothing(tmp_path):
     assert verdict.holds, verdict.log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["drops", "swaps", "withdraws"])
 def test_wrong_skid_buffer_is_refuted(tmp_path, fault):
     verdict = prove(BufferContract(BrokenSkid(fault), 2), tmp_path, depth=8)
@@ -119,6 +120,7 @@ def test_wrong_skid_buffer_is_refuted(tmp_path, fault):
     assert verdict.waveform is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
 def test_fork_gives_every_output_every_word_once(tmp_path, count):
     verdict = prove(ForkContract(StreamFork(WIDTH, count)), tmp_path)
@@ -135,12 +137,14 @@ def test_packet_mux_passes_whole_packets_of_one_source_at_a_time(tmp_path):
     assert verdict.holds, verdict.log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["interleaves", "headless"])
 def test_wrong_packet_mux_is_refuted(tmp_path, fault):
     verdict = prove(PacketMuxContract(BrokenMux(NARROW, 2, fault)), tmp_path, depth=8)
     assert verdict.refuted, verdict.log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("watched", [0, 1])
 def test_packet_mux_lets_nobody_wait_for_a_second_packet_of_another(tmp_path, watched):
     verdict = prove(WaitContract(PacketMux(NARROW, 2), watched), tmp_path)

@@ -215,6 +215,7 @@ def stop_agent(agent, number=signal.SIGTERM):
     return [json.loads(line) for line in err.splitlines()], out
 
 
+@pytest.mark.slow
 def test_daemon_reports_makes_its_baseline_and_ends_on_sigterm(type_command, manager):
     agent = start_agent()
     try:
@@ -246,6 +247,7 @@ def turn_one_away(port):
         closed.accept()[0].close()
 
 
+@pytest.mark.slow
 def test_daemon_goes_on_when_the_manager_comes_and_goes(home, monkeypatch):
     first = Manager()
     monkeypatch.setenv("MORPHNIC_MANAGER_URL", first.url)

@@ -33,6 +33,7 @@ sys.exit(code)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [
     ("--help",), ("run", "--help"), ("figures", "--interval", "0.05"), ("watch", "--help"), ("request", "--help"),
     ("status", "--help"), ("baseline", "--help")])

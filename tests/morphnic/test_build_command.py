@@ -60,6 +60,7 @@ def test_failed_tool_is_a_build_error(typed, monkeypatch, tmp_path):
     assert "cannot synthesise ulx3s-85f counters: ERROR: out of luck" in done.stderr
 
 
+@pytest.mark.slow
 def test_component_is_measured_and_reported(typed, tmp_path):
     """The table and the document of one run; the second call finds everything as it was."""
     arguments = ("build", "--board", "ice40-hx8k-evn", "--only", "gateware.engine.ownership:SlotOwnership",

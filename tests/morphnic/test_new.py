@@ -66,6 +66,7 @@ def test_new_block_has_registers_in_the_map_and_everything_derived_from_it(tree,
             assert not mine["address"] <= block["address"] < mine["address"] + 0x400
 
 
+@pytest.mark.slow
 def test_second_block_gets_a_place_of_its_own(tree, in_tree):
     addresses = [json.loads(in_tree("morphnic", "new", "block", name, "--json").stdout)["address"]
                  for name in ("one_block", "other_block")]

@@ -83,6 +83,7 @@ def exchanges_of_a_run() -> int:
     return sum(len(exchange) for exchange in transport.exchanges)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(8))
 @pytest.mark.parametrize("waited", [0, 2_000_000])
 def test_restart_after_death_at_every_exchange(part: int, waited: int) -> None:

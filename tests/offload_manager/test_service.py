@@ -178,6 +178,7 @@ def test_alternative_of_a_refusal_is_granted(service: Service) -> None:
     assert ask(service, resource="bandwidth", amount=round(refused.alternative - refused.before, 2)).granted
 
 
+@pytest.mark.slow
 def test_request_that_the_device_refuses_leaves_guarantees_as_they_were(service: Service) -> None:
     service.client.post("/v1/loop", json={"action": "pause"})
     service.windows(6)
@@ -269,6 +270,7 @@ def test_device_that_goes_away_is_reported_and_taken_back(service: Service) -> N
     assert service.transport.model.active_table[1]["weight"] > 0  # the configured table was installed again
 
 
+@pytest.mark.slow
 def test_deposed_manager_does_not_take_the_device_back(service: Service) -> None:
     service.windows(3)
     model = service.transport.model

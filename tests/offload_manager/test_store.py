@@ -160,6 +160,7 @@ for _ in range(10):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3, 6])
 def test_killed_in_the_middle_of_a_write_leaves_what_was_reported(tmp_path: Path, count: int) -> None:
     path = tmp_path / "s.db"

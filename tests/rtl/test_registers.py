@@ -43,6 +43,7 @@ def test_check_command_names_the_file_and_the_remedy(tmp_path, monkeypatch, caps
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_generate_writes_what_check_accepts(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(generate, "ROOT", tmp_path)
     assert generate.main([]) == 0
@@ -60,6 +61,7 @@ def test_hash_ignores_descriptions_and_resets(tmp_path, old, new):
     assert changed_map(tmp_path, old, new).hash() == registermap.map_hash()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("old", "new"), [
     ("@ 0x09000", "@ 0x09400"),
     ("scratch @ 0x30", "scratched @ 0x30"),
@@ -72,6 +74,7 @@ def test_hash_follows_addresses_names_fields_and_access(tmp_path, old, new):
     assert changed_map(tmp_path, old, new).hash() != registermap.map_hash()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("old", "new", "message"), [
     ("addrmap morphnic {", "addrmap morphnic {{", "line [0-9]+"),
     ("@ 0x10000;", "@ 0x3C000;", "histogram must end below 0x40000"),

@@ -16,6 +16,7 @@ from tests.sim.standin import MAGIC, REG_FAULT, REG_MUTE, REG_NO_CREDIT, WINDOW_
 PROCESS = 15
 
 
+@pytest.mark.slow
 def test_register_read_returns_what_was_written(board):
     board.write(0xC, 0xDEADBEEF)
     assert board.read(0xC) == 0xDEADBEEF
@@ -42,6 +43,7 @@ def test_cycle_counter_of_the_device_is_the_boards(board):
     assert board.cycle == board.device_cycle == 1234
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("ready", [(Ready.ALWAYS, 0, 0), (Ready.RANDOM, 20000, 0), (Ready.PERIODIC, 1, 7)])
 def test_every_packet_of_a_loop_comes_back_intact(board, seed, ready):

@@ -53,6 +53,7 @@ def transport(process: SimProcess, *, writer: bool = False) -> Transport:
     return open_transport(process.url, writer=writer, timeout=20)
 
 
+@pytest.mark.slow
 def test_lockstep_device_moves_only_when_granted(start):
     process = start("x", "--mode", "lockstep", "--no-pty", "--seed", "1")
     with transport(process, writer=True) as link:
@@ -120,6 +121,7 @@ def test_workload_runs_and_its_records_come_back(start, tmp_path):
         assert np.load(target).dtype == COMPLETION
 
 
+@pytest.mark.slow
 def test_same_seed_and_grants_give_the_same_windows(start):
     def run(name: str) -> list[bytes]:
         process = start(name, "--mode", "lockstep", "--no-pty", "--seed", "5")
@@ -164,6 +166,7 @@ def test_serial_port_bit_by_bit_passes_bytes(start):
         assert port.read(7) == b"bits \x00\xff"
 
 
+@pytest.mark.slow
 def test_name_in_use_is_told_with_the_process(start):
     process = start("x", "--mode", "lockstep", "--no-pty")
     with pytest.raises(EnvironmentFault, match=f"'x' is in use by process {process.pid}"):
@@ -181,6 +184,7 @@ def test_sigterm_leaves_nothing_behind(start):
         open_transport("sim://x")
 
 
+@pytest.mark.slow
 def test_killed_device_can_be_started_again(start):
     start("x", "--mode", "lockstep").kill()
     assert (rundir.device_dir("x") / rundir.SOCKET_NAME).exists()
@@ -222,6 +226,7 @@ def test_device_stops_with_the_process_that_started_it(start, tmp_path):
     assert gone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "words"), [
     (["--set", "tenants=1"], "tenants must be in 2..64"), (["--set", "wings=2"], "--set must be PARAMETER=NUMBER"),
     (["--pace", "-1"], "--pace must be at least 0"), (["--name", "a/b"], "name must be"),

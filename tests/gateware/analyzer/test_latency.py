@@ -56,6 +56,7 @@ def run(config, cycles, *, reads=()):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "ports"), [(0, 2), (1, 3), (2, 4)])
 def test_no_packet_is_lost_at_line_rate(seed, ports):
     """Few bins, so that they carry often; the bus reads all the time and so holds carries back."""

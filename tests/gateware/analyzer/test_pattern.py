@@ -50,6 +50,7 @@ def expected(requests):
     return [streams[tenant].classify(sector) for tenant, sector in requests]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("streams", [1, 4, 9])
 def test_verdicts_equal_the_model_at_the_full_rate(seed, streams):

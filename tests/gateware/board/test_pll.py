@@ -8,6 +8,7 @@ from amaranth.back import rtlil
 from gateware.board.pll import Ecp5Pll, Ice40Pll, pll_for
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("input_hz", "asked"), [
     (25_000_000, 125_000_000), (25_000_000, 150_000_000), (100_000_000, 125_000_000), (25_000_000, 58_000_000),
     (100_000_000, 33_333_333), (16_000_000, 64_000_000)])

@@ -56,6 +56,7 @@ def test_use_is_summed_by_kind():
     assert found == {"lut": 3, "carry4": 3, "ff": 9, "lutram": 13, "shift": 8, "bram36": 10.5, "dsp": 2}
 
 
+@pytest.mark.slow
 def test_yosys_takes_core_wrapper_and_clock_for_a_xilinx_part(tmp_path):
     """With a small core: the device itself takes yosys minutes."""
     report = vendor.export(SMALL, tmp_path, make_core=lambda config: TinyCore(), progress=lambda line: None)

@@ -33,6 +33,7 @@ def run_step(data_bytes, messages):
     return results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data_bytes", [1, 2, 3, 4, 5, 8, 16])
 def test_step_matches_reference(data_bytes):
     rng = random.Random(data_bytes)

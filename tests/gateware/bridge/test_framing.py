@@ -55,6 +55,7 @@ def frames_for(seed):
     return frames
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "idle", "stalls"), [(1, 0, 0), (2, 0.4, 0), (3, 0, 0.4), (4, 0.3, 0.3)])
 def test_cobs_encoder_matches_the_codec(seed, idle, stalls):
     frames = frames_for(seed)

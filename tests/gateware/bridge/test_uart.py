@@ -65,6 +65,7 @@ def test_bytes_back_to_back_are_received(divisor):
     assert (bench.framing_errors, bench.overflows) == (0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [-0.03, -0.015, 0.015, 0.03])
 def test_sender_with_another_rate_is_understood(error):
     divisor = 100

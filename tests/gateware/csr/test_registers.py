@@ -70,6 +70,7 @@ class Model:
         return 0, word if value is None else None, raised
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_random_accesses_match_the_map(seed):
     rng = random.Random(seed)

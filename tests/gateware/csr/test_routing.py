@@ -75,6 +75,7 @@ def run(dut, *tests, background=()):
     simulator.run()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("initiators", [1, 2, 3])
 @pytest.mark.parametrize("seed", range(2))
 def test_accesses_of_several_initiators_under_stalls(initiators, seed):

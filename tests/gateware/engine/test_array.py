@@ -82,6 +82,7 @@ def check_order(requests, responses):
         assert answered == asked, f"responses of tenant {tenant} out of order"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("idle", "stall", "seed"), [(0, 0, 0), (0.4, 0, 1), (0, 0.5, 2)])
 @pytest.mark.parametrize("slots_of", [{}, {1: 0b01}, {1: 0b01, 2: 0b110}, {0: 0b111}], ids=str)
 def test_every_request_is_answered_in_order_by_the_slots_of_its_tenant(slots_of, idle, stall, seed):
@@ -99,6 +100,7 @@ def test_every_request_is_answered_in_order_by_the_slots_of_its_tenant(slots_of,
         assert any(key[1] == tenant for key in busy)
 
 
+@pytest.mark.slow
 def test_long_and_short_requests_of_one_tenant_stay_in_order():
     config = DeviceConfig(tenants=TENANTS)
     rng = random.Random(5)
@@ -188,6 +190,7 @@ def test_commit_while_requests_wait_loses_and_reorders_nothing():
     assert statuses == {0, 1}
 
 
+@pytest.mark.slow
 def test_backlog_beyond_a_queue_waits_and_loses_nothing():
     config = DeviceConfig(tenants=TENANTS, slots=1)
     rng = random.Random(9)

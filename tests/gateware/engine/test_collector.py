@@ -46,6 +46,7 @@ class Bench:
         ctx.set(self.dut.answers[source].valid, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stall", "seed"), [(0, 0), (0, 1), (0.6, 2), (0.9, 3)])
 def test_answers_in_any_order_leave_in_the_order_of_requests(stall, seed):
     bench, rng = Bench(stall=stall, seed=seed), random.Random(seed)

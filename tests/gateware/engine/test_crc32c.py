@@ -69,6 +69,7 @@ def check(answers, requests, *, status=Status.OK, kind=ShardId.CRC32C):
     assert answers == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("data_width", "slot_bytes"), [
     (32, 4), (64, 4), (128, 4), (256, 4), (32, 1), (64, 1), (256, 1), (32, 2), (64, 2), (128, 2)])
 @pytest.mark.parametrize(("idle", "stall"), [(0, 0), (0.3, 0), (0, 0.6), (0.3, 0.6)])
@@ -82,6 +83,7 @@ def test_checksum_is_that_of_software_at_every_length(data_width, slot_bytes, id
     check(answers, requests)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data_width", [32, 64, 512])
 def test_checksum_of_the_largest_packet(data_width):
     config = DeviceConfig(data_width=data_width)

@@ -63,6 +63,7 @@ def generate(config, count, *, length=64, interval=0, stall=0.0):
     return sink, result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data_width", [32, 64, 128, 512])
 @pytest.mark.parametrize(("length", "stall"), [(64, 0), (256, 0.4), (16, 0.2)])
 def test_packets_carry_the_pattern_and_count_up(data_width, length, stall):

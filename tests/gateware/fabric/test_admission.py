@@ -164,6 +164,7 @@ def test_an_admitted_packet_is_stamped_and_stored_unchanged():
         assert header["flow_hash"] == packet.flow_hash
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("packet", "changes"), [
     (Packet(1, 1, bytes(64)), {"weight": 0}),
     (Packet(1, 1, bytes(64)), {"ports": 0b101}),
@@ -189,6 +190,7 @@ def test_what_is_not_granted_is_dropped_entirely_at_every_port(packet, changes, 
     assert result.taken == 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("payload", "length"), [
     (40, 16), (40, 13), (40, 1), (8, 1),            # more than announced: cut at the length
     (16, 40), (13, 40), (1, 2048), (8, 9), (1, 9),  # less: filled up with zeros
@@ -303,6 +305,7 @@ def test_requests_are_reported_with_their_word_once(width):
     assert result.requests == [(0, 0x123456789, 2, 0xABCDEF)] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_idle_gaps_and_busy_crosspoints_change_nothing(seed):
     rng = random.Random(seed)

@@ -24,6 +24,7 @@ def is_cut_version(got, packet):
             and got.length == len(packet.payload) and got.flow_hash == packet.flow_hash)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [4, 8, 64])
 @pytest.mark.parametrize("seed", range(2))
 def test_a_stalled_sink_is_cut_off_and_served_again_when_it_returns(size, seed):
@@ -76,6 +77,7 @@ def test_headers_that_are_not_taken_are_a_stall_too():
     assert len(bench.of_kind("cut")) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("timeout", "pause"), [(0, 90), (50, 45)])
 def test_a_slow_sink_is_not_cut_off(timeout, pause):
     bench = Bench(Fabric(CONFIG), CONFIG, stall_timeout=timeout)
@@ -87,6 +89,7 @@ def test_a_slow_sink_is_not_cut_off(timeout, pause):
     assert [without_stamps(packet) for packet in bench.received[1]] == [delivered_as(p, 0) for p in packets]
 
 
+@pytest.mark.slow
 def test_inputs_of_one_tenant_take_turns():
     bench = Bench(Fabric(CONFIG), CONFIG)
     for port in range(2):
@@ -97,6 +100,7 @@ def test_inputs_of_one_tenant_take_turns():
     assert all(now != then for now, then in pairwise(sources))
 
 
+@pytest.mark.slow
 def test_latency_is_counted_from_the_timestamp_to_the_last_beat():
     bench = Bench(Fabric(CONFIG), CONFIG)
     posted = [replace(packet, timestamp=number) for number, packet in enumerate(numbered(random.Random(3), 10, 20))]

@@ -60,6 +60,7 @@ def shares(served, count, since=0):
     return [beats / sum(total) for beats in total]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [
     [1000, 1000, 1000, 1000],
     [1000, 2000, 4000, 1000],
@@ -76,6 +77,7 @@ def test_shares_converge_to_weights_at_any_cost(weights, costs):
         assert share == pytest.approx(expected, rel=0.05, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight", [1, 100, 4096, 65535])
 @pytest.mark.parametrize("tenants", [1, 3])
 def test_scheduler_leaves_no_gap_in_large_packets_whatever_the_weights(weight, tenants):
@@ -129,6 +131,7 @@ def test_one_beat_packets_are_granted_in_every_cycle(weights):
     assert len([entry for entry in served if entry[0] >= 500]) >= 0.99 * 2500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [0, 5, 40])
 def test_late_bills_change_no_shares(delay):
     served = serve([3000, 1000, 2000], lambda tenant: (1, 16, 4)[tenant], 12000, delay=delay)

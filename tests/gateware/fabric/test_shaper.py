@@ -58,6 +58,7 @@ def worst_excess(started, tenant, rate, burst):
     return worst
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [4, 64])
 @pytest.mark.parametrize("seed", range(2))
 def test_no_interval_passes_rate_and_burst(seed, count):
@@ -83,6 +84,7 @@ def test_a_full_bucket_emptied_by_a_largest_packet_stays_under_the_curve(small):
     assert worst_excess(started, 0, FULL_RATE // 2, 600) <= 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beats", [1, 16])
 @pytest.mark.parametrize("share", [2, 5])
 def test_a_backlogged_tenant_reaches_its_rate(beats, share):
@@ -117,6 +119,7 @@ def test_a_lowered_burst_takes_effect_at_once():
         assert sum(beats for _, who, beats in started if who == tenant) <= 300 + 64 * 5000 / FULL_RATE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "sizes"), [(8, (44, 4, 256)), (8, (40, 256)), (8, (256, 256)), (8, (1, 43, 4, 256)),
                                               (5, (44, 2, 256))])
 def test_a_full_bucket_spent_at_once_in_any_cycle_of_the_round_stays_under_the_curve(count, sizes):
@@ -149,6 +152,7 @@ def test_a_full_bucket_spent_at_once_in_any_cycle_of_the_round_stays_under_the_c
     assert worst_excess(started, 1, rate, burst) <= 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [1, 3, 655, 21845, 50000, 65535])
 def test_long_run_rate_is_exact(rate):
     """What is started over a long time is what the rate grants, to a beat and a round's lump: no rounding loses it."""

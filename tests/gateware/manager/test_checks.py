@@ -67,6 +67,7 @@ def broken_tables(config):
                {2: {"burst": 0, "rate": 65537, "host_share": 300, "ports": 0x8000}}, {2: (1000, 0)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS, ids=["default", "small"])
 def test_each_rule_is_checked_with_reason_and_row(config):
     """`check` and `commit` say the same; a refused commit changes nothing."""

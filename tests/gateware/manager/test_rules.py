@@ -33,6 +33,7 @@ async def settle(harness, ctx):
     await harness.tick(ctx, 4 * harness.config.tenants + 120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tenants", [2, 16, 64])
 @pytest.mark.parametrize("several", [1, 2, RULE_COUNT])
 def test_rules_take_effect_within_tenants_plus_48_cycles_of_the_figure(tenants, several):
@@ -101,6 +102,7 @@ def test_software_sees_every_firing_and_acknowledges_by_writing():
     Harness(SMALL).run(test)
 
 
+@pytest.mark.slow
 def test_acknowledge_at_any_cycle_hides_no_later_firing():
     """The write is in force in its second cycle: a firing in that cycle or later stays."""
     async def test(harness, ctx):
@@ -124,6 +126,7 @@ def test_acknowledge_at_any_cycle_hides_no_later_firing():
     Harness(SMALL).run(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hold", ["staging", "awaiting", "draining"])
 def test_due_rule_waits_while_software_holds_the_allocation(hold):
     async def test(harness, ctx):
@@ -172,6 +175,7 @@ def test_rule_that_waited_is_withdrawn_when_its_figure_comes_back():
     Harness(SMALL).run(test)
 
 
+@pytest.mark.slow
 def test_software_never_stages_half_a_rule_and_its_epoch_is_stale_after_one():
     """A whole transaction of software at every cycle around a firing: each table is one of the two, or both."""
     async def test(harness, ctx):
@@ -208,6 +212,7 @@ def test_software_never_stages_half_a_rule_and_its_epoch_is_stale_after_one():
     Harness(SMALL).run(test)
 
 
+@pytest.mark.slow
 def test_rules_commit_can_be_rolled_back_confirmed_or_left_to_expire():
     async def test(harness, ctx):
         before = [dict(row) for row in harness.mirror.active]
@@ -251,6 +256,7 @@ def test_software_rollback_restores_the_rules_table():
     Harness(SMALL).run(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changes", "guarantee", "result", "row"), [
     ({"row": granted(65535)}, None, model.WEIGHTS, 255),
     ({"row": granted(1, pages=65535)}, None, model.PAGES, 255),
@@ -291,6 +297,7 @@ def test_illegal_row_is_refused_counted_and_leaves_no_trace(changes, guarantee, 
     Harness(SMALL).run(test)
 
 
+@pytest.mark.slow
 def test_guarantee_written_at_any_cycle_of_a_rules_transaction_holds_or_comes_after_it():
     async def test(harness, ctx):
         refused = 0
@@ -357,6 +364,7 @@ def test_prepared_row_is_closed_while_its_rule_is_enabled():
     Harness(SMALL).run(test)
 
 
+@pytest.mark.slow
 def test_figures_one_a_cycle_reach_every_rule():
     """A sweep without a gap, in which sixteen rules watch sixteen figures, and all of one tenant come first."""
     config = DeviceConfig(tenants=16)
@@ -377,6 +385,7 @@ def test_figures_one_a_cycle_reach_every_rule():
     Harness(config).run(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interval", [0, 1, 3, 8])
 @pytest.mark.parametrize("hold", [0, 1, 2, 5])
 def test_flapping_is_bounded_by_hold_and_interval(hold, interval):

@@ -34,6 +34,7 @@ async def commit(harness, ctx, table, *, confirm_within=0, tag=0):
         assert harness.cycle < start + harness.config.tenants + 48, "the commit did not come into force"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_rows_written_during_the_copy_are_newer_than_it(seed):
     """Begin and rows back to back, in any order and at any row, then the commit: one burst, nothing polled."""
@@ -62,6 +63,7 @@ def test_rows_written_during_the_copy_are_newer_than_it(seed):
     Harness(config).run(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tenants", [2, 16, 64])
 def test_commit_takes_effect_within_tenants_plus_48_cycles(tenants):
     """From the first cycle of the bus access: tenants + 7 with the check, 4 when it was done before."""
@@ -80,6 +82,7 @@ def test_commit_takes_effect_within_tenants_plus_48_cycles(tenants):
     Harness(DeviceConfig(tenants=tenants)).run(test)
 
 
+@pytest.mark.slow
 def test_confirm_is_in_time_up_to_the_deadline_and_not_after():
     """Confirm at every cycle around the deadline: either confirmed, or expired and the confirm refused."""
     window = 20
@@ -107,6 +110,7 @@ def test_confirm_is_in_time_up_to_the_deadline_and_not_after():
     Harness(SMALL).run(test)
 
 
+@pytest.mark.slow
 def test_rollback_restores_everything_from_every_cycle():
     """Rows (over the bus and as consumers hold them), sum of pages, bank and tag, at each cycle after a commit."""
     async def test(harness, ctx):
@@ -132,6 +136,7 @@ def test_rollback_restores_everything_from_every_cycle():
     Harness(SMALL).run(test)
 
 
+@pytest.mark.slow
 def test_epoch_rises_past_255_and_never_falls():
     async def test(harness, ctx):
         epochs = []
@@ -150,6 +155,7 @@ def test_epoch_rises_past_255_and_never_falls():
     Harness(DeviceConfig(ports=2, tenants=2, slots=1)).run(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("register", "refusal"), [
     ("owner_token", model.STALE_TOKEN),
     ("base_epoch", model.STALE_EPOCH),
@@ -183,6 +189,7 @@ def test_new_owner_or_epoch_fences_a_commit_that_is_under_way(register, refusal)
     Harness(SMALL).run(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("commands", [["commit"], ["check", "commit"]])
 def test_guarantee_written_during_a_commit_holds_or_comes_after_it(commands):
     """Also when the commit waits behind a check and is carried out when that has just ended."""
@@ -238,6 +245,7 @@ def test_commit_waits_until_old_packets_have_left():
     Harness(SMALL).run(test)
 
 
+@pytest.mark.slow
 def test_last_packet_may_leave_in_any_cycle_of_a_commit():
     """Refused while it is counted, accepted after: never accepted before it left."""
     async def test(harness, ctx):
@@ -286,6 +294,7 @@ def test_one_command_waits_and_the_next_is_refused_on_the_bus():
     Harness(DeviceConfig()).run(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("waits", [False, True])
 def test_staged_rows_do_not_change_under_a_commit(waits):
     """A row written in any cycle after the commit was taken is refused, also while it waits for the copy."""
@@ -352,6 +361,7 @@ def test_device_after_reset_belongs_to_tenant_zero():
     Harness(config).run(test)
 
 
+@pytest.mark.slow
 def test_rows_and_guarantees_take_the_enabled_bytes_only():
     fields = {"staging.weight": 0xFFFF, "staging.rate": 0x1FFFF, "staging.host_share": 0x1FF,
               "guarantee.min_weight": 0xFFFF, "guarantee.min_pages": 0xFFFF}

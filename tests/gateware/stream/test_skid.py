@@ -49,6 +49,7 @@ def exchange(words, idle, busy, cycles):
     return sent, received
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("idle", [0, 0.3, 0.8])
 @pytest.mark.parametrize("busy", [0, 0.3, 0.8])
 def test_skid_keeps_every_word_in_order(idle, busy):

@@ -77,6 +77,7 @@ def check(sink, frames, port, entries):
         assert {name: packet.fields[name] for name in wanted} == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("data_width", "idle", "stall", "seed"), [
     (64, 0, 0, 0), (64, 0.3, 0, 1), (64, 0, 0.5, 2), (64, 0.3, 0.3, 3), (32, 0.1, 0.1, 4), (128, 0, 0.1, 5),
     (512, 0, 0, 6)])
@@ -116,6 +117,7 @@ def test_bad_frames_vanish_whole_and_are_counted():
     assert counts == [len(frames) - len(good)] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beats", [16, 256])
 def test_line_rate_on_every_port_at_once(beats):
     config = DeviceConfig(classifier_entries=2)
