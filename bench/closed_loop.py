@@ -15,6 +15,7 @@ from _mixture import BATCH_TENANTS, LATENCY_TENANTS, OBJECTIVE_US, Mixture, idea
 
 from device_link import Device
 from gateware.config import DeviceConfig
+from offload_manager.allocation import CREDIT_PAGES
 from offload_manager.api import TenantClass
 from offload_manager.loop import ControlLoop, LoopSettings
 from offload_manager.policy_file import PolicyFile, PolicySource
@@ -26,7 +27,6 @@ from sim.harness import device_model
 from sim.inprocess import BoardTransport
 
 CONFIG = DeviceConfig()
-CREDIT_PAGES = 2  # pages of the largest packet that the workload sends
 LATENCIES = ("measured", "0", "50us", "500us", "5ms")
 DEFAULT = "default (shipped)"
 STATIC = StaticSpec(kind="static", weights="equal", partition=True)

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from _figures import Figure, arguments, machine, report
 from _mixture import generated
-from closed_loop import CONFIG, CREDIT_PAGES, DEFAULT, limits_of, policies
+from closed_loop import CONFIG, DEFAULT, limits_of, policies
 
 from device_link import Device
 from gateware.config import DeviceConfig
+from offload_manager.allocation import CREDIT_PAGES
 from offload_manager.loop import ControlLoop, LoopSettings
 from offload_manager.policy_file import PolicySource
 from offload_manager.store import SqliteStore

@@ -14,6 +14,10 @@ MAX_TENANTS = 64  # strides in the register map are fixed for this many
 MAX_PORTS = 16
 MAX_PACKET_BEATS = 256
 PAGE_BEATS = 16
+#: Largest packet for which the fabric promises credit. One that shares its first page needs no page more than one that
+#: begins on a page of its own.
+CREDIT_BEATS = 32
+CREDIT_PAGES = CREDIT_BEATS // PAGE_BEATS
 
 
 @dataclass(frozen=True)

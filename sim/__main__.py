@@ -1,6 +1,6 @@
-"""`python -m sim`: build the models that the tests and the demo use, with both hands free.
+"""`python -m sim`: build the default device, which tests and demo use, with both hands free.
 
-They would be built at their first use anyway; a test that does it competes with the tests beside it for the
+It would be built at its first use anyway; a test that does it competes with the tests beside it for the
 processor, and with its own time-out.
 """
 

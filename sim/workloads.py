@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gateware.config import DeviceConfig
+from gateware.config import CREDIT_BEATS, DeviceConfig
 from morphnic.errors import InputError
 
 from .board import PACKET
@@ -28,7 +28,6 @@ __all__ = ["PROCESS", "WORKLOAD_REQUEST", "FlowClass", "Frames", "Requests", "Wo
 
 SCHEMA = 1
 PROCESS = 15
-CREDIT_BEATS = 32  # largest packet for which the device promises credit (decisions 0005, 0025)
 SEQUENCES = 1 << 24
 LBA_MASK = (1 << 36) - 1
 VLAN_BASE = 100  # frames of tenant t are tagged with this + t

@@ -7,8 +7,8 @@ Counts are modulo 2**16.
 
 Every cycle one tenant is sampled, all in turn, from tenant 0 in the first cycle of a window. From three cycles after
 `window_end` until the next one, `sampled` has the sums of that window for `tenant`, two cycles after it was asked for:
-samples, the depths in them (2**36 - 1 at most), and those in which the tenant had a packet in the fabric and had been
-without `credit` for the last whole span of `SPAN` cycles (shorter gaps are headers that are being decided on).
+samples, the depths in them (2**36 - 1 at most), and those in which the tenant had been without `credit` for the last
+whole span of `SPAN` cycles (shorter gaps are headers that are being decided on), with anything to send or not.
 """
 
 from amaranth import *
@@ -103,7 +103,7 @@ class DepthTracker(wiring.Component):
         seen, held, first = Signal(16), Signal(), Signal()
         m.d.sync += [
             seen.eq(depth),
-            held.eq(self._starved(m).bit_select(turn, 1) & (depth != 0)),
+            held.eq(self._starved(m).bit_select(turn, 1)),
             first.eq(fresh),
             write.addr.eq(before.addr),
             write.en.eq(1),

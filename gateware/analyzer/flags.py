@@ -1,10 +1,12 @@
 """Flags of one tenant and window: how it accesses, whether it waits, and which resource limits it.
 
 Contract: every input is of the same tenant and window of `cycles` cycles, and `flags` follows four cycles later.
-Comparisons are exact (no rounding). A tenant waits for admission when it was stalled, or found without credit, in
-more than 1/8 of the window, or when more than 1/8 of its packets were dropped (and some were not: a tenant without a
-grant waits for nothing). It is backlogged when it waits, or when two of its packets were on their way on average: in
-the fabric, or since they were posted, which by Little's law is the sum of latencies over the window.
+Comparisons are exact (no rounding). How many of a tenant's packets were on their way on average is what was sampled in
+the fabric or, since they were posted, by Little's law the sum of latencies over the window. A tenant waits for
+admission when it was stalled in more than 1/8 of the window; or was without credit in more than 1/8 of it and had a
+packet on its way on average (one that has nothing to send misses no credit); or when more than 1/8 of its packets were
+dropped (and some were not: a tenant without a grant waits for nothing). It is backlogged when it waits, or had two
+packets on their way on average.
 
 - engine: the slots that it may use were busy in more than 7/8 of the window, for it in more than 1/16.
 - bandwidth: what left by its busiest output is more than 7/8 of its shaper's rate; or it is backlogged, and in at
@@ -72,7 +74,9 @@ class Flags(wiring.Component):
         waits, stalled, backlogged = Signal(), Signal(), Signal()
         sampled = self.sampled
         m.d.sync += [
-            stalled.eq(((self.backpressure_cycles << 3) > self.cycles) | ((sampled.held << 3) > sampled.count)),
+            stalled.eq(((self.backpressure_cycles << 3) > self.cycles)
+                       | (((sampled.held << 3) > sampled.count)
+                          & ((sampled.depth >= sampled.count) | (self.latency_sum >= self.cycles)))),
             waits.eq(stalled | ((self.packets_in != 0) & (self.drops * 7 > self.packets_in))),
             backlogged.eq(waits | (sampled.depth >= (sampled.count << 1)) | (self.latency_sum >= (self.cycles << 1))),
         ]

@@ -12,14 +12,9 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import PAGE_BEATS, DeviceConfig
+from ..config import CREDIT_PAGES, DeviceConfig
 
-__all__ = ["CREDIT_BEATS", "CREDIT_PAGES", "Credit", "CreditEventSignature"]
-
-#: Largest packet for which credit is promised. One that shares its first page needs no page more than one that
-#: begins on a page of its own.
-CREDIT_BEATS = 32
-CREDIT_PAGES = CREDIT_BEATS // PAGE_BEATS
+__all__ = ["Credit", "CreditEventSignature"]
 
 
 class CreditEventSignature(wiring.Signature):

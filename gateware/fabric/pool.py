@@ -17,9 +17,8 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import DeviceConfig
+from ..config import CREDIT_PAGES, DeviceConfig
 from ..manager.allocation import AllocationSignature
-from .credit import CREDIT_PAGES
 
 __all__ = ["PagePool"]
 

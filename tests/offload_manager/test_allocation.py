@@ -8,9 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import gateware.config
+from gateware.manager.allocation import FULL_RATE as HARDWARE_FULL_RATE
 from morphnic.errors import AllocationRefused
 from offload_manager.allocation import (
+    CREDIT_PAGES,
     FULL_RATE,
+    PAGE_BEATS,
     RESULTS,
     WEIGHT_CAPACITY,
     Allocation,
@@ -32,6 +36,12 @@ def table(**rows: Row) -> Allocation:
     """A legal table of small rows, with some replaced (`t1=Row(...)`)."""
     base = Row(weight=1000, pages=4, ports=0b1111)
     return Allocation(tuple(rows.get(f"t{t}", base) for t in range(4)))
+
+
+def test_constants_are_those_of_the_gateware() -> None:
+    """The manager imports no gateware: what both must agree on is compared here."""
+    assert (PAGE_BEATS, CREDIT_PAGES, FULL_RATE) == (
+        gateware.config.PAGE_BEATS, gateware.config.CREDIT_PAGES, HARDWARE_FULL_RATE)
 
 
 def test_accepts_reset_table() -> None:

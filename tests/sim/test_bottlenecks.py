@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from device_link import Device, Window
-from offload_manager.allocation import Allocation, Guarantee, Row
+from offload_manager.allocation import CREDIT_PAGES, Allocation, Guarantee, Row
 from offload_manager.driver import AllocationDriver
 from sim.board import Board
 from sim.inprocess import BoardTransport
@@ -14,7 +14,6 @@ from sim.workloads import PROCESS, FlowClass, from_requests, merge, on_off, pois
 pytestmark = pytest.mark.slow
 
 WINDOW = 20_000
-CREDIT_PAGES = 2
 EVERYBODY = 16
 LIMITS = ("engine_bound", "bandwidth_bound", "pages_bound", "host_bound")
 
@@ -91,8 +90,6 @@ def test_tenant_with_too_few_pages_for_what_is_in_flight_is_limited_by_pages():
     assert rows[1].bytes_out < 0.7 * 8 * WINDOW, "the output was full after all"
 
 
-@pytest.mark.xfail(strict=True, reason="a tenant that is given credit once for each packet of the pool's holder is held"
-                   " to that one's pace, but its waits are each too short for the flag")
 def test_tenant_without_pages_of_its_own_is_limited_by_pages_when_another_holds_the_pool():
     """Tenant 1 waits for its shaper with all that is shared."""
     found, _ = limits({1: (0.5, 1), 2: (0.6, 2)}, rows={1: {"rate": 1 << 14, "pages": 0}, 2: {"pages": 0}})

@@ -8,7 +8,7 @@ import pytest
 
 from device_link import Device
 from morphnic.errors import AllocationRefused
-from offload_manager.allocation import Allocation, Guarantee, Row
+from offload_manager.allocation import CREDIT_PAGES, Allocation, Guarantee, Row
 from offload_manager.driver import AllocationDriver
 from sim.board import Board, Ready
 from sim.control import drop_counters
@@ -16,7 +16,6 @@ from sim.inprocess import BoardTransport
 from sim.workloads import FlowClass, from_requests, merge, on_off
 
 PACKETS_A_TENANT = 6_400  # more than 100,000 in all
-CREDIT_PAGES = 2
 PROCESS = 15
 
 pytestmark = pytest.mark.slow

@@ -163,7 +163,7 @@ class Model:
         part = min(offset // (self._length // 16), 15)
         sampled = offset % tenants
         depth = self._depth[sampled]
-        self._samples[sampled].append((depth, depth != 0 and self._starved >> sampled & 1))
+        self._samples[sampled].append((depth, self._starved >> sampled & 1))
         self._uncredited &= ~cycle.credit
         if self._cycle % 16 == 15:
             self._starved, self._uncredited = self._uncredited, -1
@@ -247,11 +247,12 @@ class Model:
     def _flags(self, tenant):
         sums, length = self._sums[tenant], self._length
         samples = self._samples[tenant]
-        stalled = sums["backpressure_cycles"] > length / 8 or sum(held for _, held in samples) > len(samples) / 8
-        offered = sums["packets_in"] + sums["drops"]
-        waits = stalled or (sums["packets_in"] > 0 and sums["drops"] > offered / 8)
         on_their_way = max(Fraction(sum(depth for depth, _ in samples), len(samples)),
                            Fraction(sums["latency_sum"], length))
+        starved = sum(held for _, held in samples) > len(samples) / 8
+        stalled = sums["backpressure_cycles"] > length / 8 or (starved and on_their_way >= 1)
+        offered = sums["packets_in"] + sums["drops"]
+        waits = stalled or (sums["packets_in"] > 0 and sums["drops"] > offered / 8)
         backlogged = waits or on_their_way >= 2
         engine = self._engine_bound(tenant)
         bandwidth = self._bandwidth_bound(tenant, backlogged)

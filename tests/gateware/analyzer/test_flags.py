@@ -48,8 +48,12 @@ BUSY = {"busy_cycles": [CYCLES, CYCLES], "engine_cycles": CYCLES}
     ({}, set()),
     ({"backpressure_cycles": 2000}, set()),
     ({"backpressure_cycles": 2001}, {"backpressured", "pages_bound"}),
-    ({"sampled": sampled(held=125)}, set()),
-    ({"sampled": sampled(held=126)}, {"backpressured", "pages_bound"}),
+    # Without credit in more than an eighth of the samples, and something to send: a packet on its way on average.
+    ({"sampled": sampled(held=125), "latency_sum": 16_000}, set()),
+    ({"sampled": sampled(held=126), "latency_sum": 16_000}, {"backpressured", "pages_bound"}),
+    ({"sampled": sampled(held=126), "latency_sum": 15_999}, set()),
+    ({"sampled": sampled(held=126, depth=1000)}, {"backpressured", "pages_bound"}),
+    ({"sampled": sampled(held=1000, depth=999)}, set()),
     # Of packets_in + drops more than an eighth; nothing admitted is no wait.
     ({"packets_in": 700, "drops": 100}, set()),
     ({"packets_in": 700, "drops": 101}, {"pages_bound"}),

@@ -5,8 +5,8 @@ import random
 import pytest
 from amaranth.sim import Simulator
 
-from gateware.config import DeviceConfig
-from gateware.fabric.credit import CREDIT_PAGES, Credit
+from gateware.config import CREDIT_PAGES, DeviceConfig
+from gateware.fabric.credit import Credit
 
 CONFIG = DeviceConfig(ports=2, tenants=4, pages=32)
 
