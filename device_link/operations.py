@@ -14,11 +14,13 @@ from enum import IntEnum
 
 from morphnic.errors import LinkError
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 SPACE_WORDS = 1 << 16
 SPACE_BYTES = 4 * SPACE_WORDS
 MAX_REQUEST_BYTES = 512
-REPEAT_WINDOW = 16
+REPEAT_WINDOW = 128
+BUFFER_BYTES = 4096  # of requests that wait in a device
+BUFFER_MESSAGES = 64
 MAX_WORDS = 255  # of one operation on the wire
 HEADER_BYTES = 3
 
@@ -262,12 +264,14 @@ class HelloResponse:
     version: int = PROTOCOL_VERSION
     window: int = REPEAT_WINDOW
     largest_request: int = MAX_REQUEST_BYTES
+    buffer_bytes: int = BUFFER_BYTES
+    buffer_messages: int = BUFFER_MESSAGES
 
     def encode(self) -> bytes:
         """The message as bytes."""
         return bytes([MessageType.HELLO_RESPONSE, self.session, 0]) + struct.pack(
-            "<BBHIBB", self.version, self.window, self.largest_request, self.boot_nonce,
-            self.previous_session, self.previous_expected)
+            "<BBHIBBHB", self.version, self.window, self.largest_request, self.boot_nonce,
+            self.previous_session, self.previous_expected, self.buffer_bytes, self.buffer_messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,8 +335,8 @@ def decode_message(message: bytes) -> Message:
                 words = struct.unpack(f"<{(len(body) - 2) // 4}I", body[:-2])
                 return Response(session, sequence, words, Status(body[-2]), body[-1])
             case MessageType.HELLO_RESPONSE:
-                version, window, largest, nonce, previous, expected = struct.unpack("<BBHIBB", body)
-                return HelloResponse(session, nonce, previous, expected, version, window, largest)
+                version, window, largest, nonce, previous, expected, size, count = struct.unpack("<BBHIBBHB", body)
+                return HelloResponse(session, nonce, previous, expected, version, window, largest, size, count)
             case MessageType.REJECT:
                 reason, expected = struct.unpack("<BB", body)
                 return Reject(session, sequence, RejectReason(reason), expected)

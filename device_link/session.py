@@ -1,6 +1,6 @@
 """The protocol engine of the host: sessions, sequence numbers, repetition, and what became of a write.
 
-Up to eight requests are in flight. An answer that does not come, or a reject, repeats every unanswered request from
+Up to 64 requests are in flight; on a serial line they go out as the device's buffer takes them (see `pacing`). An answer that does not come, or a reject, repeats every unanswered request from
 the first (go-back-N; the device recognises the repeated ones). Three rules keep a repetition from changing what was
 asked, because a device does the *reads* of a repeated request again:
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ from typing import Any
 from morphnic.errors import LinkError, LinkTimeout
 
 from .operations import (
+    BUFFER_BYTES,
+    BUFFER_MESSAGES,
     PROTOCOL_VERSION,
     Control,
     Hello,
@@ -43,13 +46,14 @@ from .operations import (
     read_count,
     touched,
 )
+from .pacing import Pacer
 from .pipe import MessagePipe
 from .planning import Flight, plan
 from .transport import BusError
 
 log = logging.getLogger(__name__)
 
-IN_FLIGHT = 8
+IN_FLIGHT = 64
 KEPT_WINDOWS = 4096
 _RETRY_MARGIN = 0.05  # seconds beyond the time on the wire before an answer counts as lost
 _MAX_BACKOFF = 8.0
@@ -81,8 +85,10 @@ class Session:
         self._next_sequence = 0
         self._largest = 0
         self.in_flight = IN_FLIGHT
+        self.buffer = (BUFFER_BYTES, BUFFER_MESSAGES)
         self._control_sequence = 0
         self._windows: deque[bytes] = deque(maxlen=KEPT_WINDOWS)
+        self.pushed_time = 0.0  # seconds that pushed windows have taken on the line so far
         self.boot_nonce: int | None = None
         self.unresolved: str | None = None
         self.repeated = 0
@@ -101,6 +107,7 @@ class Session:
         self.number, self._next_sequence, self._synchronised = second.session, 0, True
         self._largest = second.largest_request
         self.in_flight = max(1, min(IN_FLIGHT, second.window // 2))
+        self.buffer = (second.buffer_bytes, second.buffer_messages)
         return first
 
     def _another_session(self, *avoid: int) -> int:
@@ -194,7 +201,7 @@ class Session:
         if before.previous_session != number:
             return DeviceReset(f"{self._url}: another host used the link meanwhile ({reason}): close it",
                                outcome=self.unresolved or "not applied")
-        # Sequences are modulo 256 and at most eight are open: those below the expected one were carried out.
+        # Sequences are modulo 256 and at most a quarter of them are open: those below the expected one were carried out.
         applied = [(before.previous_expected - flight.sequence - 1) % 256 < 128 for flight in writes]
         if writes:
             self.unresolved = "applied" if all(applied) else "unknown" if any(applied) else "not applied"
@@ -218,6 +225,7 @@ class Session:
                 continue
             if isinstance(message, WindowPush):
                 self._windows.append(message.payload)
+                self.pushed_time += self.pipe.wire_time(len(raw or b""))
                 continue
             yield message
 
@@ -262,8 +270,12 @@ class _Exchange:
         self._ordered = ordered
         self._failed = False
         self._sent = 0
+        self._again: deque[Flight] = deque()  # to be repeated, before anything new is sent
+        self._resynchronise = False
         self._backoff = 1.0
-        self._retry_at = self._quiet_until = self._deadline = 0.0
+        self._retry_at = self._quiet_until = self._deadline = self._room_at = 0.0
+        self._pacer = Pacer(*session.buffer)
+        self._pushed_before = session.pushed_time
 
     def _unanswered(self) -> list[Flight]:
         return [flight for flight in self._flights[:self._sent] if flight.response is None]
@@ -281,24 +293,64 @@ class _Exchange:
             if now >= self._retry_at:
                 self._backoff = min(2 * self._backoff, _MAX_BACKOFF)
                 self._repeat(unanswered)
-            for message in self._link.received(max(0.0, min(self._retry_at, self._deadline) - now)):
+                continue
+            until = min(self._retry_at, self._deadline, self._room_at)
+            for message in self._link.received(max(0.0, until - now)):
                 self._take(message)
 
     def _send_more(self) -> None:
-        fresh = []
-        while not self._failed and self._sent < len(self._flights):
-            flight, unanswered = self._flights[self._sent], self._unanswered()
-            # The device remembers sequences, so what counts is the distance to the first unanswered one.
-            first = unanswered[0].sequence if unanswered else flight.sequence
-            if (flight.sequence - first) % 256 >= self._link.in_flight or not self._may_send(flight, unanswered):
+        going: list[Flight] = []
+        repeated: list[Flight] = []
+        self._room_at = math.inf
+        while (flight := self._next()) is not None:
+            if not self._has_room(flight):
                 break
-            fresh.append(flight.message)
-            self._sent += 1
-        if fresh:
-            self._pipe.send(fresh)
-            self._restart_timers()
+            if self._again:
+                repeated.append(self._again.popleft())
+            else:
+                self._sent += 1
+            going.append(flight)
+        if not going:
+            return
+        self._pipe.send([flight.message for flight in going], resynchronise=self._resynchronise)
+        self._resynchronise = False
+        self._restart_timers()
+        now = self._pipe.now()
+        for flight in repeated:
+            flight.lost_after = now + self._on_wire()
+            flight.damaged_after = now + 0.9 * self._pipe.wire_time(flight.wire_bytes)
 
-    def _may_send(self, flight: Flight, unanswered: list[Flight]) -> bool:
+    def _next(self) -> Flight | None:
+        """What may be sent next: a repetition, or the next request if nothing forbids it."""
+        while self._again and self._again[0].response is not None:
+            self._again.popleft()  # its answer came after all
+        if self._again:
+            return self._again[0]
+        if self._failed or self._sent == len(self._flights):
+            return None
+        flight, unanswered = self._flights[self._sent], self._unanswered()
+        # The device remembers sequences, so what counts is the distance to the first unanswered one.
+        first = unanswered[0].sequence if unanswered else flight.sequence
+        if (flight.sequence - first) % 256 >= self._link.in_flight or not self._may_send(flight, unanswered):
+            return None
+        return flight
+
+    def _has_room(self, flight: Flight) -> bool:
+        """Whether the device's buffer has room for `flight` when it arrives; else `_room_at` says when it will."""
+        if self._pipe.reliable:
+            return True
+        self._pacer.delayed(self._link.pushed_time - self._pushed_before)
+        self._pushed_before = self._link.pushed_time
+        now, there = self._pipe.now(), self._pipe.wire_time(flight.size)
+        room_at = self._pacer.earliest(now, flight.size, there)
+        if room_at > now:
+            self._room_at = room_at
+            return False
+        self._pacer.sent(now, flight.sequence, flight.size, there,
+                         self._pipe.wire_time(flight.wire_bytes - flight.size))
+        return True
+
+    def _may_send(self, flight: Flight, unanswered: Sequence[Flight]) -> bool:
         if not flight.writes or not unanswered:
             return True
         if self._ordered:
@@ -315,17 +367,17 @@ class _Exchange:
         return self._pipe.wire_time(sum(flight.wire_bytes for flight in self._unanswered()) + _WINDOW_ALLOWANCE)
 
     def _repeat(self, flights: Sequence[Flight]) -> None:
-        deadline, now = self._deadline, self._pipe.now()
+        """Send `flights` again, from the oldest; what the device's buffer holds now is not known any more."""
+        deadline = self._deadline
         self._link.repeated += len(flights)
-        self._pipe.send([flight.message for flight in flights], resynchronise=True)
-        self._restart_timers()
-        self._deadline = deadline  # a repetition is no progress
         # Every request that a device skips is rejected by itself: those of before this repetition arrive until
         # then. Its answers come behind those of all that is in flight.
-        self._quiet_until = now + self._pipe.wire_time(sum(flight.size for flight in flights))
-        for flight in flights:
-            flight.lost_after = now + self._on_wire()
-            flight.damaged_after = now + 0.9 * self._pipe.wire_time(flight.wire_bytes)
+        self._quiet_until = self._pipe.now() + self._pipe.wire_time(sum(flight.size for flight in flights))
+        self._again = deque(flights)
+        self._resynchronise = True
+        self._pacer = Pacer(*self._link.buffer)
+        self._send_more()
+        self._deadline = deadline  # a repetition is no progress
 
     def _repeat_rejected(self) -> None:
         self._backoff = 1.0  # the line is alive: what is lost now need not be waited for as long
@@ -365,6 +417,7 @@ class _Exchange:
         for position, flight in enumerate(unanswered):
             if flight.sequence == response.sequence:
                 flight.response = response
+                self._pacer.answered(self._pipe.now(), flight.sequence)
                 self._failed |= response.status != Status.DONE
                 self._backoff = 1.0
                 self._restart_timers()

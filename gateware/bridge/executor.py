@@ -14,11 +14,12 @@ from amaranth.lib.wiring import In, Out
 from ..csr.bus import CsrSignature
 from .cobs import FRAME_BYTE
 from .operations import OperationRunner, Status
+from .receive import BUFFER_BYTES, BUFFER_MESSAGES
 from .session import REMEMBERED, SequenceTable
 
 __all__ = ["Executor", "MessageType", "RejectReason"]
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 class MessageType(enum.Enum, shape=unsigned(8)):
@@ -148,7 +149,7 @@ class Executor(wiring.Component):
     def _elaborate_hello(self, m, table, session, position):
         with m.State("hello"):
             numbers = Cat(C(PROTOCOL_VERSION, 8), C(REMEMBERED, 8), C(self._max_bytes, 16), self.boot_nonce,
-                          table.previous_session, table.previous_expected)
+                          table.previous_session, table.previous_expected, C(BUFFER_BYTES, 16), C(BUFFER_MESSAGES, 8))
             self._send_fixed(m, position, [
                 C(MessageType.HELLO_RESPONSE.value, 8), session, C(0, 8),
                 *(numbers[start:start + 8] for start in range(0, len(numbers), 8)),

@@ -2,8 +2,8 @@
 
 Contract: tokens are taken in every cycle (`input.ready` is always high, because a serial line cannot wait). A
 message counts once its end has come without error; one with an error leaves a *corrupt* mark in its place, so that
-answers keep the order of the frames. A message that finds no room is lost as if the line had lost it; there is
-room for what a host may have in flight. The oldest message or mark is at the output: `present`, and for a message
+answers keep the order of the frames. A message that finds no room is lost as if the line had lost it; what a
+host may have in flight must fit, or be sent as it is answered. The oldest message or mark is at the output: `present`, and for a message
 its bytes in order, at a byte a cycle, `remaining` counting those that were not taken. `rewind` for one cycle starts
 again behind the three bytes of the header; `release` for one cycle goes on to the next message.
 """
@@ -15,15 +15,17 @@ from amaranth.lib.wiring import In, Out
 
 from .cobs import FRAME_TOKEN
 
-__all__ = ["HEADER_BYTES", "MessageBuffer"]
+__all__ = ["BUFFER_BYTES", "BUFFER_MESSAGES", "HEADER_BYTES", "MessageBuffer"]
 
 HEADER_BYTES = 3
+BUFFER_BYTES = 4096
+BUFFER_MESSAGES = 64
 
 
 class MessageBuffer(wiring.Component):
     """Ring of messages. depth: bytes, a power of two. messages: most that may wait. max_bytes: of one message."""
 
-    def __init__(self, *, depth: int = 4096, messages: int = 16, max_bytes: int = 512):
+    def __init__(self, *, depth: int = BUFFER_BYTES, messages: int = BUFFER_MESSAGES, max_bytes: int = 512):
         if depth < 2 * max_bytes or depth & depth - 1:
             raise ValueError(f"depth must be a power of two of at least {2 * max_bytes}, not {depth!r}")
         if messages < 2:

@@ -1,8 +1,8 @@
-"""`SequenceTable`: sessions, the expected sequence number, and how the last sixteen requests ended.
+"""`SequenceTable`: sessions, the expected sequence number, and how the last `REMEMBERED` requests ended.
 
 Contract: everything is registered state read combinationally; `hello`, `finish` are strobes. For the `session` and
 `sequence` offered, `known` says that the session is the current one, `fresh` that the sequence is the expected
-one, `repeated` that it is one of the last sixteen of this session; `status` and `index` then tell how that request
+one, `repeated` that it is one of the last `REMEMBERED` of this session; `status` and `index` then tell how that request
 ended. `hello` makes `session` the current one unless it is already; `finish` remembers `end_status` and `end_index`
 under the expected sequence and raises it by one.
 """
@@ -13,7 +13,9 @@ from amaranth.lib.wiring import In, Out
 
 __all__ = ["REMEMBERED", "SequenceTable"]
 
-REMEMBERED = 16
+#: Half of the sequence numbers, so that a repeated one is never taken for one that comes too early. A host has at most
+#: half of these in flight: enough for 12 M baud and a turnaround of 16 ms.
+REMEMBERED = 128
 
 
 class SequenceTable(wiring.Component):

@@ -8,7 +8,7 @@ import heapq
 import random
 
 from device_link.framing import FrameDecoder, encode_frame
-from device_link.operations import SPACE_BYTES
+from device_link.operations import BUFFER_BYTES, BUFFER_MESSAGES, SPACE_BYTES
 from device_link.pipe import ByteChannel, FramedPipe
 from device_link.responder import BusFault, Responder
 
@@ -63,9 +63,13 @@ class Faults:
 
 
 class LineModel(ByteChannel):
-    """Both directions at `baud`; the device answers as soon as a frame has arrived."""
+    """Both directions at `baud`; the device answers a frame that has arrived once it has answered those before it.
 
-    def __init__(self, *, seed=0, rate=0.0, baud=1_000_000, hole=None):
+    turnaround: seconds after which the host sees what arrived. skew: how much slower than `baud` the device sends.
+    `overflows` counts the messages that found the device's buffer full, and were lost.
+    """
+
+    def __init__(self, *, seed=0, rate=0.0, baud=1_000_000, hole=None, turnaround=0.0, skew=0.0):
         self.registers = RegisterModel() if hole is None else RegisterModel(hole)
         self.responder = Responder(self.registers, boot_nonce=0x1234_5678)
         self.to_device, self.to_host = Faults(seed, rate), Faults(seed + 1, rate)
@@ -73,7 +77,10 @@ class LineModel(ByteChannel):
         self.connected = True
         self.device_alive = True
         self.requests_seen = []
+        self.overflows = 0
         self._byte = 10 / baud
+        self._turnaround, self._slow_byte = turnaround, (1 + skew) * 10 / baud
+        self._buffered = []  # (when it is answered, bytes)
         self._decoder = FrameDecoder(limit=1024)
         self._uplink_free = self._downlink_free = 0.0
         self._arrivals = []
@@ -84,16 +91,26 @@ class LineModel(ByteChannel):
         return 1 / self._byte
 
     def write(self, data):
-        start = max(self.time, self._uplink_free)
-        self._uplink_free = start + len(data) * self._byte
-        if not self.connected or not self.device_alive:
-            return
-        for message in self._decoder.feed(self.to_device.apply(data)):
+        self._uplink_free = max(self.time, self._uplink_free)
+        for frame in data.split(b"\0"):
+            self._uplink_free += (len(frame) + 1) * self._byte
+            if self.connected and self.device_alive:
+                self._arrive(frame + b"\0")
+        self._uplink_free -= self._byte  # the last piece has no end
+
+    def _arrive(self, frame):
+        for message in self._decoder.feed(self.to_device.apply(frame)):
             if message is None:
                 self._answer(self.responder.corrupt())
-            else:
-                self.requests_seen.append(message)
-                self._answer(self.responder.handle(message))
+                continue
+            self._buffered = [(end, size) for end, size in self._buffered if end > self._uplink_free]
+            if (sum(size for _, size in self._buffered) + len(message) > BUFFER_BYTES
+                    or len(self._buffered) == BUFFER_MESSAGES):
+                self.overflows += 1
+                continue
+            self.requests_seen.append(message)
+            self._answer(self.responder.handle(message))
+            self._buffered.append((self._downlink_free, len(message)))
 
     def push(self, message):
         """Send `message` from the device by itself."""
@@ -102,10 +119,10 @@ class LineModel(ByteChannel):
     def _answer(self, message):
         frame = self.to_host.apply(encode_frame(message))
         start = max(self._uplink_free, self._downlink_free)
-        self._downlink_free = start + len(frame) * self._byte
+        self._downlink_free = start + len(frame) * self._slow_byte
         if self.connected:
             self._order += 1
-            heapq.heappush(self._arrivals, (self._downlink_free, self._order, frame))
+            heapq.heappush(self._arrivals, (self._downlink_free + self._turnaround, self._order, frame))
 
     def read(self, timeout):
         until = self.time + timeout

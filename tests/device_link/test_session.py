@@ -33,6 +33,47 @@ def test_pipelined_reads_fill_the_line():
     assert 8000 * 4 * 10 / 1_000_000 / (line.time - start) > 0.95
 
 
+@pytest.mark.parametrize("baud", [115_200, 1_000_000, 3_000_000, 12_000_000])
+@pytest.mark.parametrize("turnaround", [0.0, 0.001, 0.016])
+@pytest.mark.parametrize("kind", ["bulk read", "bulk write", "scattered"])
+def test_window_in_flight_covers_the_turnaround_and_never_overruns_the_device(kind, turnaround, baud):
+    line = LineModel(baud=baud, turnaround=turnaround)
+    link = open_line(line)
+    count, start = 60_000, line.time
+    if kind == "bulk read":
+        link.session.exchange([Read(0, 250)] * (count // 250), ordered=False)
+    elif kind == "bulk write":
+        block = Write(0, tuple(range(250)))
+        link.session.exchange([block] * (count // 250), ordered=False)
+    else:
+        lists = [ReadList(tuple(random.Random(i).sample(range(0, 0x8000, 4), 64))) for i in range(count // 64)]
+        link.session.exchange(lists, ordered=False)
+    share = count * 4 * 10 / baud / (line.time - start - turnaround)
+    assert (share > 0.95, line.overflows) == (True, 0), share
+
+
+@pytest.mark.parametrize("turnaround", [0.0, 0.016])
+def test_slower_device_that_pushes_windows_is_not_overrun(turnaround):
+    """Its clock is 2 % slower, and a window of 1 KiB stands between answers every 20 ms."""
+    line = LineModel(baud=1_000_000, turnaround=turnaround, skew=0.02)
+    link = open_line(line)
+    lists = [ReadList(tuple(random.Random(i).sample(range(0, 0x8000, 4), 64))) for i in range(600)]
+    pushing = iter(range(1, 1000))
+    answers = line._answer
+
+    def answer_between_windows(message):
+        if line.time > 0.02 * line.pushed:
+            line.pushed = next(pushing)
+            answers(bytes([0x83, 0, 0]) + bytes(1056))
+        answers(message)
+
+    line.pushed, line._answer = 0, answer_between_windows
+    link.session.exchange(lists, ordered=False)
+    assert line.pushed > 50
+    assert line.overflows == 0
+    assert link.session.repeated == 0
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_every_exchange_completes_or_raises_on_a_bad_line(seed):
     rng = random.Random(seed)
