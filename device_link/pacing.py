@@ -1,11 +1,11 @@
 """When the next request may go out on a serial line: a device's buffer holds a few kilobytes, and a line has no brakes.
 
-A list of addresses takes half as many bytes as its answer, so that requests sent without a pause arrive twice as fast as
-they are answered. Waiting for answers instead would leave the line idle for the host's turnaround, which an FTDI cable
-makes 16 ms. So the host keeps a model of the device's buffer: a request is there from its arrival until its answer has
-left, both of which follow from sizes and the rate of the line. The model fills half of the buffer; the other half is for
-what it learns late: that a pushed window stood between answers, and that a device's clock is slower than the host's,
-so that answers lag more and more.
+A list of addresses takes half as many bytes as its answer, so that requests sent without a pause arrive twice as fast
+as they are answered. Waiting for answers instead would leave the line idle for the host's turnaround, which an FTDI
+cable makes 16 ms. So the host keeps a model of the device's buffer: a request is there from its arrival until its
+answer has left, both of which follow from sizes and the rate of the line. The model fills half of the buffer; the other
+half is for what it learns late: that a pushed window stood between answers, and that a device's clock is slower than
+the host's, so that answers lag more and more.
 """
 
 from __future__ import annotations

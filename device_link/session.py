@@ -1,8 +1,9 @@
 """The protocol engine of the host: sessions, sequence numbers, repetition, and what became of a write.
 
-Up to 64 requests are in flight; on a serial line they go out as the device's buffer takes them (see `pacing`). An answer that does not come, or a reject, repeats every unanswered request from
-the first (go-back-N; the device recognises the repeated ones). Three rules keep a repetition from changing what was
-asked, because a device does the *reads* of a repeated request again:
+Up to 64 requests are in flight; on a serial line they go out as the device's buffer takes them (see `pacing`). An
+answer that does not come, or a reject, repeats every unanswered request from the first (go-back-N; the device
+recognises the repeated ones). Three rules keep a repetition from changing what was asked, because a device does the
+*reads* of a repeated request again:
 
 - one request never writes after it has read;
 - a request that writes waits until every request that reads is answered;
@@ -201,7 +202,7 @@ class Session:
         if before.previous_session != number:
             return DeviceReset(f"{self._url}: another host used the link meanwhile ({reason}): close it",
                                outcome=self.unresolved or "not applied")
-        # Sequences are modulo 256 and at most a quarter of them are open: those below the expected one were carried out.
+        # Sequences are modulo 256, at most a quarter of them open: those below the expected one were carried out.
         applied = [(before.previous_expected - flight.sequence - 1) % 256 < 128 for flight in writes]
         if writes:
             self.unresolved = "applied" if all(applied) else "unknown" if any(applied) else "not applied"

@@ -17,7 +17,8 @@ from amaranth.lib.wiring import In, Out
 
 from .analyzer.analyzer import Analyzer
 from .bridge.link import LinkBridge
-from .bridge.uart import Uart
+from .bridge.serial import SerialPort
+from .bridge.uart import period_of
 from .config import DeviceConfig
 from .csr.arbiter import CsrArbiter
 from .csr.bus import CsrSignature
@@ -165,9 +166,11 @@ class Device(wiring.Component):
 
     def _connect_serial(self, m, link):
         config = self._config
-        m.submodules.uart = uart = Uart(config.clock_hz // config.uart_baud)
-        m.d.comb += uart.rx_pin.eq(self.uart_rx)
-        m.d.comb += self.uart_tx.eq(uart.tx_pin)
+        m.submodules.uart = uart = SerialPort(period_of(config.clock_hz, config.uart_baud))
+        m.d.comb += [
+            uart.rx_pin.eq(self.uart_rx),
+            self.uart_tx.eq(uart.tx_pin),
+        ]
         with m.If(self.uart_pins):
             wiring.connect(m, uart.rx, link.rx)
             wiring.connect(m, link.tx, uart.tx)

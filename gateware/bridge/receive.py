@@ -1,11 +1,11 @@
 """`MessageBuffer`: checked messages wait here for the executor, while more arrive.
 
-Contract: tokens are taken in every cycle (`input.ready` is always high, because a serial line cannot wait). A
-message counts once its end has come without error; one with an error leaves a *corrupt* mark in its place, so that
-answers keep the order of the frames. A message that finds no room is lost as if the line had lost it; what a
-host may have in flight must fit, or be sent as it is answered. The oldest message or mark is at the output: `present`, and for a message
-its bytes in order, at a byte a cycle, `remaining` counting those that were not taken. `rewind` for one cycle starts
-again behind the three bytes of the header; `release` for one cycle goes on to the next message.
+Contract: tokens are taken in every cycle (`input.ready` is always high, because a serial line cannot wait). A message
+counts once its end has come without error; one with an error leaves a *corrupt* mark in its place, so that answers keep
+the order of the frames. A message that finds no room is lost as if the line had lost it; what a host may have in flight
+must fit, or be sent as it is answered. The oldest message or mark is at the output: `present`, and for a message its
+bytes in order, at a byte a cycle, `remaining` counting those that were not taken. `rewind` for one cycle starts again
+behind the three bytes of the header; `release` for one cycle goes on to the next message.
 """
 
 from amaranth import *

@@ -1,58 +1,58 @@
-"""The serialiser of the link: 8 data bits, no parity, one stop bit, at a fixed divisor.
+"""The serialiser of the link: 8 data bits, no parity, one stop bit, at a rate that may change.
 
-Contract: a byte taken from `tx` is on `tx_pin` 10 bit times, least significant bit first; `tx.ready` is low
-meanwhile. A byte whose stop bit was seen on `rx_pin` is offered on `rx` in the next cycle. If the byte before is
-still there it is kept, the new one is lost and `overflow` is high for one cycle. A low level shorter than half a
-bit begins nothing; a missing stop bit loses the byte, raises `framing_error` for one cycle, and the line must
-have been high again before the next start bit. Each bit is the majority of three samples around its middle, so
-that the sender's rate may be off by 3 %.
+`period` is the time of one bit in eighths of a clock cycle (so that 12 M baud at 100 MHz is 0.5 % off, not 4 %), at
+least `MIN_PERIOD`. Contract of the transmitter: a byte taken from `input` is on `pin` 10 bit times, least significant
+bit first, each edge at the cycle after it is due; `input.ready` is low meanwhile. Of the receiver: a byte whose stop
+bit was seen on `level` is offered on `output` in the next cycle. If the byte before is still there it is kept, the new
+one is lost and `overflow` is high for one cycle. A low level shorter than half a bit begins nothing; a missing stop bit
+loses the byte, raises `framing_error` for one cycle, and the line must have been high again before the next start bit.
+Each bit is the majority of three samples around its middle, so that the sender's rate may be off by 3 %.
 """
 
 from amaranth import *
 from amaranth.lib import stream, wiring
-from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Uart", "UartReceiver", "UartTransmitter"]
+__all__ = ["MIN_PERIOD", "PERIOD_BITS", "UartReceiver", "UartTransmitter", "period_of"]
 
 _DATA_BITS = 8
-MIN_DIVISOR = 4  # below it the three samples of a bit do not fit
+_CYCLE = 8  # a clock cycle in units of `period`
+MIN_PERIOD = 4 * _CYCLE  # below it the three samples of a bit do not fit
+PERIOD_BITS = 20
 
 
-def _checked_divisor(divisor: int) -> int:
-    if not isinstance(divisor, int) or divisor < MIN_DIVISOR:
-        raise ValueError(f"divisor must be an integer of at least {MIN_DIVISOR}, not {divisor!r}")
-    return divisor
+def period_of(clock_hz: int, baud: int) -> int:
+    """`period` of a rate; raises ValueError for one that the clock cannot sample."""
+    period = round(_CYCLE * clock_hz / baud)
+    if not MIN_PERIOD <= period < 1 << PERIOD_BITS:
+        raise ValueError(f"baud must be within {_CYCLE * clock_hz / (1 << PERIOD_BITS):.0f}..{clock_hz // 4} at "
+                         f"{clock_hz} Hz, not {baud!r}")
+    return period
 
 
 class UartReceiver(wiring.Component):
-    """From a pin to bytes. divisor: clock cycles of one bit."""
+    """From a synchronised line to bytes."""
 
-    def __init__(self, divisor: int):
-        self._divisor = _checked_divisor(divisor)
-        super().__init__({
-            "pin": In(1, init=1),
-            "output": Out(stream.Signature(8)),
-            "framing_error": Out(1),
-            "overflow": Out(1),
-        })
+    period: In(PERIOD_BITS)
+    level: In(1, init=1)
+    output: Out(stream.Signature(8))
+    framing_error: Out(1)
+    overflow: Out(1)
 
     def elaborate(self, platform):
         m = Module()
-        level = Signal(init=1)
-        m.submodules.synchroniser = FFSynchronizer(self.pin, level, init=1)
-
-        phase = Signal(range(self._divisor))
+        level = self.level
+        phase = Signal(PERIOD_BITS)
         bit, decided = self._vote(m, level, phase)
         shift = Signal(_DATA_BITS)
         count = Signal(range(_DATA_BITS))
         received = Signal()
 
-        m.d.sync += phase.eq(Mux(phase == self._divisor - 1, 0, phase + 1))
+        m.d.sync += phase.eq(Mux(phase + _CYCLE >= self.period, phase + _CYCLE - self.period, phase + _CYCLE))
         with m.FSM():
             # The line is idle; a falling edge defines where bits begin (one cycle ago, when it is seen).
             with m.State("idle"):
-                m.d.sync += [phase.eq(1), count.eq(0)]
+                m.d.sync += [phase.eq(_CYCLE), count.eq(0)]
                 with m.If(~level):
                     m.next = "start"
             # A start bit must still be low in its middle, else it was a glitch.
@@ -89,32 +89,42 @@ class UartReceiver(wiring.Component):
 
     def _vote(self, m, level, phase):
         """The bit on the line, and the cycle in which it is decided: two samples before, one now."""
-        middle, apart = self._divisor // 2, max(1, self._divisor // 8)
+        middle, apart = Signal(PERIOD_BITS), Signal(PERIOD_BITS)
         early, centre = Signal(), Signal()
-        with m.If(phase == middle - apart):
+        m.d.sync += [
+            middle.eq(self.period >> 1),
+            apart.eq(Mux(self.period >> 3 > _CYCLE, self.period >> 3, _CYCLE)),
+        ]
+
+        def passes(moment):
+            """Once a bit, in the cycle that is nearest to `moment`."""
+            return (phase + _CYCLE // 2 >= moment) & (phase < moment + _CYCLE // 2)
+
+        with m.If(passes(middle - apart)):
             m.d.sync += early.eq(level)
-        with m.If(phase == middle):
+        with m.If(passes(middle)):
             m.d.sync += centre.eq(level)
-        return (early & centre) | (early & level) | (centre & level), phase == middle + apart
+        return (early & centre) | (early & level) | (centre & level), passes(middle + apart)
 
 
 class UartTransmitter(wiring.Component):
-    """From bytes to a pin. divisor: clock cycles of one bit."""
+    """From bytes to a pin."""
 
-    def __init__(self, divisor: int):
-        self._divisor = _checked_divisor(divisor)
-        super().__init__({
-            "input": In(stream.Signature(8)),
-            "pin": Out(1, init=1),
-        })
+    period: In(PERIOD_BITS)
+    input: In(stream.Signature(8))
+    pin: Out(1, init=1)
 
     def elaborate(self, platform):
         m = Module()
         shift = Signal(_DATA_BITS + 1, init=-1)  # what follows the bit on the pin; ones behind the stop bit
         left = Signal(range(_DATA_BITS + 3))     # bits still to be on the pin, the current one included
-        phase = Signal(range(self._divisor))
+        phase = Signal(PERIOD_BITS)
+        following = Signal(PERIOD_BITS + 1)
 
-        m.d.comb += self.input.ready.eq(left == 0)
+        m.d.comb += [
+            self.input.ready.eq(left == 0),
+            following.eq(phase + _CYCLE),
+        ]
         with m.If(self.input.ready):
             with m.If(self.input.valid):
                 m.d.sync += [
@@ -123,47 +133,13 @@ class UartTransmitter(wiring.Component):
                     left.eq(_DATA_BITS + 2),
                     phase.eq(0),
                 ]
-        with m.Elif(phase == self._divisor - 1):
+        with m.Elif(following >= self.period):
             m.d.sync += [
                 self.pin.eq(shift[0]),
                 shift.eq(Cat(shift[1:], 1)),
                 left.eq(left - 1),
-                phase.eq(0),
+                phase.eq(following - self.period),
             ]
         with m.Else():
-            m.d.sync += phase.eq(phase + 1)
-        return m
-
-
-class Uart(wiring.Component):
-    """Both directions of the line: `rx_pin` to `rx`, `tx` to `tx_pin`. divisor: clock cycles of one bit."""
-
-    def __init__(self, divisor: int):
-        self._divisor = _checked_divisor(divisor)
-        super().__init__({
-            "rx_pin": In(1, init=1),
-            "tx_pin": Out(1, init=1),
-            "rx": Out(stream.Signature(8)),
-            "tx": In(stream.Signature(8)),
-            "framing_error": Out(1),
-            "overflow": Out(1),
-        })
-
-    @property
-    def divisor(self) -> int:
-        """Clock cycles of one bit."""
-        return self._divisor
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.receiver = receiver = UartReceiver(self._divisor)
-        m.submodules.transmitter = transmitter = UartTransmitter(self._divisor)
-        m.d.comb += [
-            receiver.pin.eq(self.rx_pin),
-            self.tx_pin.eq(transmitter.pin),
-            self.framing_error.eq(receiver.framing_error),
-            self.overflow.eq(receiver.overflow),
-        ]
-        wiring.connect(m, receiver.output, wiring.flipped(self.rx))
-        wiring.connect(m, wiring.flipped(self.tx), transmitter.input)
+            m.d.sync += phase.eq(following)
         return m

@@ -89,7 +89,7 @@ class PtyServer:
                         frame = frame[os.write(self._master, frame):]
 
     def close(self):
-        """The thread ends first: left reading, it would take the bytes of whatever gets its descriptor's number next."""
+        """End the thread first: left reading, it would take what is for the next descriptor of that number."""
         os.close(self._slave)
         self._thread.join()
         os.close(self._master)

@@ -193,19 +193,20 @@ def test_repetition_with_other_bytes_carries_out_nothing():
     assert bench.registers.log == []
 
 
-def test_sixteen_requests_are_remembered_and_no_more():
-    messages = [request(sequence, [Write(0x10, (sequence,))]) for sequence in range(17)]
+def test_128_requests_are_remembered_and_no_more():
+    messages = [request(sequence, [Write(0x10, (sequence,))]) for sequence in range(129)]
     answers, bench = exchange([*messages, messages[1], messages[0]])
     assert answers[-2] == Response(7, 1, (), Status.DONE, 0)
-    assert answers[-1] == Reject(7, 0, RejectReason.OUT_OF_ORDER, 17)
-    assert bench.registers.words[0x10] == 16
+    assert answers[-1] == Reject(7, 0, RejectReason.OUT_OF_ORDER, 129)
+    assert bench.registers.words[0x10] == 128
 
 
 def test_session_tells_how_far_the_one_before_it_went():
     answers, _ = exchange([request(0, [Read(0)]), request(1, [Read(0)]), Hello(9).encode(), Hello(9).encode(),
                            request(2, [Read(0)]), request(0, [Read(0)], session=9), Hello(7).encode()])
     hello = answers[2]
-    assert (hello.version, hello.window, hello.largest_request, hello.boot_nonce) == (1, 16, 512, BOOT_NONCE)
+    assert (hello.version, hello.window, hello.largest_request, hello.boot_nonce) == (2, 128, 512, BOOT_NONCE)
+    assert (hello.buffer_bytes, hello.buffer_messages) == (4096, 64)
     assert (hello.previous_session, hello.previous_expected) == (7, 2)
     assert answers[3] == hello
     assert answers[4] == Reject(7, 2, RejectReason.NO_SESSION, 0)

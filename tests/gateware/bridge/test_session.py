@@ -5,7 +5,7 @@ import random
 import pytest
 from amaranth.sim import Simulator
 
-from gateware.bridge.session import SequenceTable
+from gateware.bridge.session import REMEMBERED, SequenceTable
 
 
 def drive(steps):
@@ -37,13 +37,13 @@ def test_table_matches_the_model(seed):
     current, following, previous, ends = 0, 0, (0, 0), []
     for _ in range(1500):
         session = rng.choice([current] * 20 + [rng.randrange(256)])
-        sequence = (following - rng.randrange(-2, 20)) % 256
+        sequence = (following - rng.choice([rng.randrange(-2, 20), rng.randrange(256)])) % 256
         hello = rng.random() < 0.005
         finish = not hello and rng.random() < 0.6
         status, index = rng.randrange(3), rng.randrange(200)
         steps.append((session, sequence, hello, finish, status, index))
         age = (following - sequence) % 256
-        repeated = 0 < age <= min(16, len(ends))
+        repeated = 0 < age <= min(REMEMBERED, len(ends))
         want = {"current": current, "expected": following, "previous_session": previous[0],
                 "previous_expected": previous[1], "known": session != 0 and session == current,
                 "fresh": age == 0, "repeated": repeated}
