@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections import deque
 
 _CONFIDENT = 0.5  # share of the device's buffer that the model fills
-_RECENT = 16  # answers over which the smallest lag is taken: turnaround makes single ones late
+#: Answers over which the smallest lag is taken. A host that reads now and then sees them in batches of up to all that
+#: are in flight, and only the last of a batch in time: so many hold a whole batch.
+_RECENT = 128
 
 
 class Pacer:

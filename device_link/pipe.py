@@ -35,6 +35,9 @@ class MessagePipe(ABC):
     def close(self) -> None:
         """Let go of the line."""
 
+    def greet(self) -> None:  # noqa: B027 - most pipes have no rate
+        """Tell a device that does not answer at which rate this host speaks, where that can differ."""
+
     def wire_time(self, message_bytes: int) -> float:
         """Seconds that `message_bytes` take on the line."""
         return 0.0
@@ -59,6 +62,9 @@ class ByteChannel(ABC):
     def close(self) -> None:
         """Let go of the port."""
 
+    def greet(self) -> None:  # noqa: B027 - not every line has a break
+        """Send a break and 0x55, from which a device learns the rate of the line; raises `LinkError`."""
+
     @property
     @abstractmethod
     def bytes_per_second(self) -> float:
@@ -80,6 +86,10 @@ class FramedPipe(MessagePipe):
     def send(self, messages: Sequence[bytes], *, resynchronise: bool = False) -> None:
         """Send `messages`, each in its frame."""
         self._channel.write(b"\0" * resynchronise + b"".join(map(encode_frame, messages)))
+
+    def greet(self) -> None:
+        """Send the line's greeting."""
+        self._channel.greet()
 
     def receive(self, timeout: float) -> list[bytes | None]:
         """Messages of the frames that arrived."""

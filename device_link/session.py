@@ -119,7 +119,11 @@ class Session:
         message = Hello(session).encode()
         deadline = self.pipe.now() + self.timeout + self.pipe.wire_time(_WINDOW_ALLOWANCE)
         pause = _RETRY_MARGIN + self.pipe.wire_time(_WINDOW_ALLOWANCE)
+        silent = False
         while self.pipe.now() < deadline:
+            if silent:
+                self.pipe.greet()  # perhaps the device listens at another rate
+            silent = True
             self.pipe.send([message], resynchronise=True)
             retry = min(deadline, self.pipe.now() + pause)
             pause *= 2

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import select
+import time
 
 import serial
 
@@ -22,6 +23,7 @@ from .transport import Capability
 
 DEFAULT_BAUD = 1_000_000
 _WRITE_TIMEOUT = 10.0
+_BREAK_SECONDS = 0.005  # more than twelve bits at 2,400 baud
 _BITS_PER_BYTE = 10  # 8N1
 
 
@@ -50,6 +52,16 @@ class SerialChannel(ByteChannel):
             self._port.write(data)
         except OSError as error:
             raise LinkError(f"{self._name}: writing failed ({error}): is the cable still there?") from error
+
+    def greet(self) -> None:
+        """Hold the line low for `_BREAK_SECONDS`, then send 0x55: the device takes this port's rate from it."""
+        with contextlib.suppress(OSError):  # a pseudo-terminal has no break, and no rate to disagree about
+            self._port.flush()
+            self._port.break_condition = True
+            time.sleep(_BREAK_SECONDS)
+            self._port.break_condition = False
+            time.sleep(_BREAK_SECONDS)
+        self.write(b"\x55")
 
     def read(self, timeout: float) -> bytes:
         """Bytes that arrived."""

@@ -352,10 +352,14 @@ class Board:
         """Bytes that the device has not taken yet."""
         return int(self._call["link_unsent"](self._open))
 
-    def link_mode(self, *, pins: bool = False, divisor: int = 0, cycles_per_byte: int = 0) -> None:
-        """Attach the link at the byte stream (optionally paced), or bit by bit at the pins (`divisor` cycles a bit)."""
-        self._note("link_mode", int(pins), divisor, cycles_per_byte)
-        self._call["link_mode"](self._open, int(pins), divisor, cycles_per_byte)
+    def link_mode(self, *, pins: bool = False, divisor: float = 0, cycles_per_byte: int = 0) -> None:
+        """Attach the link at the byte stream (optionally paced), or bit by bit at the pins.
+
+        divisor: cycles a bit, to an eighth; by default those of the device's rate after reset.
+        """
+        period = round(8 * divisor)
+        self._note("link_mode", int(pins), period, cycles_per_byte)
+        self._call["link_mode"](self._open, int(pins), period, cycles_per_byte)
 
     # What came out
 

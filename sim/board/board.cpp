@@ -11,6 +11,7 @@
 #include "board_ports.h"
 #include "commits.hpp"
 #include "pins.hpp"
+#include "serial.hpp"
 #include "scoreboard.hpp"
 #include "traffic.hpp"
 #if VM_TRACE
@@ -193,7 +194,7 @@ public:
 #if VM_TRACE
         context.traceEverOn(true);
 #endif
-        serial.divisor = BOARD_CLOCK_HZ / BOARD_BAUD;
+        serial.period = (8ull * BOARD_CLOCK_HZ + BOARD_BAUD / 2) / BOARD_BAUD;
         top->uid = uid;
         top->boot_nonce = nonce;
         top->uart_rx = 1;
@@ -433,9 +434,9 @@ void board_link_read(Board* b, uint8_t* out, size_t size) {
     std::memcpy(out, b->link_out.data(), size);
     b->link_out.erase(b->link_out.begin(), b->link_out.begin() + size);
 }
-void board_link_mode(Board* b, uint32_t pins, uint32_t divisor, uint32_t pace) {
+void board_link_mode(Board* b, uint32_t pins, uint32_t period, uint32_t pace) {
     b->use_pins = pins;
-    if (divisor) b->serial.divisor = divisor;
+    if (period) b->serial.period = period;
     b->link_pace = pace;
 }
 

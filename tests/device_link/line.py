@@ -65,7 +65,8 @@ class Faults:
 class LineModel(ByteChannel):
     """Both directions at `baud`; the device answers a frame that has arrived once it has answered those before it.
 
-    turnaround: seconds after which the host sees what arrived. skew: how much slower than `baud` the device sends.
+    turnaround: seconds from the first byte's arrival until the host sees what came. skew: how much slower than `baud`
+    the device sends.
     `overflows` counts the messages that found the device's buffer full, and were lost.
     """
 
@@ -122,14 +123,14 @@ class LineModel(ByteChannel):
         self._downlink_free = start + len(frame) * self._slow_byte
         if self.connected:
             self._order += 1
-            heapq.heappush(self._arrivals, (self._downlink_free + self._turnaround, self._order, frame))
+            heapq.heappush(self._arrivals, (self._downlink_free, self._order, frame))
 
     def read(self, timeout):
         until = self.time + timeout
-        if not self._arrivals or self._arrivals[0][0] > until:
+        if not self._arrivals or self._arrivals[0][0] + self._turnaround > until:
             self.time = max(self.time, until) + 1e-9
             return b""
-        self.time = max(self.time, self._arrivals[0][0])
+        self.time = max(self.time, self._arrivals[0][0] + self._turnaround)
         data = b""
         while self._arrivals and self._arrivals[0][0] <= self.time:
             data += heapq.heappop(self._arrivals)[2]

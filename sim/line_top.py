@@ -1,0 +1,79 @@
+"""The link of a device without the device: serial port, bridge, and memory where its registers would be.
+
+Words 0 to `MEMORY_WORDS` answer but for the `link` block, which is the bridge's own; other addresses are refused.
+"""
+
+from amaranth import Module, Signal
+from amaranth.lib import memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from gateware.bridge.link import LinkBridge
+from gateware.bridge.serial import SerialPort
+from gateware.bridge.uart import period_of
+from gateware.config import DeviceConfig
+from gateware.csr.bus import CsrSignature
+from gateware.csr.decoder import CsrDecoder
+from gateware.csr.regmap import WORD_ADDRESS_WIDTH, word_ranges
+from gateware.stream.telemetry import TELEMETRY_WORD
+
+__all__ = ["MEMORY_WORDS", "LinkAlone"]
+
+MEMORY_WORDS = 1 << 15
+BOOT_NONCE = 0x1F2E_3D4C
+
+
+class _MemoryTarget(wiring.Component):
+    """Words of memory on the register bus; an access takes two cycles."""
+
+    bus: In(CsrSignature(WORD_ADDRESS_WIDTH))
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.words = words = memory.Memory(shape=32, depth=MEMORY_WORDS, init=[])
+        write, read = words.write_port(granularity=8), words.read_port()
+        fetched = Signal()
+        m.d.sync += fetched.eq(self.bus.valid & ~fetched)
+        m.d.comb += [
+            write.addr.eq(self.bus.address),
+            write.data.eq(self.bus.w_data),
+            read.addr.eq(self.bus.address),
+            self.bus.r_data.eq(read.data),
+            self.bus.ready.eq(self.bus.valid & fetched),
+        ]
+        with m.If(self.bus.valid & self.bus.write & fetched):
+            m.d.comb += write.en.eq(self.bus.w_mask)
+        return m
+
+
+class LinkAlone(wiring.Component):
+    """The top level. config: of the device whose link it is."""
+
+    def __init__(self, config: DeviceConfig):
+        self._config = config
+        super().__init__({
+            "uart_rx": In(1, init=1),
+            "uart_tx": Out(1, init=1),
+            "telemetry": In(stream.Signature(TELEMETRY_WORD)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self._config
+        own, = word_ranges(["link"])
+        memory_ranges = [range(own.start), range(own.stop, MEMORY_WORDS)]
+        m.submodules.port = port = SerialPort(period_of(config.clock_hz, config.uart_baud))
+        m.submodules.link = link = LinkBridge(config)
+        m.submodules.decoder = decoder = CsrDecoder([own, memory_ranges])
+        m.submodules.target = target = _MemoryTarget()
+        m.d.comb += [
+            port.rx_pin.eq(self.uart_rx),
+            self.uart_tx.eq(port.tx_pin),
+            link.boot_nonce.eq(BOOT_NONCE),
+        ]
+        wiring.connect(m, port.rx, link.rx)
+        wiring.connect(m, link.tx, port.tx)
+        wiring.connect(m, wiring.flipped(self.telemetry), link.telemetry)
+        wiring.connect(m, link.bus, decoder.bus)
+        wiring.connect(m, decoder.targets[0], link.registers)
+        wiring.connect(m, decoder.targets[1], target.bus)
+        return m
