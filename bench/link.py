@@ -78,7 +78,7 @@ def main() -> None:
     """Measure each kind at each rate and turnaround."""
     options = arguments(
         __doc__.splitlines()[0],
-        words={"type": int, "default": 40_000, "help": "of a transfer at 12 M baud; fewer below (default %(default)s)"},
+        words={"type": int, "default": 30_000, "help": "of a transfer at 12 M baud; fewer below (default %(default)s)"},
         bauds={"type": int, "nargs": "+", "default": BAUDS, "help": "rates of the line"})
     config = DeviceConfig()
     found = []
@@ -87,7 +87,7 @@ def main() -> None:
             for kind in KINDS:
                 progress(f"{baud} baud, host turnaround {turnaround * 1e3:g} ms, {kind}")
                 line = Line(config, baud=baud, turnaround=turnaround)
-                words = max(2_000, round(options.words * baud / 12e6))
+                words = max(1_000, round(options.words * baud / 12e6))
                 value = share(line, kind, words)
                 line.close()
                 peer = {"uartbone": uartbone(kind, baud, turnaround)} if kind in UARTBONE else {}
