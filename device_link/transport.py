@@ -25,13 +25,13 @@ from .operations import (
     Operation,
     Read,
     ReadList,
-    Window,
     Write,
     WriteList,
     is_write,
     read_count,
     touched,
 )
+from .window import Window
 
 if TYPE_CHECKING:
     from .recording import Recorder
