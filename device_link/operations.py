@@ -33,6 +33,7 @@ class MessageType(IntEnum):
     HELLO_RESPONSE = 0x82
     WINDOW = 0x83
     REJECT = 0x84
+    FAILURE = 0x85
     CONTROL_RESPONSE = 0x90
 
 
@@ -301,6 +302,19 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """A server could not have a request carried out; `document` is JSON: kind, error, outcome. No device sends it."""
+
+    session: int
+    sequence: int
+    document: bytes
+
+    def encode(self) -> bytes:
+        """The message as bytes."""
+        return bytes([MessageType.FAILURE, self.session, self.sequence]) + self.document
+
+
+@dataclass(frozen=True, slots=True)
 class WindowPush:
     """A pushed window snapshot, still encoded: see `window.Window.decode`."""
 
@@ -311,7 +325,7 @@ class WindowPush:
         return bytes([MessageType.WINDOW, 0, 0]) + self.payload
 
 
-Message = Hello | Request | Control | HelloResponse | Response | Reject | WindowPush
+Message = Hello | Request | Control | HelloResponse | Response | Reject | Failure | WindowPush
 
 
 def decode_message(message: bytes) -> Message:
@@ -336,6 +350,8 @@ def decode_message(message: bytes) -> Message:
             case MessageType.REJECT:
                 reason, expected = struct.unpack("<BB", body)
                 return Reject(session, sequence, RejectReason(reason), expected)
+            case MessageType.FAILURE:
+                return Failure(session, sequence, body)
             case MessageType.WINDOW:
                 return WindowPush(body)
     except (struct.error, ValueError, IndexError) as error:
