@@ -189,6 +189,7 @@ class Session:
             case "LinkLost":
                 return LinkLost(message, outcome=outcome)
             case "DeviceReset":
+                self._synchronised = False  # the server forgot every session with it
                 return DeviceReset(message, outcome=outcome)
         return LinkError(message)
 

@@ -20,6 +20,8 @@ PROGRAM = Program(
         "regs": Command("morphnic.commands.regs", "read, write and dump registers by name, field or address"),
         "watch": Command("morphnic.commands.watch", "follow a device window by window"),
         "new": Command("morphnic.commands.new", "begin a block of your own: component, registers, test, contract"),
+        "serve": Command("morphnic.commands.serve", "share a device with many clients, here and over the network",
+                         service=True),
         "test": Command("morphnic.commands.test", "the conformance suite on a device"),
         "build": Command("morphnic.commands.build", "a bitstream for a board, with use and timing"),
         "flash": Command("morphnic.commands.flash", "write a bitstream to a board, and prove that it runs"),
