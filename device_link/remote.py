@@ -10,13 +10,14 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from morphnic.errors import InputError
 
 from .access import find_token
 from .linked import SessionTransport, open_served
-from .sockets import DatagramPipe, StreamPipe
+from .sim import sim_pipe
+from .sockets import DatagramPipe, ServerPipe, StreamPipe
 
 DEFAULT_PORT = 8641
 START = "morphnic serve"
@@ -34,21 +35,43 @@ def address_of(url: str, parts: SplitResult) -> tuple[str, int]:
     return parts.hostname or "127.0.0.1", DEFAULT_PORT if port is None else port
 
 
+def open_pipe(url: str, *, timeout: float) -> ServerPipe | None:
+    """A connection to the server at a `tcp://`, `unix://` or `sim://NAME` URL, for questions about it; else None."""
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    match parts.scheme:
+        case "tcp":
+            return tcp_pipe(url, parts, options, timeout=timeout)
+        case "unix":
+            return unix_pipe(url, Path(unquote(parts.path)), timeout=timeout)
+        case "sim":
+            return sim_pipe(unquote(parts.netloc + parts.path), timeout=timeout)
+    return None
+
+
+def tcp_pipe(url: str, parts: SplitResult, options: Mapping[str, str], *, timeout: float) -> StreamPipe:
+    """A connection to the server at a `tcp://` URL."""
+    host, port = address_of(url, parts)
+    token = find_token(Path(options["token_file"]).expanduser() if "token_file" in options else None)
+    return StreamPipe(host, port, timeout=timeout, token=token, tls=client_tls(url, options))
+
+
+def unix_pipe(url: str, path: Path, *, timeout: float) -> DatagramPipe:
+    """A connection to the server at the Unix socket `path`."""
+    if not path.is_absolute():
+        raise InputError(f"{url} must be unix:///PATH with the absolute path of a server's socket")
+    return DatagramPipe(path, timeout=timeout, noun="server", start=START)
+
+
 def open_tcp(url: str, parts: SplitResult, options: Mapping[str, str], *, timeout: float = 1.0,
              writer: bool = False) -> SessionTransport:
     """Transport to the device that is served at a `tcp://` URL."""
-    host, port = address_of(url, parts)
-    token = find_token(Path(options["token_file"]).expanduser() if "token_file" in options else None)
-    pipe = StreamPipe(host, port, timeout=timeout, token=token, tls=client_tls(url, options))
-    return open_served(pipe, url=url, timeout=timeout, writer=writer)
+    return open_served(tcp_pipe(url, parts, options, timeout=timeout), url=url, timeout=timeout, writer=writer)
 
 
 def open_unix(path: Path, *, url: str, timeout: float = 1.0, writer: bool = False) -> SessionTransport:
     """Transport to the device that is served at the Unix socket `path`."""
-    if not path.is_absolute():
-        raise InputError(f"{url} must be unix:///PATH with the absolute path of a server's socket")
-    pipe = DatagramPipe(path, timeout=timeout, noun="server", start=START)
-    return open_served(pipe, url=url, timeout=timeout, writer=writer)
+    return open_served(unix_pipe(url, path, timeout=timeout), url=url, timeout=timeout, writer=writer)
 
 
 def client_tls(url: str, options: Mapping[str, str]) -> ssl.SSLContext | None:

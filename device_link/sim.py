@@ -31,8 +31,12 @@ def find(name: str) -> rundir.ReadyFile:
     raise DeviceNotFound(f"{which} (running: {others}): start one with `{START}`")
 
 
-def open_sim(target: str, *, url: str, timeout: float = 1.0, writer: bool = False) -> SessionTransport:
-    """Transport to the simulated device `target`: a name, "" or an absolute path of its socket."""
+def sim_pipe(target: str, *, timeout: float) -> DatagramPipe:
+    """A connection to the simulated device `target`: a name, "" or an absolute path of its socket."""
     path = Path(target) if target.startswith("/") else Path(find(target).socket)
-    pipe = DatagramPipe(path, timeout=timeout, noun="simulated device", start=START)
-    return open_served(pipe, url=url, timeout=timeout, writer=writer)
+    return DatagramPipe(path, timeout=timeout, noun="simulated device", start=START)
+
+
+def open_sim(target: str, *, url: str, timeout: float = 1.0, writer: bool = False) -> SessionTransport:
+    """Transport to the simulated device `target`."""
+    return open_served(sim_pipe(target, timeout=timeout), url=url, timeout=timeout, writer=writer)
