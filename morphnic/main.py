@@ -17,7 +17,7 @@ PROGRAM = Program(
         "doctor": Command("morphnic.commands.doctor", "check this machine; print the remedy of each fault"),
         "list": Command("morphnic.commands.list", "devices that answer"),
         "info": Command("morphnic.commands.info", "what a device says about itself"),
-        "regs": Command("morphnic.commands.regs", "read, write and dump registers by name, field or address"),
+        "regs": Command("morphnic.commands.regs", "read, write, dump, compare and follow registers"),
         "watch": Command("morphnic.commands.watch", "follow a device window by window"),
         "new": Command("morphnic.commands.new", "begin a block of your own: component, registers, test, contract"),
         "serve": Command("morphnic.commands.serve", "share a device with many clients, here and over the network",
