@@ -20,6 +20,7 @@ PROGRAM = Program(
         "regs": Command("morphnic.commands.regs", "read, write, dump, compare and follow registers"),
         "watch": Command("morphnic.commands.watch", "follow a device window by window"),
         "new": Command("morphnic.commands.new", "begin a block of your own: component, registers, test, contract"),
+        "selftest": Command("morphnic.commands.selftest", "ask a device in use whether it is well"),
         "serve": Command("morphnic.commands.serve", "share a device with many clients, here and over the network",
                          service=True),
         "test": Command("morphnic.commands.test", "the conformance suite on a device"),

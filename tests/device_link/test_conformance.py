@@ -211,7 +211,7 @@ def test_report_is_valid_junit_and_json(tmp_path):
     assert [case.get("name") for case in suite.iter("testcase")] == ["identity", "scratch"]
     document = json.loads((tmp_path / "report.json").read_text())
     assert document["schema"] == 1
-    assert document["counts"] == {"pass": 1, "fail": 1, "skip": 0}
+    assert document["counts"] == {"pass": 1, "warn": 0, "fail": 1, "skip": 0}
     assert not document["passed"]
     assert MAGIC
 
