@@ -7,7 +7,7 @@ from typing import Any
 
 from amaranth.sim import Simulator
 
-from device_link.operations import Window
+from device_link.window import Window
 from gateware.analyzer.analyzer import Analyzer
 from gateware.analyzer.latency import BINS, LatencyHistogram
 from gateware.analyzer.pattern import StreamDetector

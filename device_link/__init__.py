@@ -7,9 +7,9 @@
 from .connect import open, open_transport
 from .device import Device, Identity
 from .discovery import Candidate, discover
-from .operations import Window, WindowRow
 from .session import DeviceReset
 from .transport import BusError, Capability, Transport
+from .window import Window, WindowRow
 
 __all__ = ["BusError", "Candidate", "Capability", "Device", "DeviceReset", "Identity", "Transport", "Window",
            "WindowRow", "discover", "open", "open_transport"]

@@ -1,6 +1,7 @@
 """From a device URL to a transport and a `Device`.
 
-`uart:///dev/ttyUSB0?baud=3000000`, `sim://`, `sim://NAME`, `sim:///path/device.sock`, `replay://FILE`.
+`uart:///dev/ttyUSB0?baud=3000000`, `sim://`, `sim://NAME`, `sim:///path/device.sock`, `tcp://HOST:PORT`,
+`unix:///path/device.sock`, `replay://FILE`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from morphnic.errors import InputError
 
 from .device import Device
 from .recording import Recorder
+from .remote import TCP_OPTIONS, open_tcp, open_unix
 from .replay import ReplayTransport
 from .sim import open_sim
 from .transport import Transport
@@ -32,6 +34,14 @@ def _sim(url: str, parts: SplitResult, options: dict[str, str], timeout: float, 
     return open_sim(unquote(parts.netloc + parts.path), url=url, timeout=timeout, writer=writer)
 
 
+def _tcp(url: str, parts: SplitResult, options: dict[str, str], timeout: float, writer: bool) -> Transport:
+    return open_tcp(url, parts, options, timeout=timeout, writer=writer)
+
+
+def _unix(url: str, parts: SplitResult, options: dict[str, str], timeout: float, writer: bool) -> Transport:
+    return open_unix(Path(unquote(parts.netloc + parts.path)), url=url, timeout=timeout, writer=writer)
+
+
 def _replay(url: str, parts: SplitResult, options: dict[str, str], timeout: float, writer: bool) -> Transport:
     return ReplayTransport(Path(unquote(parts.netloc + parts.path)), url=url, timeout=timeout, writer=writer)
 
@@ -41,6 +51,8 @@ _Opener = Callable[[str, SplitResult, dict[str, str], float, bool], Transport]
 _SCHEMES: dict[str, tuple[_Opener, frozenset[str]]] = {
     "uart": (_uart, frozenset({"baud"})),
     "sim": (_sim, frozenset()),
+    "tcp": (_tcp, TCP_OPTIONS),
+    "unix": (_unix, frozenset()),
     "replay": (_replay, frozenset()),
 }
 
@@ -48,9 +60,12 @@ _SCHEMES: dict[str, tuple[_Opener, frozenset[str]]] = {
 def open_transport(url: str, *, writer: bool = False, timeout: float = 1.0,
                    record: str | Path | None = None) -> Transport:
     """A transport to the device at `url`, recording to `record` if given."""
+    if not timeout > 0:
+        raise ValueError(f"timeout must be above 0 seconds, not {timeout!r}")
     parts = urlsplit(url)
     if parts.scheme not in _SCHEMES:
-        raise InputError(f"a device URL begins with uart://, sim:// or replay://, not {url!r}")
+        forms = ", ".join(f"{scheme}://" for scheme in _SCHEMES)
+        raise InputError(f"a device URL begins with one of {forms}, not {url!r}")
     opener, known = _SCHEMES[parts.scheme]
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if unknown := sorted(set(options) - known):

@@ -19,9 +19,9 @@ from typing import Any, Self
 from gateware.config import DeviceConfig
 from morphnic.errors import InputError, LinkError, RegisterMapMismatch
 
-from .operations import Window
 from .registers import MAGIC, Block, Register, RegisterMap, RegisterValue, register_map
 from .transport import BusError, Capability, Transport
+from .window import Window
 
 Value = int | RegisterValue | Mapping[str, int]
 

@@ -1,13 +1,25 @@
-"""`SessionTransport`: a transport that speaks the link protocol over a pipe of messages."""
+"""`SessionTransport`: a transport that speaks the link protocol over a pipe of messages.
+
+Control documents that belong to the link and not to what is behind it, and that every server answers:
+
+- `{"op": "attach", ...}`: who connects, answered with what the link can do (`sockets`);
+- `{"op": "acquire"}` asks for the right to write, which ends with the connection; answered `{"ok": true}`, or
+  `{"ok": false, "reason": "busy", "error": TEXT}` while another holds it; `release` gives it back;
+- `{"op": "describe"}`: which device it is, and who holds it;
+- `{"op": "advance", "cycles": N}` grants device time (capability `TIME_GRANTS`), answered once it has passed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from morphnic.errors import DeviceBusy, LinkError
+
 from .operations import Operation
 from .pipe import MessagePipe
 from .session import Session
+from .sockets import ServerPipe
 from .transport import Capability, Transport
 
 _SLOWEST_CYCLES_A_SECOND = 20_000  # of a simulation on a busy machine: how long a grant of time may take
@@ -36,6 +48,10 @@ class SessionTransport(Transport):
     def _execute(self, operations: Sequence[Operation], *, ordered: bool) -> list[list[int]]:
         return self.session.exchange(operations, ordered=ordered)
 
+    def fileno(self) -> int | None:
+        """Descriptor of the pipe."""
+        return self.session.pipe.fileno()
+
     def _windows(self, timeout: float) -> list[bytes]:
         return self.session.windows(timeout)
 
@@ -52,3 +68,20 @@ class SessionTransport(Transport):
 
     def _close(self) -> None:
         self.session.close()
+
+
+def open_served(pipe: ServerPipe, *, url: str, timeout: float, writer: bool) -> SessionTransport:
+    """Transport over a connection to a server; `writer` asks for the right to write."""
+    transport = SessionTransport(pipe, url=url, timeout=timeout, writer=writer)
+    transport.capabilities = Capability.REGISTERS
+    for name in pipe.welcome["capabilities"]:
+        transport.capabilities |= Capability.__members__.get(name, Capability(0))  # a newer server may know more
+    try:
+        if writer and not (answer := pipe.acquire()).get("ok"):
+            kind = DeviceBusy if answer.get("reason") == "busy" else LinkError
+            raise kind(f"{url}: {answer.get('error', 'the right to write was refused')}: stop the program that holds "
+                       "it, or go through the manager")
+    except BaseException:
+        transport.close()
+        raise
+    return transport

@@ -10,15 +10,22 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from morphnic.errors import LinkError
+
 from .framing import FrameDecoder, encode_frame
 
 
 class MessagePipe(ABC):
-    """Carries whole messages, in order, perhaps losing or damaging some (`reliable` says that it does not)."""
+    """Carries whole messages, in order, perhaps losing or damaging some (`reliable` says that it does not).
+
+    `send` and `receive` raise `LinkError` when the other side is gone: `LinkLost` where `reopen` may bring it back.
+    """
 
     reliable = False
     #: Words that one request may ask for: what a repetition costs, and how long a pushed window waits.
     max_response_words = 255
+    #: Whether the connection has ended; `reopen` makes a new one where that is possible.
+    lost = False
 
     @abstractmethod
     def send(self, messages: Sequence[bytes], *, resynchronise: bool = False) -> None:
@@ -26,10 +33,7 @@ class MessagePipe(ABC):
 
     @abstractmethod
     def receive(self, timeout: float) -> list[bytes | None]:
-        """Messages that arrived, waiting up to `timeout` seconds for the first; None for a damaged one.
-
-        Raises `LinkError` when the other side is gone.
-        """
+        """Messages that arrived, waiting up to `timeout` seconds for the first; None for a damaged one."""
 
     @abstractmethod
     def close(self) -> None:
@@ -37,6 +41,14 @@ class MessagePipe(ABC):
 
     def greet(self) -> None:  # noqa: B027 - most pipes have no rate
         """Tell a device that does not answer at which rate this host speaks, where that can differ."""
+
+    def reopen(self) -> None:
+        """Connect again as the same host, after `lost`; raises `LinkError`."""
+        raise LinkError("this link cannot be opened again by itself: open the device again")
+
+    def fileno(self) -> int | None:
+        """Descriptor that becomes readable when messages arrive, for whoever waits for several things at once."""
+        return None
 
     def wire_time(self, message_bytes: int) -> float:
         """Seconds that `message_bytes` take on the line."""
@@ -69,6 +81,10 @@ class ByteChannel(ABC):
     @abstractmethod
     def bytes_per_second(self) -> float:
         """Rate of the line."""
+
+    def fileno(self) -> int | None:
+        """Descriptor that becomes readable when bytes arrive."""
+        return None
 
 
 class FramedPipe(MessagePipe):
@@ -103,6 +119,10 @@ class FramedPipe(MessagePipe):
     def wire_time(self, message_bytes: int) -> float:
         """Seconds that a message takes in its frame (1 % for COBS)."""
         return (1.01 * message_bytes + 7) / self._channel.bytes_per_second
+
+    def fileno(self) -> int | None:
+        """Descriptor of the line."""
+        return self._channel.fileno()
 
     def close(self) -> None:
         """Let go of the port."""

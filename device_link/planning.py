@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from .operations import (
     HEADER_BYTES,
     MAX_WORDS,
+    Failure,
     Operation,
     Read,
     ReadList,
@@ -47,7 +48,7 @@ class Flight:
     words: int = 0
     sequence: int = 0
     message: bytes = b""
-    response: Response | None = None
+    response: Response | Failure | None = None
     lost_after: float = 0.0  # before then a missing answer may still come
     damaged_after: float = 0.0  # before then a damaged frame is not its answer
 

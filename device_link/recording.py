@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from morphnic.errors import InputError, LinkError, LinkTimeout
+from morphnic.errors import InputError, LinkError
 
 from .operations import Operation, Read, ReadList, Write, WriteList
 
@@ -48,9 +48,7 @@ class Recorder:
     def failed(self, operations: Sequence[Operation], error: LinkError) -> None:
         """An exchange that raised."""
         document = {"kind": type(error).__name__, "message": str(error)}
-        if isinstance(error, LinkTimeout):
-            document["outcome"] = error.outcome
-        details = {name: getattr(error, name) for name in ("index", "addresses") if hasattr(error, name)}
+        details = {name: getattr(error, name) for name in ("index", "addresses", "outcome") if hasattr(error, name)}
         self._put({"execute": [operation_to_json(one) for one in operations], "error": document | details})
 
     def windows(self, payloads: Sequence[bytes]) -> None:

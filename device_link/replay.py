@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from morphnic.errors import InputError, LinkError, LinkTimeout
+from morphnic.errors import InputError, LinkError, LinkLost, LinkTimeout
 
 from .operations import Operation
 from .recording import RECORD_SCHEMA, operation_to_json
+from .session import DeviceReset
 from .transport import BusError, Capability, Transport
 
 
@@ -81,8 +82,9 @@ class ReplayTransport(Transport):
         message = f"{error['message']} (replayed)"
         if error["kind"] == "BusError":
             return BusError(message, index=error["index"], addresses=error["addresses"])
-        if error["kind"] == "LinkTimeout":
-            return LinkTimeout(message, outcome=error["outcome"])
+        with_outcome = {"LinkTimeout": LinkTimeout, "LinkLost": LinkLost, "DeviceReset": DeviceReset}
+        if error["kind"] in with_outcome:
+            return with_outcome[error["kind"]](message, outcome=error["outcome"])
         return LinkError(message)
 
     def _windows(self, timeout: float) -> list[bytes]:

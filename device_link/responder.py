@@ -12,6 +12,7 @@ from typing import Protocol
 from .operations import (
     MAX_REQUEST_BYTES,
     REPEAT_WINDOW,
+    Failure,
     Hello,
     HelloResponse,
     MalformedList,
@@ -34,6 +35,14 @@ from .operations import (
 
 class BusFault(Exception):
     """Raised by a `RegisterBus`: no register answers at the address, or it refuses."""
+
+
+class RequestFailed(Exception):
+    """Raised by a server that cannot have a request carried out; `document` is what the client is told."""
+
+    def __init__(self, document: bytes) -> None:
+        super().__init__(document)
+        self.document = document
 
 
 class RegisterBus(Protocol):
@@ -76,6 +85,11 @@ class Responder:
         self.repeats = 0
         self.reset()
 
+    def carry_out(self, operations: Sequence[Operation], *, repetition: bool = False) -> tuple[
+            list[int], Status, int]:
+        """As the function of that name, on the bus; a server without one has its own, and raises `RequestFailed`."""
+        return carry_out(self._bus, operations, repetition=repetition)
+
     def reset(self, boot_nonce: int | None = None) -> None:
         """Forget every session, as a reset of the device does."""
         if boot_nonce is not None:
@@ -83,7 +97,7 @@ class Responder:
         self._session = 0
         self._expected = 0
         self._previous = (0, 0)
-        self._remembered: deque[tuple[Status, int]] = deque(maxlen=REPEAT_WINDOW)
+        self._remembered: deque[tuple[Status, int] | bytes] = deque(maxlen=REPEAT_WINDOW)
 
     def corrupt(self) -> bytes:
         """Answer to a frame that was damaged."""
@@ -117,34 +131,45 @@ class Responder:
         if session == 0 or session != self._session:
             return Reject(session, sequence, RejectReason.NO_SESSION, self._expected).encode()
         age = (self._expected - sequence) % 256
-        if age == 0:
-            words, status, index = self._fresh(body)
-            self._remembered.append((status, index))
-            self._expected = (self._expected + 1) % 256
-        elif age <= len(self._remembered):
-            self.repeats += 1
-            status, index = self._remembered[-age]
-            words = self._again(body, status, index)
-        else:
+        if age > len(self._remembered):
             return Reject(session, sequence, RejectReason.OUT_OF_ORDER, self._expected).encode()
+        try:
+            if age == 0:
+                words, status, index = self._first_time(body)
+            else:
+                words, status, index = self._again(body, self._remembered[-age])
+        except RequestFailed as failure:
+            return Failure(session, sequence, failure.document).encode()
         return Response(session, sequence, tuple(words), status, index).encode()
+
+    def _first_time(self, body: bytes) -> tuple[list[int], Status, int]:
+        self._expected = (self._expected + 1) % 256
+        try:
+            words, status, index = self._fresh(body)
+        except RequestFailed as failure:
+            self._remembered.append(failure.document)
+            raise
+        self._remembered.append((status, index))
+        return words, status, index
 
     def _fresh(self, body: bytes) -> tuple[list[int], Status, int]:
         try:
             operations = decode_operations(body)
         except MalformedList as error:
             return [], Status.MALFORMED, error.index
-        return carry_out(self._bus, operations)
+        return self.carry_out(operations)
 
-    def _again(self, body: bytes, status: Status, index: int) -> list[int]:
-        """Words of a repeated request: what was read up to the remembered failure."""
-        if status == Status.MALFORMED:
-            return []
+    def _again(self, body: bytes, ended: tuple[Status, int] | bytes) -> tuple[list[int], Status, int]:
+        """The answer to a repeated request that `ended` so: what it reads is read again, up to its failure."""
+        self.repeats += 1
+        if isinstance(ended, bytes):
+            raise RequestFailed(ended)
+        status, index = ended
         try:
-            operations = decode_operations(body)
+            operations = [] if status == Status.MALFORMED else decode_operations(body)
         except MalformedList:
-            return []  # other bytes under an old sequence number: the remembered status answers them
+            operations = []  # other bytes under an old sequence number: the remembered status answers them
         if status == Status.BUS_ERROR:
             failed = operations[index] if index < len(operations) else None
             operations = operations[:index] + ([failed] if failed and not is_write(failed) else [])
-        return carry_out(self._bus, operations, repetition=True)[0]
+        return self.carry_out(operations, repetition=True)[0], status, index

@@ -8,10 +8,12 @@ answers and removed when it stops: whoever waits for a device waits for the file
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -65,10 +67,11 @@ def socket_path(name: str) -> Path:
 
 @dataclass(frozen=True)
 class ReadyFile:
-    """What a running simulated device tells about itself.
+    """What a running simulated device, or a server of a device, tells about itself.
 
     socket and pty are absolute paths; pty is None without a virtual serial port. time is "lockstep" or
-    "free-running". capabilities are names of `device_link.transport.Capability` beyond register access.
+    "free-running". capabilities are names of `device_link.transport.Capability` beyond register access. serves is the
+    URL of the device that a server shares, None for a simulated device.
     """
 
     name: str
@@ -79,12 +82,13 @@ class ReadyFile:
     build_id: int
     time: str = "free-running"
     capabilities: tuple[str, ...] = ("WINDOWS", "CONTROL", "EXCLUSIVE")
+    serves: str | None = None
     schema: int = READY_SCHEMA
 
     @property
     def url(self) -> str:
         """Device URL of the register socket."""
-        return f"sim://{self.name}"
+        return f"sim://{self.name}" if self.serves is None else f"unix://{self.socket}"
 
     @property
     def running(self) -> bool:
@@ -152,3 +156,22 @@ def remove_ready(folder: Path) -> None:
     """Withdraw what `write_ready` published; nothing happens when it is gone."""
     with contextlib.suppress(FileNotFoundError):
         (folder / READY_NAME).unlink()
+
+
+@contextlib.contextmanager
+def claimed(name: str) -> Iterator[Path]:
+    """The folder of the device `name`, held by a lock as long as this process lives."""
+    folder = device_dir(name)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with open(folder / "lock", "a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            owner = lock.read().strip() or "another process"
+            raise EnvironmentFault(f"the name {name!r} is in use by process {owner}: choose another name, or stop "
+                                   "that device first") from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield folder

@@ -23,13 +23,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from morphnic.errors import LinkError, LinkTimeout
+from morphnic.errors import DeviceBusy, LinkError, LinkLost, LinkTimeout
 
 from .operations import (
     BUFFER_BYTES,
     BUFFER_MESSAGES,
     PROTOCOL_VERSION,
     Control,
+    Failure,
     Hello,
     HelloResponse,
     MalformedMessage,
@@ -140,6 +141,8 @@ class Session:
     def exchange(self, operations: Sequence[Operation], *, ordered: bool) -> list[list[int]]:
         """Carry out `operations`; the words that each read. Raises `BusError`, `LinkTimeout`, `DeviceReset`."""
         if not self._synchronised:
+            if self.pipe.lost:
+                self.pipe.reopen()
             self.open()
         flights = plan(operations, largest=self._largest, max_words=self.pipe.max_response_words,
                        mixed=self.pipe.reliable, growing=not self.pipe.reliable)
@@ -151,7 +154,11 @@ class Session:
         # An exception or an interrupt leaves requests unanswered: the next exchange begins with a new session.
         self._synchronised = False
         self.unresolved = None
-        sent = _Exchange(self, flights, ordered=ordered).run()
+        run = _Exchange(self, flights, ordered=ordered)
+        try:
+            sent = run.run()
+        except LinkLost as error:
+            raise self.resolve(run.unanswered(), f"{error}", kind=LinkLost) from error
         self._next_sequence = (flights[0].sequence + sent) % 256 if flights else self._next_sequence
         self._synchronised = True
         return self._results(operations, flights[:sent])
@@ -161,8 +168,10 @@ class Session:
         for flight in flights:
             response = flight.response
             assert response is not None
+            if isinstance(response, Failure):
+                raise self._server_failure(flight, response)
             if response.status != Status.DONE:
-                raise self._failure(flight, response)
+                raise self._failure(flight, response, [word for words in results for word in words])
             if len(response.words) != flight.words:
                 raise LinkError(f"{self._url}: the device answered {len(response.words)} words where "
                                 f"{flight.words} were asked for; none of them can be trusted")
@@ -173,7 +182,29 @@ class Session:
                 start += count
         return results
 
-    def _failure(self, flight: Flight, response: Response) -> LinkError:
+    def _server_failure(self, flight: Flight, failure: Failure) -> LinkError:
+        """What went wrong between a server and its device, or why the server refused."""
+        try:
+            document = json.loads(failure.document)
+            kind, text, outcome = document["kind"], str(document["error"]), str(document.get("outcome", "unknown"))
+        except (ValueError, KeyError, TypeError) as error:
+            return LinkError(f"{self._url}: the server failed in a way that this software does not know: {error}")
+        if flight.writes:
+            self.unresolved = outcome
+        message = f"{self._url}: {text}"
+        match kind:
+            case "DeviceBusy":
+                return DeviceBusy(message)
+            case "LinkTimeout":
+                return LinkTimeout(message, outcome=outcome)
+            case "LinkLost":
+                return LinkLost(message, outcome=outcome)
+            case "DeviceReset":
+                self._synchronised = False  # the server forgot every session with it
+                return DeviceReset(message, outcome=outcome)
+        return LinkError(message)
+
+    def _failure(self, flight: Flight, response: Response, read: Sequence[int]) -> LinkError:
         if response.status == Status.MALFORMED or response.index >= len(flight.pieces):
             return LinkError(f"{self._url}: the device does not understand operation {response.index} of a request "
                              f"(status {response.status}): install the software that belongs to the bitstream")
@@ -186,23 +217,28 @@ class Session:
         shown = ", ".join(f"{address:#07x}" for address in addresses[:4]) + (", ..." if len(addresses) > 4 else "")
         which = "the register at" if len(addresses) == 1 else "a register among"
         return BusError(f"{self._url}: {which} {shown} cannot be {verb}: the device has none there, or it refused",
-                        index=piece.index, addresses=addresses)
+                        index=piece.index, addresses=addresses, words=(*read, *response.words))
 
     # --- what a failed exchange leaves ---
 
-    def resolve(self, flights: Sequence[Flight], reason: str) -> LinkError:
+    def resolve(self, flights: Sequence[Flight], reason: str, *,
+                kind: type[LinkTimeout] | type[LinkLost] = LinkTimeout) -> LinkError:
         """The error for `flights` that stay unanswered: asks the device how far they went, if it still answers."""
         writes = [flight for flight in flights if flight.writes]
         number, nonce = self.number, self.boot_nonce
         self.unresolved = "unknown" if writes else None
         try:
+            if self.pipe.lost:
+                self.pipe.reopen()
             before = self.open()
         except LinkError as error:
             log.debug("%s: no hello after a failed exchange: %s", self._url, error)
-            return self._timed_out(writes, f"{reason}, and the link could not be opened again")
+            return self._given_up(kind, writes, f"{reason}, and the link could not be opened again")
         if before.boot_nonce != nonce:
             return DeviceReset(f"{self._url}: the device was reset ({reason}); its allocation is that of a reset",
                                outcome=self.unresolved or "not applied")
+        if not before.previous_session:
+            return self._given_up(kind, writes, f"{reason}, and who answers now knows nothing of it")
         if before.previous_session != number:
             return DeviceReset(f"{self._url}: another host used the link meanwhile ({reason}): close it",
                                outcome=self.unresolved or "not applied")
@@ -211,12 +247,12 @@ class Session:
         if writes:
             self.unresolved = "applied" if all(applied) else "unknown" if any(applied) else "not applied"
             reason += f"; {sum(applied)} of {len(applied)} unanswered requests that write were carried out"
-        return self._timed_out(writes, reason)
+        return self._given_up(kind, writes, reason)
 
-    def _timed_out(self, writes: Sequence[Flight], reason: str) -> LinkTimeout:
+    def _given_up(self, kind: type[LinkTimeout] | type[LinkLost], writes: Sequence[Flight], reason: str) -> LinkError:
         outcome = self.unresolved or "not applied"
         what = f"the outcome of what was written is: {outcome}" if writes else "nothing was being written"
-        return LinkTimeout(f"{self._url}: {reason}; {what}", outcome=outcome)
+        return kind(f"{self._url}: {reason}; {what}", outcome=outcome)
 
     # --- messages ---
 
@@ -282,14 +318,15 @@ class _Exchange:
         self._pacer = Pacer(*session.buffer)
         self._pushed_before = session.pushed_time
 
-    def _unanswered(self) -> list[Flight]:
+    def unanswered(self) -> list[Flight]:
+        """Requests that were sent and have no answer."""
         return [flight for flight in self._flights[:self._sent] if flight.response is None]
 
     def run(self) -> int:
         """Exchange until all requests, or all up to a failure, are answered; how many were sent."""
         while True:
             self._send_more()
-            unanswered = self._unanswered()
+            unanswered = self.unanswered()
             if not unanswered:
                 return self._sent
             now = self._pipe.now()
@@ -333,7 +370,7 @@ class _Exchange:
             return self._again[0]
         if self._failed or self._sent == len(self._flights):
             return None
-        flight, unanswered = self._flights[self._sent], self._unanswered()
+        flight, unanswered = self._flights[self._sent], self.unanswered()
         # The device remembers sequences, so what counts is the distance to the first unanswered one.
         first = unanswered[0].sequence if unanswered else flight.sequence
         if (flight.sequence - first) % 256 >= self._link.in_flight or not self._may_send(flight, unanswered):
@@ -364,12 +401,13 @@ class _Exchange:
 
     def _restart_timers(self) -> None:
         now, on_wire = self._pipe.now(), self._on_wire()
-        self._retry_at = now + self._backoff * (on_wire + _RETRY_MARGIN)
+        # A reliable pipe loses nothing: to repeat would only load a server that is slow.
+        self._retry_at = math.inf if self._pipe.reliable else now + self._backoff * (on_wire + _RETRY_MARGIN)
         self._deadline = now + self._link.timeout + on_wire
 
     def _on_wire(self) -> float:
         """Seconds until everything in flight can be answered."""
-        return self._pipe.wire_time(sum(flight.wire_bytes for flight in self._unanswered()) + _WINDOW_ALLOWANCE)
+        return self._pipe.wire_time(sum(flight.wire_bytes for flight in self.unanswered()) + _WINDOW_ALLOWANCE)
 
     def _repeat(self, flights: Sequence[Flight]) -> None:
         """Send `flights` again, from the oldest; what the device's buffer holds now is not known any more."""
@@ -386,14 +424,14 @@ class _Exchange:
 
     def _repeat_rejected(self) -> None:
         self._backoff = 1.0  # the line is alive: what is lost now need not be waited for as long
-        unanswered = self._unanswered()
+        unanswered = self.unanswered()
         if unanswered and self._pipe.now() >= self._quiet_until:
             self._repeat(unanswered)
 
     def _repeat_damaged(self) -> None:
         """A frame from the device was damaged: answers come in order, so it was that of the first request."""
         self._backoff = 1.0
-        first = self._unanswered()[:1]
+        first = self.unanswered()[:1]
         if first and self._pipe.now() >= first[0].damaged_after:
             self._repeat(first)
 
@@ -410,20 +448,20 @@ class _Exchange:
                 self._repeat_damaged()
             case Reject(reason=RejectReason.CORRUPT):
                 self._repeat_rejected()
-            case Response(session=number) if number == session:
+            case Response(session=number) | Failure(session=number) if number == session:
                 self._answered(message)
             case Reject(reason=RejectReason.NO_SESSION, session=number) if number == session:
-                raise self._link.resolve(self._unanswered(), "the device no longer knows the session")
+                raise self._link.resolve(self.unanswered(), "the device no longer knows the session")
             case Reject(session=number) if number == session:
                 self._repeat_rejected()
 
-    def _answered(self, response: Response) -> None:
-        unanswered = self._unanswered()
+    def _answered(self, response: Response | Failure) -> None:
+        unanswered = self.unanswered()
         for position, flight in enumerate(unanswered):
             if flight.sequence == response.sequence:
                 flight.response = response
                 self._pacer.answered(self._pipe.now(), flight.sequence)
-                self._failed |= response.status != Status.DONE
+                self._failed |= isinstance(response, Failure) or response.status != Status.DONE
                 self._backoff = 1.0
                 self._restart_timers()
                 self._repeat_lost(unanswered[:position])

@@ -25,13 +25,13 @@ from .operations import (
     Operation,
     Read,
     ReadList,
-    Window,
     Write,
     WriteList,
     is_write,
     read_count,
     touched,
 )
+from .window import Window
 
 if TYPE_CHECKING:
     from .recording import Recorder
@@ -55,12 +55,16 @@ class Capability(Flag):
 
 
 class BusError(LinkError):
-    """No register answers at an address, or it refused the access; `addresses` are those in question."""
+    """No register answers at an address, or it refused the access; `addresses` are those in question.
 
-    def __init__(self, message: str, *, index: int, addresses: Sequence[int]) -> None:
+    index: the operation that failed. words: what operations before it read, where the transport tells.
+    """
+
+    def __init__(self, message: str, *, index: int, addresses: Sequence[int], words: Sequence[int] = ()) -> None:
         super().__init__(message)
         self.index = index
         self.addresses = tuple(addresses)
+        self.words = tuple(words)
 
 
 class Transport(ABC):
@@ -94,6 +98,10 @@ class Transport(ABC):
     @property
     def boot_nonce(self) -> int | None:
         """Number that changes when the device is reset, where the link tells it."""
+        return None
+
+    def fileno(self) -> int | None:
+        """Descriptor that becomes readable when windows may have arrived; None where there is none to wait for."""
         return None
 
     def _windows(self, timeout: float) -> list[bytes]:

@@ -79,6 +79,10 @@ class SerialChannel(ByteChannel):
             raise LinkError(f"{self._name}: the port was closed by the other side")
         return data
 
+    def fileno(self) -> int:
+        """Descriptor of the port."""
+        return int(self._port.fileno())
+
     def close(self) -> None:
         """Close the port, which releases it for others."""
         self._port.close()

@@ -26,6 +26,14 @@ class LinkTimeout(LinkError):
         self.outcome = outcome
 
 
+class LinkLost(LinkError):
+    """The connection to a device ended. What was being written is applied, not applied, or unknown: see `outcome`."""
+
+    def __init__(self, message: str, *, outcome: str = "unknown") -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
 class DeviceNotFound(LinkError):
     """Nothing answers at a device URL, or several devices match it."""
 

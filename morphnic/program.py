@@ -181,7 +181,8 @@ def run_command(command: Command, argv: Sequence[str], prog: str, inherited: arg
     )
     module.configure(parser)
     add_global_flags(parser)
-    arguments = parser.parse_args(argv, inherited)
+    # Intermixed: `regs write --device URL a.b=1`, though the registers are a list that could end before the flag.
+    arguments = parser.parse_intermixed_args(argv, inherited)
     settings = settings_from(arguments)
     quiet_level = logging.INFO if command.service else logging.WARNING
     verbosity = getattr(arguments, "verbose", 0)

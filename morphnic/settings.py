@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tempfile
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -95,6 +96,7 @@ class AgentSettings:
 class Settings:
     """Everything that can be set.
 
+    aliases: names of devices; each is what `--device` takes, but no other alias.
     sources: where each key that is not a default came from. notes: what looked odd; for the log, which is set up
     from these settings and so after them.
     """
@@ -102,6 +104,7 @@ class Settings:
     device: str | None = None
     data: Path | None = None
     log_format: str = "text"
+    aliases: Mapping[str, str] = field(default_factory=dict)
     manager: ManagerSettings = field(default_factory=ManagerSettings)
     agent: AgentSettings = field(default_factory=AgentSettings)
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -192,8 +195,9 @@ KEYS: dict[str, Convert] = {
 TENANT_KEYS: dict[str, Convert] = {
     "name": _text, "cgroup": _text, "pids": _pids, "process": _text, "vm": _text, "interfaces": _names,
 }
-SECTIONS = ("manager", "agent")
+SECTIONS = ("manager", "agent", "aliases")
 TENANTS = "agent.tenants"
+ALIASES = "aliases"
 
 
 def load(
@@ -208,11 +212,14 @@ def load(
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     tenants: dict[int, TenantSettings] = {}
+    aliases: dict[str, str] = {}
 
     def apply(source: str, flat: Mapping[str, Any]) -> None:
         for key, raw in flat.items():
             if key.startswith(TENANTS + "."):
                 tenants[_tenant_number(key, source)] = _tenant(key, raw, source)
+            elif key.startswith(ALIASES + "."):
+                aliases[_alias_name(key, source)] = _converted(key, raw, {key: _text}, source)
             else:
                 values[key] = _converted(key, raw, KEYS, source)
             sources[key] = source
@@ -225,7 +232,7 @@ def load(
     for key, text in (flags or {}).items():
         if text is not None:
             apply(f"--{key.replace('.', '-').replace('_', '-')}", {key: text})
-    return replace(_build(values, tenants, sources, variables), notes=tuple(notes))
+    return replace(_build(values, tenants, sources, variables), aliases=aliases, notes=tuple(notes))
 
 
 def _build(
@@ -294,7 +301,7 @@ def _flat(document: Mapping[str, Any], path: Path) -> dict[str, Any]:
             else:
                 flat[name] = inside
     for key in flat:
-        if key not in KEYS and not key.startswith(TENANTS + "."):
+        if key not in KEYS and not key.startswith((TENANTS + ".", ALIASES + ".")):
             raise _unknown(key, KEYS, str(path))
     return flat
 
@@ -310,6 +317,13 @@ def _tenant_number(key: str, source: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < MAX_TENANTS):
         raise InputError(f"{source}: {key}: a tenant must be a number in 0..{MAX_TENANTS - 1}, not {text!r}")
     return int(text)
+
+
+def _alias_name(key: str, source: str) -> str:
+    name = key.partition(".")[2]
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise InputError(f"{source}: an alias must be letters, digits, '.', '_' or '-', not {name!r}")
+    return name
 
 
 def _tenant(key: str, raw: Any, source: str) -> TenantSettings:

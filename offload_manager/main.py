@@ -18,6 +18,7 @@ import uvicorn
 
 import device_link
 from morphnic import log as logs
+from morphnic.devices import resolve
 from morphnic.errors import EnvironmentFault, MorphnicError
 from morphnic.program import INTERRUPTED, Parser, add_global_flags, settings_from
 from offload_manager.events import EventHub
@@ -52,7 +53,8 @@ def _main(argv: list[str]) -> int:
     add_global_flags(parser)
     arguments = parser.parse_args(argv)
     shared = settings_from(arguments)
-    arguments.device = arguments.device or shared.device or ManagerSettings().device
+    named = arguments.device or shared.device
+    arguments.device = resolve(named, shared.aliases) if named else ManagerSettings().device
     settings = from_arguments(arguments)
     logs.configure(form=shared.log_format, verbosity=getattr(arguments, "verbose", 0), quiet_level=logging.INFO)
     arm_from_environment()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from device_link.operations import Window, WindowRow
+from device_link.window import Window, WindowRow
 
 __all__ = ["BURST_PARTS", "Window", "WindowRow", "burst_bytes", "latency_mean", "miss_ratio", "window_end"]
 

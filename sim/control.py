@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from morphnic.errors import LinkError, MorphnicError
+from device_link.serving import Refusal
+from morphnic.errors import LinkError
 
 from .board import Board, Ready
 from .options import ServerOptions
@@ -16,14 +17,6 @@ from .workloads import Workload
 
 PORT_COUNTERS = 0x7000 // 4  # word address of port[0]; four words a port: admitted, dropped, left, cut
 _RECORDS = ("completions", "twins", "faults")
-
-
-class Refusal(MorphnicError):
-    """A control document that is refused; `reason` is for programs, the text for people."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class Controller:
@@ -39,7 +32,8 @@ class Controller:
     def operate(self, op: str, document: dict[str, Any]) -> dict[str, Any]:
         """The answer to `op`; raises `Refusal` and other `MorphnicError`s."""
         if op not in self._operations:
-            known = ", ".join([*self._operations, "acquire", "release", "advance", "wait", "shutdown"])
+            known = ", ".join([*self._operations, "attach", "acquire", "release", "describe", "advance", "wait",
+                               "shutdown"])
             raise Refusal("unknown", f"op must be one of {known}, not {op!r}")
         return {"ok": True, **self._operations[op](document)}
 

@@ -20,6 +20,10 @@ class CheckSkipped(Exception):
     """The check does not apply to this device or this link; the message says why."""
 
 
+class CheckWarned(Exception):
+    """The device does what it must, and something about it is odd; the message says what."""
+
+
 class Bench:
     """A device under test, and the time that a check may take."""
 
@@ -54,6 +58,11 @@ class Bench:
         """Skip the check on a link without `capability`."""
         if capability not in self.device.capabilities:
             raise CheckSkipped(f"the link has no {capability.name}")
+
+    def skip_unless_writer(self) -> None:
+        """Skip a check that changes registers on a device that was opened for reading."""
+        if not self.device.transport.writer:
+            raise CheckSkipped("it changes registers, and the device was opened for reading only")
 
     def in_time(self, what: str) -> None:
         """Fail when the check has taken too long; called wherever one waits."""
@@ -104,4 +113,4 @@ def _shown(value: object) -> str:
     return f"{value:#x}" if isinstance(value, int) and not isinstance(value, bool) else repr(value)
 
 
-__all__ = ["Bench", "CheckFailed", "CheckSkipped"]
+__all__ = ["Bench", "CheckFailed", "CheckSkipped", "CheckWarned"]

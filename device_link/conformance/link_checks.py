@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from itertools import pairwise
 
-from ..operations import Read, ReadList, Window, Write, WriteList
+from ..operations import Read, ReadList, Write, WriteList
 from ..registers import MAGIC
 from ..transport import Capability
+from ..window import Window
 from .bench import Bench
 
 UNMAPPED = 0x200  # between the ID block and the link block

@@ -18,13 +18,14 @@ class Outcome(StrEnum):
     """How a check ended."""
 
     PASS = "pass"
+    WARN = "warn"
     FAIL = "fail"
     SKIP = "skip"
 
 
 @dataclass(frozen=True)
 class Result:
-    """One check: `message` says why it failed or was skipped."""
+    """One check: `message` says why it failed, was skipped, or what is odd though it passed."""
 
     name: str
     outcome: Outcome
@@ -40,6 +41,7 @@ class Report:
     url: str
     device: dict[str, Any] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
+    suite: str = "conformance"
 
     @property
     def passed(self) -> bool:
@@ -59,7 +61,7 @@ class Report:
     def to_junit(self) -> str:
         """The report as JUnit XML."""
         suite = ElementTree.Element("testsuite", {
-            "name": "morphnic conformance", "tests": str(len(self.results)), "errors": "0",
+            "name": f"morphnic {self.suite}", "tests": str(len(self.results)), "errors": "0",
             "failures": str(self.count(Outcome.FAIL)), "skipped": str(self.count(Outcome.SKIP)),
             "time": f"{sum(result.seconds for result in self.results):.3f}"})
         properties = ElementTree.SubElement(suite, "properties")
@@ -67,8 +69,10 @@ class Report:
             ElementTree.SubElement(properties, "property", {"name": name, "value": _printable(str(value))})
         for result in self.results:
             case = ElementTree.SubElement(suite, "testcase", {
-                "classname": "conformance", "name": result.name, "time": f"{result.seconds:.3f}"})
-            if result.outcome is not Outcome.PASS:
+                "classname": self.suite, "name": result.name, "time": f"{result.seconds:.3f}"})
+            if result.outcome is Outcome.WARN:
+                ElementTree.SubElement(case, "system-out").text = _printable(f"warning: {result.message}")
+            elif result.outcome is not Outcome.PASS:
                 kind = "failure" if result.outcome is Outcome.FAIL else "skipped"
                 ElementTree.SubElement(case, kind, {"message": _printable(result.message)})
         root = ElementTree.Element("testsuites")

@@ -14,7 +14,7 @@ from morphnic.errors import InputError, MorphnicError
 from ..connect import open as open_device
 from ..device import Device, fields_of
 from . import allocation_checks, link_checks, traffic_checks
-from .bench import Bench, CheckFailed, CheckSkipped
+from .bench import Bench, CheckFailed, CheckSkipped, CheckWarned
 from .report import Outcome, Report, Result
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,10 @@ _TIMEOUT = 60.0
 
 @dataclass(frozen=True)
 class Check:
-    """One check: raises `CheckFailed`, `CheckSkipped`, or an error of the link. timeout: seconds it may take."""
+    """One check: raises `CheckFailed`, `CheckSkipped`, `CheckWarned`, or an error of the link.
+
+    timeout: seconds it may take; wherever it waits, it gives up then, and one that took longer has failed.
+    """
 
     name: str
     function: Callable[[Bench], None]
@@ -55,10 +58,10 @@ CHECKS = (
 )
 
 
-def run_on(device: Device, *, checks: Sequence[Check] = CHECKS,
+def run_on(device: Device, *, checks: Sequence[Check] = CHECKS, suite: str = "conformance",
            on_result: Callable[[Result], None] | None = None) -> Report:
     """Run `checks` on an open device; `on_result` hears of each as it ends."""
-    report = Report(device.url, fields_of(device.identity))
+    report = Report(device.url, fields_of(device.identity), suite=suite)
     for check in checks:
         result = _run_one(device, check)
         report.results.append(result)
@@ -73,13 +76,18 @@ def _run_one(device: Device, check: Check) -> Result:
     outcome, message = Outcome.PASS, ""
     try:
         check.function(Bench(device, patience=check.timeout))
+    except CheckWarned as warned:
+        outcome, message = Outcome.WARN, str(warned)
     except CheckSkipped as skipped:
         outcome, message = Outcome.SKIP, str(skipped)
     except CheckFailed as failure:
         outcome, message = Outcome.FAIL, str(failure)
     except MorphnicError as error:
         outcome, message = Outcome.FAIL, f"{type(error).__name__}: {error}"
-    return Result(check.name, outcome, round(time.monotonic() - started, 3), message, check.description)
+    seconds = time.monotonic() - started
+    if outcome in (Outcome.PASS, Outcome.WARN) and seconds > check.timeout:
+        outcome, message = Outcome.FAIL, f"it took {seconds:.1f} s, and may take {check.timeout:g} s"
+    return Result(check.name, outcome, round(seconds, 3), message, check.description)
 
 
 def run(url: str, *, junit: Path | None = None, report: Path | None = None, only: Sequence[str] = (),

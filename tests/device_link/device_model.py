@@ -6,10 +6,11 @@ sends and receives at once; windows are pushed as device time passes, 40 cycles 
 
 from collections import deque
 
-from device_link.operations import Window, WindowPush, WindowRow
+from device_link.operations import WindowPush
 from device_link.pipe import MessagePipe
 from device_link.registers import MAGIC, register_map
 from device_link.responder import BusFault, Responder
+from device_link.window import Window, WindowRow
 from gateware.config import DeviceConfig
 from tests.gateware.manager.model import BusError, ResourceManagerModel
 

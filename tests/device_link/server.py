@@ -1,68 +1,78 @@
 """A server of a `DeviceModel` in a thread: on a Unix socket as a simulated device has it, or behind a pty."""
 
 import contextlib
-import json
 import os
-import socket
 import threading
 import tty
 
 from device_link import rundir
 from device_link.framing import FrameDecoder, encode_frame
-from device_link.operations import Control, decode_message
-from device_link.responder import Responder
+from device_link.responder import Responder, carry_out
+from device_link.serving import LinkServer, Refusal
 
 
-class SocketServer:
-    """Serves `model` to one connection after another, and publishes a ready file in `folder`.
+class ModelServer(LinkServer):
+    """A link server over registers.
 
-    control: answers of control documents by `op`; others are refused.
+    control: answers of control documents by `op`, before the server's own; `documents` are those that came.
     """
+
+    def __init__(self, bus, name, *, boot_nonce, control=None, capabilities=("WINDOWS", "CONTROL", "EXCLUSIVE"),
+                 lease=None):
+        super().__init__(name, url=f"sim://{name}", boot_nonce=boot_nonce, capabilities=capabilities, lease=lease)
+        self.bus = bus
+        self.documents = []
+        self.control = control or {}
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def carry_out(self, operations, *, repetition=False):
+        return carry_out(self.bus, operations, repetition=repetition)
+
+    def describe(self):
+        return {"url": self.url, "board": "model", "uid": 0x1234, "map_hash": self.bus.map.hash, "build_id": 0xB01D}
+
+    def _operate(self, client, sequence, document):
+        if document.get("op") not in ("attach", "describe"):
+            self.documents.append(document)
+        if document.get("op") in self.control:
+            return self.control[document["op"]]
+        return super()._operate(client, sequence, document)
+
+    def operate(self, client, sequence, document):
+        raise Refusal("unknown", "unknown op")
+
+    def start(self):
+        self._thread.start()
+
+    def _run(self):
+        while not self.stopped:
+            self.step(1.0)
+            pushed = getattr(self.bus, "pushed", [])
+            while pushed:
+                self.push(pushed.popleft())
+            self.deliver()
+        self.close()
+
+    def finish(self):
+        self.stop()
+        self._thread.join(5)
+
+
+class SocketServer(ModelServer):
+    """Serves a `DeviceModel` from `folder`, and publishes a ready file there."""
 
     def __init__(self, model, folder, *, name="model", control=None, capabilities=("WINDOWS", "CONTROL", "EXCLUSIVE"),
                  publish=True):
+        super().__init__(model, name, boot_nonce=model.peek("id.boot_nonce"), control=control,
+                         capabilities=capabilities)
         self.model = model
-        self.controls = []
-        self._control = {"acquire": {"ok": True}} | (control or {})
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "device.sock"
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.bind(str(self.path))
-        self._listener.listen()
-        self._peer = None
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
+        self.listen_unix(self.path)
         if publish:
             rundir.write_ready(folder, rundir.ReadyFile(name, os.getpid(), str(self.path), None, model.map.hash, 1,
                                                         capabilities=capabilities))
-
-    def _serve(self):
-        with contextlib.suppress(OSError):
-            while True:
-                self._peer, _ = self._listener.accept()
-                responder = Responder(self.model, boot_nonce=self.model.peek("id.boot_nonce"))
-                while message := self._peer.recv(1 << 18):
-                    self._peer.send(self._answer(responder, message))
-                    while self.model.pushed:
-                        self._peer.send(self.model.pushed.popleft())
-                self._peer.close()
-
-    def _answer(self, responder, message):
-        decoded = decode_message(message)
-        if not isinstance(decoded, Control):
-            return responder.handle(message)
-        document = json.loads(decoded.document)
-        self.controls.append(document)
-        answer = self._control.get(document["op"], {"ok": False, "reason": "unknown", "error": "unknown op"})
-        return Control(0, decoded.sequence, json.dumps(answer).encode(), answer=True).encode()
-
-    def close(self):
-        for one in (self._listener, self._peer):
-            if one is not None:
-                with contextlib.suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
-                one.close()
-        self._thread.join(5)
+        self.start()
 
 
 class PtyServer:
@@ -89,7 +99,6 @@ class PtyServer:
                         frame = frame[os.write(self._master, frame):]
 
     def close(self):
-        """End the thread first: left reading, it would take what is for the next descriptor of that number."""
-        os.close(self._slave)
-        self._thread.join()
+        os.close(self._slave)  # ends the thread's read; only then may the master's number go to another pty
+        self._thread.join(5)
         os.close(self._master)

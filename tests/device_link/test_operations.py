@@ -1,4 +1,4 @@
-"""Operation lists, messages and windows: round trips, and what a device must call malformed."""
+"""Operation lists and messages: round trips, and what a device must call malformed."""
 
 from itertools import pairwise
 
@@ -21,9 +21,7 @@ from device_link.operations import (
     Request,
     Response,
     Status,
-    Window,
     WindowPush,
-    WindowRow,
     Write,
     WriteList,
     decode_message,
@@ -32,7 +30,6 @@ from device_link.operations import (
     encoded_size,
 )
 from device_link.planning import plan
-from device_link.registers import register_map
 
 words = st.integers(0, 0xFFFFFFFF)
 addresses = st.integers(0, SPACE_BYTES // 4 - 1).map(lambda word: 4 * word)
@@ -88,52 +85,6 @@ def test_messages_survive_the_wire(message):
 def test_what_is_no_message_is_refused(raw):
     with pytest.raises(MalformedMessage):
         decode_message(raw)
-
-
-def make_window(tenants=3):
-    rows = tuple(WindowRow(*range(16 * tenant, 16 * tenant + 16)) for tenant in range(tenants))
-    return Window(5, 0x1_2345_6789, 100_000, 3, 2, 0xABCD, rows)
-
-
-def test_window_survives_the_wire():
-    window = make_window()
-    assert Window.decode(window.encode()) == window
-    assert window.to_words()[0] == 0x4D570203
-
-
-def test_window_rows_have_the_registers_of_the_map_in_order():
-    block = register_map().block("snapshot")
-    assert tuple(block.template) == WindowRow.__slots__
-    assert [register.address for register in block.template.values()] == [
-        block.address + 4 * place for place in range(16)]
-
-
-def test_window_flags_are_those_of_the_map():
-    fields = register_map().block("snapshot").template["flags"].fields
-    names = ["backpressured", "is_sequential", "missing_slo", "engine_bound", "bandwidth_bound", "pages_bound",
-             "host_bound", "is_strided", "host_cpu", "host_memory"]
-    assert [*names, "latency_sum_high"] == list(fields)
-    for name in names:
-        field = fields[name]
-        row = WindowRow(*([0] * 15), ((1 << field.width) - 1) << field.lsb)
-        assert {other: int(getattr(row, other)) for other in names if getattr(row, other)} == {
-            name: (1 << field.width) - 1}
-
-
-def test_window_figures_that_share_a_word_are_taken_apart():
-    row = WindowRow(*([0] * 7), 0x0028_0009, 0, 0, 0x8000_0001, 0, 0, 0x0005_0003, 0, 0xFE00_0000)
-    assert (row.queue_depth_max, row.burstiness) == (9, 2.5)
-    assert (row.depth, row.burst) == (3, 5)
-    assert row.latency_sum == 0xFE_8000_0001
-
-
-@pytest.mark.parametrize("damage", [
-    lambda words: words[:-1], lambda words: [*words, 0], lambda words: [words[0] + 0x100, *words[1:]],
-    lambda words: [0, *words[1:]], lambda words: words[:4], lambda words: [],
-])
-def test_window_of_another_form_is_refused(damage):
-    with pytest.raises(MalformedMessage):
-        Window.from_words(damage(make_window().to_words()))
 
 
 @given(st.lists(operations, min_size=1, max_size=6), st.booleans(), st.booleans())

@@ -292,7 +292,8 @@ def test_repeated_requests_are_those_unanswered_only():
 def test_windows_are_delivered_between_answers_and_none_is_lost():
     line = LineModel()
     link = open_line(line)
-    from device_link.operations import Window, WindowPush, WindowRow
+    from device_link.operations import WindowPush
+    from device_link.window import Window, WindowRow
     window = Window(7, 1 << 40, 1000, 3, 0, 9, (WindowRow(*range(16)), WindowRow(*range(16, 32))))
     line.push(WindowPush(window.encode()).encode())
     assert link.read(0) == [0]

@@ -42,7 +42,7 @@ def simulated(runtime):
 
     yield start
     for server in servers:
-        server.close()
+        server.finish()
 
 
 @pytest.fixture
@@ -116,8 +116,8 @@ def test_device_that_falls_silent_raises_and_never_gives_zeros(serial_port):
     ("uart:///dev/ttyS0?baud=fast", InputError, "baud in .* must be a number above 0, not 'fast'"),
     ("uart:///dev/ttyS0?parity=even", InputError, "unknown option parity; it knows baud"),
     ("sim://one?baud=1", InputError, "unknown option baud; it has none"),
-    ("pcie://0000:03:00.0", InputError, "begins with uart://, sim:// or replay://"),
-    ("/dev/ttyUSB0", InputError, "begins with uart://, sim:// or replay://"),
+    ("pcie://0000:03:00.0", InputError, "begins with one of uart://, sim://, tcp://, unix://, replay://"),
+    ("/dev/ttyUSB0", InputError, "begins with one of uart://, sim://, tcp://, unix://, replay://"),
     ("replay:///nowhere/record", InputError, "the record /nowhere/record cannot be read"),
 ])
 def test_url_that_leads_nowhere_says_why(runtime, url, error, text):
@@ -140,7 +140,7 @@ def test_right_to_write_is_asked_for_and_refusal_is_told(simulated):
         device_link.open("sim://", writer=True)
     with device_link.open("sim://") as dev:
         assert int(dev.id.magic.read()) == 0x46524F4D
-    assert server.controls == [{"op": "acquire"}]
+    assert server.documents == [{"op": "acquire"}]
 
 
 def test_reader_cannot_write(simulated):
@@ -155,7 +155,7 @@ def test_time_is_granted_only_where_the_device_takes_grants(simulated):
                        control={"advance": {"ok": True, "ran": 500, "cycle": 500}})
     with device_link.open("sim://") as dev:
         assert dev.advance(500)["ran"] == 500
-    assert server.controls == [{"op": "advance", "cycles": 500}]
+    assert server.documents == [{"op": "advance", "cycles": 500}]
 
 
 def test_refused_grant_of_time_raises(simulated):
@@ -176,7 +176,7 @@ def test_missing_capability_is_named(serial_port):
 def test_simulated_device_that_ends_is_told(simulated):
     server = simulated()
     with device_link.open("sim://") as dev:
-        server.close()
+        server.finish()
         with pytest.raises(LinkError, match="ended"):
             dev.id.magic.read()
 

@@ -68,4 +68,4 @@ def stand_in(home):
 
     device = StandIn()
     yield device
-    device.close()
+    device.finish()

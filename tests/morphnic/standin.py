@@ -1,19 +1,15 @@
 """A stand-in device for tests of the command line: registers in a dictionary behind the real link protocol.
 
-It serves `sim://NAME` on a Unix socket with the link's own `Responder`, publishes the ready file, and grants the
-right to write to one connection at a time. It models no hardware: only what a test put there can be read.
+It serves `sim://NAME` on a Unix socket with the server that every device has, and publishes the ready file. It models
+no hardware: only what a test put there can be read.
 """
 
-import json
 import os
-import selectors
-import socket
-import threading
 
 from device_link import rundir
-from device_link.operations import MessageType
 from device_link.registers import MAGIC, register_map
-from device_link.responder import BusFault, Responder
+from device_link.responder import BusFault
+from tests.device_link.server import ModelServer
 
 CONFIG0 = 4 | 16 << 8 | 2 << 16 | 16 << 24  # ports, tenants, slots, classifier entries
 CONFIG1 = 64 | 64 << 16  # data width, pages
@@ -58,72 +54,26 @@ class Registers:
         self.words[address] = word
 
 
-class StandIn:
+class StandIn(ModelServer):
     """Serves one device in a thread until closed."""
 
     def __init__(self, name="stand-in"):
         self.registers = Registers()
-        folder = rundir.device_dir(name)
-        folder.mkdir(parents=True)
-        self._folder = folder
+        super().__init__(self.registers, name, boot_nonce=7, capabilities=("CONTROL", "EXCLUSIVE"))
+        self._folder = rundir.device_dir(name)
+        self._folder.mkdir(parents=True)
         path = rundir.socket_path(name)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        self._wake, self._woken = socket.socketpair()
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ)
-        self._selector.register(self._woken, selectors.EVENT_READ)
-        self.writer = None
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-        rundir.write_ready(folder, rundir.ReadyFile(
+        self.listen_unix(path)
+        self.start()
+        rundir.write_ready(self._folder, rundir.ReadyFile(
             name=name, pid=os.getpid(), socket=str(path), pty=None,
             map_hash=self.registers.map.hash, build_id=0xB01D, capabilities=("CONTROL", "EXCLUSIVE")))
 
-    def _serve(self):
-        responders = {}
-        while True:
-            for key, _ in self._selector.select():
-                if key.fileobj is self._woken:
-                    return
-                if key.fileobj is self._listener:
-                    connection, _ = self._listener.accept()
-                    responders[connection] = Responder(self.registers, boot_nonce=7)
-                    self._selector.register(connection, selectors.EVENT_READ)
-                    continue
-                message = self._received(key.fileobj)
-                if not message:
-                    if self.writer is key.fileobj:
-                        self.writer = None
-                    self._selector.unregister(key.fileobj)
-                    key.fileobj.close()
-                elif message[0] == MessageType.CONTROL:
-                    key.fileobj.send(self._control(key.fileobj, message))
-                else:
-                    key.fileobj.send(responders[key.fileobj].handle(message))
+    def hold(self, name="the offload manager"):
+        """Let another program hold the right to write."""
+        self.control["acquire"] = {"ok": False, "reason": "busy", "error": f"{name} holds it"}
 
-    def _received(self, connection):
-        try:
-            return connection.recv(1 << 16)
-        except ConnectionError:
-            return b""
-
-    def _control(self, connection, message):
-        document = json.loads(message[3:])
-        assert document == {"op": "acquire"}
-        if self.writer not in (None, connection):
-            answer = {"ok": False, "reason": "busy", "error": "the offload manager holds it"}
-        else:
-            self.writer = connection
-            answer = {"ok": True}
-        return bytes([MessageType.CONTROL_RESPONSE, *message[1:3]]) + json.dumps(answer).encode()
-
-    def close(self):
+    def finish(self):
+        """Stop."""
         rundir.remove_ready(self._folder)
-        self._wake.send(b"x")
-        self._thread.join()
-        for key in list(self._selector.get_map().values()):
-            key.fileobj.close()
-        self._selector.close()
-        self._wake.close()
+        super().finish()

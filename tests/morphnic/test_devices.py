@@ -35,7 +35,7 @@ def test_two_devices_must_be_told_apart(typed, stand_in):
         assert typed("info", "--device", "sim://other").returncode == 0
         assert typed("info", variables={"MORPHNIC_DEVICE": "sim://other"}).returncode == 0
     finally:
-        other.close()
+        other.finish()
 
 
 def test_device_that_does_not_run_is_named(typed):
@@ -102,7 +102,7 @@ def test_bus_error_names_the_register_and_nothing_is_made_up(typed, stand_in):
 
 
 def test_write_is_refused_with_the_remedy_while_a_manager_holds_the_device(typed, stand_in):
-    stand_in.writer = "the manager's connection"
+    stand_in.hold()
     message = one_line(typed("regs", "write", "id.scratch=5"), 1)
     assert "host-agent request" in message
     assert stand_in.registers.get("id.scratch") == 0

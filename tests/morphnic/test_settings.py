@@ -128,7 +128,7 @@ def test_every_key_can_be_set_by_a_variable_and_is_a_field():
     names = {name if "." not in name else name.split(".")[1] for name in settings.KEYS}
     fields = {field.name for kind in (settings.Settings, settings.ManagerSettings, settings.AgentSettings)
               for field in dataclasses.fields(kind)}
-    assert names == fields - {"manager", "agent", "tenants", "sources", "notes"}
+    assert names == fields - {"manager", "agent", "tenants", "aliases", "sources", "notes"}
 
 
 @pytest.mark.parametrize("runtime", ["/run/user/7", None])
@@ -148,3 +148,19 @@ def test_document_of_the_settings_is_plain(tmp_path):
     found = settings.as_document(load(tmp_path, user="[agent.tenants.3]\npids = [1, 2]"))
     assert found["agent"]["tenants"]["3"]["pids"] == [1, 2]
     assert isinstance(found["agent"]["state_directory"], str)
+
+
+def test_aliases_merge_name_by_name(tmp_path):
+    found = load(tmp_path, system='[aliases]\na = "sim://a"\nb = "sim://b"', user='[aliases]\nb = "tcp://lab:8641"')
+    assert found.aliases == {"a": "sim://a", "b": "tcp://lab:8641"}
+    assert found.sources["aliases.b"].endswith("config.toml")
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ('[aliases]\n"a/b" = "sim://a"', "an alias must be letters, digits"),
+    ("[aliases]\na = 5", "aliases.a must be a text"),
+    ("aliases = 5", r"aliases must be a table"),
+])
+def test_bad_alias_is_refused_with_its_file(tmp_path, text, message):
+    with pytest.raises(InputError, match=f"config.toml: {message}"):
+        load(tmp_path, user=text)

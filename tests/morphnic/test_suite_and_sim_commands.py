@@ -47,7 +47,7 @@ def test_wrong_arguments_of_the_suite_are_refused(typed, stand_in, arguments, me
 
 
 def test_suite_is_refused_while_a_manager_holds_the_device(typed, stand_in):
-    stand_in.writer = "the manager's connection"
+    stand_in.hold()
     assert "stop the manager" in one_line(typed("test", "--only", "identity"), 1)
 
 

