@@ -1,7 +1,8 @@
 """The link alone on a serial line, bit by bit and in device time, at millions of cycles a second.
 
-The gateware of serial port and bridge, with memory where the registers would be (`line_top`): for benches and tests of
-the line itself, where a whole device would be slow. One process a `Line`; the same seed and calls give the same bytes.
+The gateware of serial port and bridge, with memory where the registers would be (`gateware.bridge.alone`): for benches
+and tests of the line itself, where a whole device would be slow. One process a `Line`; the same seed and calls give the
+same bytes.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ class Line(ByteChannel):
                  progress: Progress = print_progress) -> None:
         self._library = _library(config, progress)
         self._line = ctypes.c_void_p(self._library.line_new(seed))
-        self.hz = config.clock_hz
+        self.hz: int = config.clock_hz
         self._turnaround = turnaround
         self._visible: int | None = None  # cycle in which the host sees the bytes that wait
         self.set_baud(config.uart_baud if baud is None else baud)
 
     def set_baud(self, baud: int) -> None:
         """Change the host's rate."""
-        self.baud = baud
+        self.baud: int = baud
         self._library.line_rate(self._line, round(8 * self.hz / baud))
 
     @property
@@ -134,11 +135,11 @@ def _bindings(ports: Sequence[Port]) -> str:
 @cache
 def _library(config: DeviceConfig, progress: Progress) -> ctypes.CDLL:
     def elaborate() -> str:
-        from .line_top import LinkAlone
+        from gateware.bridge.alone import LinkAlone
 
         return to_verilog(LinkAlone(config))
 
-    sources = [*(_ROOT / "gateware" / name for name in ("config.py",)), _ROOT / "sim" / "line_top.py",
+    sources = [*(_ROOT / "gateware" / name for name in ("config.py",)),
                *(path for part in ("bridge", "csr", "stream") for path in (_ROOT / "gateware" / part).glob("*.py")),
                *(_ROOT / "rtl" / "registers").glob("*.rdl")]
     verilog = cached_verilog(["link alone", config.digest()], sources, elaborate, progress, what="the link")

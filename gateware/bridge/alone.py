@@ -1,20 +1,20 @@
-"""The link of a device without the device: serial port, bridge, and memory where its registers would be.
+"""`LinkAlone`: the link without a device, for simulating the line: serial port, bridge, memory in place of registers.
 
 Words 0 to `MEMORY_WORDS` answer but for the `link` block, which is the bridge's own; other addresses are refused.
 """
 
-from amaranth import Module, Signal
+from amaranth import *
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from gateware.bridge.link import LinkBridge
-from gateware.bridge.serial import SerialPort
-from gateware.bridge.uart import period_of
-from gateware.config import DeviceConfig
-from gateware.csr.bus import CsrSignature
-from gateware.csr.decoder import CsrDecoder
-from gateware.csr.regmap import WORD_ADDRESS_WIDTH, word_ranges
-from gateware.stream.telemetry import TELEMETRY_WORD
+from ..config import DeviceConfig
+from ..csr.bus import CsrSignature
+from ..csr.decoder import CsrDecoder
+from ..csr.regmap import WORD_ADDRESS_WIDTH, word_ranges
+from ..stream.telemetry import TELEMETRY_WORD
+from .link import LinkBridge
+from .serial import SerialPort
+from .uart import period_of
 
 __all__ = ["MEMORY_WORDS", "LinkAlone"]
 
