@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export MORPHNIC_DATA ?= $(wildcard ../shared/data)
 
-.PHONY: demo test test-fast lint bench bench-boards registers models regress prove soak clean setup
+.PHONY: demo test test-fast lint bench bench-boards registers recordings models regress prove soak clean setup
 
 $(STAMP): pyproject.toml constraints.txt deploy/check_system.py
 	$(PYTHON) deploy/check_system.py
@@ -33,6 +33,9 @@ lint: $(STAMP)
 
 registers: $(STAMP)  ## remake everything derived from the register map
 	$(BIN)/python -m rtl.registers.generate
+
+recordings: $(STAMP) models  ## remake the recorded session of the simulated device, after a change of the register map
+	$(BIN)/python -m tests.hil.record
 
 bench: $(STAMP)  ## every figure, side by side with its reference
 	set -e; for script in $(filter-out bench/boards.py,$(wildcard bench/[a-z]*.py)); do $(BIN)/python $$script; done

@@ -11,9 +11,11 @@ from .framing import FrameDecoder, encode_frame
 
 DATAGRAM_BYTES = 1 << 18
 _BUFFER_BYTES = 1 << 20
+_STREAM_BUFFER_BYTES = 1 << 18
 _KEPT_DATAGRAMS = 512
 _KEPT_BYTES = 1 << 20
-_AT_ONCE = 64  # messages or reads of one client before the others have their turn
+_AT_ONCE = 8  # messages of one client before the others have their turn
+_READ_BYTES = 1 << 14  # a TLS record has no more
 
 
 class Ended(Exception):
@@ -26,10 +28,22 @@ class Connection(ABC):
     def __init__(self, peer: socket.socket) -> None:
         peer.setblocking(False)
         self.socket = peer
+        self._arrived: deque[bytes | None] = deque()
+
+    def receive(self) -> list[bytes | None]:
+        """A few of the messages that arrived, None for a damaged one; raises `Ended`."""
+        if not self._arrived:
+            self._arrived.extend(self._read())
+        return [self._arrived.popleft() for _ in range(min(len(self._arrived), _AT_ONCE))]
+
+    @property
+    def pending(self) -> bool:
+        """Whether messages arrived that `receive` has not given yet, and no selector tells of."""
+        return bool(self._arrived)
 
     @abstractmethod
-    def receive(self) -> list[bytes | None]:
-        """Messages that arrived, None for a damaged one; raises `Ended`."""
+    def _read(self) -> list[bytes | None]:
+        """Messages that arrived since the last time; raises `Ended`."""
 
     @abstractmethod
     def send(self, message: bytes) -> None:
@@ -42,7 +56,7 @@ class Connection(ABC):
     @property
     @abstractmethod
     def backlog(self) -> float:
-        """How full the queue is: from 1 on nothing that could be dropped is queued."""
+        """How full the queue is: from 1 on no more requests are taken, and no windows queued."""
 
     def close(self) -> None:
         """Close the socket."""
@@ -57,7 +71,7 @@ class DatagramConnection(Connection):
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
         self._outgoing: deque[bytes] = deque()
 
-    def receive(self) -> list[bytes | None]:
+    def _read(self) -> list[bytes | None]:
         """Datagrams that arrived."""
         messages: list[bytes | None] = []
         try:
@@ -100,24 +114,28 @@ class StreamConnection(Connection):
 
     def __init__(self, peer: socket.socket, *, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(peer)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _STREAM_BUFFER_BYTES)
         self._decoder = FrameDecoder()
         self._outgoing = bytearray()
         self._shaken = tls is None
         if tls is not None:
             self.socket = tls.wrap_socket(peer, server_side=True, do_handshake_on_connect=False)
 
-    def receive(self) -> list[bytes | None]:
+    def _read(self) -> list[bytes | None]:
         """Messages of the frames that arrived."""
         messages: list[bytes | None] = []
         try:
             self._handshake()
-            for _ in range(_AT_ONCE):
-                data = self.socket.recv(1 << 16)
+            while True:
+                data = self.socket.recv(_READ_BYTES)
                 if not data:
                     if messages:
                         return messages
                     raise Ended("closed")
                 messages += self._decoder.feed(data)
+                # What TLS holds back already, no selector tells of.
+                if not (isinstance(self.socket, ssl.SSLSocket) and self.socket.pending()):
+                    break
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
         except OSError as error:

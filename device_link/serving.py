@@ -36,7 +36,6 @@ MAX_CLIENTS = 64
 _REMEMBERED_CLIENTS = 64  # that left, with how far their requests went
 _ATTACH_SECONDS = 10.0
 _DEAD_AFTER = 20.0
-_MOST_BACKLOG = 8.0  # a client that asks and never reads is dropped
 
 
 class Refusal(MorphnicError):
@@ -91,11 +90,16 @@ class Client:
         self.since = self.heard = time.monotonic()
         self.responder = ClientResponder(server, self)
 
+    @property
+    def listened_to(self) -> bool:
+        """Not while it asks and does not read the answers."""
+        return self.connection.backlog < 1
+
     def push(self, message: bytes) -> None:
         """Queue a window, unless the client has stopped reading."""
         if not self.hello:
             return
-        if self.connection.backlog < 1:
+        if self.listened_to:
             self.connection.send(message)
         else:
             self.dropped_windows += 1
@@ -183,9 +187,12 @@ class LinkServer(ABC):
             os.write(self._wake, b"x")
 
     def step(self, timeout: float | None) -> None:
-        """Wait up to `timeout` seconds for clients, and do what they ask for."""
-        for key, _ in self.selector.select(timeout):
+        """Wait up to `timeout` seconds for clients, and do some of what each asks for."""
+        waiting = [client for client in self.clients.values() if client.connection.pending and client.listened_to]
+        for key, _ in self.selector.select(0.0 if waiting else timeout):
             key.data()
+        for client in waiting:
+            self._receive(client)
         now = time.monotonic()
         for client in [one for one in self.clients.values()
                        if not one.attached and now - one.since > _ATTACH_SECONDS]:
@@ -237,6 +244,8 @@ class LinkServer(ABC):
         self.selector.register(client.connection.socket, selectors.EVENT_READ, lambda: self._receive(client))
 
     def _receive(self, client: Client) -> None:
+        if client.connection.socket.fileno() < 0 or not client.listened_to:
+            return  # gone meanwhile; or the socket is ready for writing only
         try:
             for message in client.connection.receive():
                 if client.connection.socket.fileno() < 0:
@@ -264,10 +273,8 @@ class LinkServer(ABC):
         except Ended as end:
             self.drop(client, str(end))
             return
-        if client.connection.backlog > _MOST_BACKLOG:
-            self.drop(client, "asked and did not read the answers")
-            return
-        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.connection.backlog else 0)
+        events = ((selectors.EVENT_READ if client.listened_to else 0)
+                  | (selectors.EVENT_WRITE if client.connection.backlog else 0))
         key = self.selector.get_key(client.connection.socket)
         if key.events != events:
             self.selector.modify(client.connection.socket, events, key.data)

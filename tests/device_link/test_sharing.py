@@ -1,5 +1,6 @@
 """A shared device: the same transport over it, the right to write, who may come in, and what a loss tells."""
 
+import contextlib
 import random
 import shutil
 import socket
@@ -480,3 +481,50 @@ def test_slow_device_is_waited_for_and_not_asked_again(share):
     with device_link.open(shared.url, timeout=5.0) as dev:
         assert int(dev.id.scratch.read()) == 0
     assert shared.model.reads == 1
+
+
+def test_connection_that_says_nothing_is_dropped_and_others_are_served(share, monkeypatch):
+    monkeypatch.setattr("device_link.serving._ATTACH_SECONDS", 0.1)
+    shared = share()
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=5) as silent:
+        with device_link.open(shared.url) as dev:
+            wait_for(lambda: int(dev.id.magic.read()) and len(shared.server.clients) == 1)
+            time.sleep(0.15)
+            assert int(dev.id.magic.read()) == 0x46524F4D, "who attached may be silent"
+        assert silent.recv(1) == b""
+
+
+def test_more_clients_than_there_is_room_for_are_turned_away(share, monkeypatch):
+    monkeypatch.setattr("device_link.serving.MAX_CLIENTS", 2)
+    shared = share()
+    with device_link.open(shared.url), device_link.open(shared.url) as dev:
+        with pytest.raises(LinkError):
+            device_link.open(shared.url)
+        assert int(dev.id.magic.read()) == 0x46524F4D
+    wait_for(lambda: not shared.server.clients)
+    device_link.open(shared.url).close()
+
+
+@pytest.mark.slow
+def test_client_that_asks_and_does_not_read_holds_up_itself_alone(share, monkeypatch):
+    """Requests whose answers are five times as long, without end; 128 KB of them may be kept."""
+    monkeypatch.setattr("device_link.connections._KEPT_BYTES", 1 << 17)
+    shared = share()
+    with device_link.open(shared.url) as greedy, device_link.open(shared.url) as dev:
+        session = greedy.transport.session
+        body = encode_operations([Read(0, 8)] * 80)
+        request = encode_frame(Request(session.number, 0, body).encode())
+        raw = session.pipe._socket
+        raw.setblocking(False)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+        most, slowest, rest, end = 0.0, 0.0, b"", time.monotonic() + 5
+        while time.monotonic() < end:
+            rest = rest or request * 100
+            with contextlib.suppress(BlockingIOError):
+                rest = rest[raw.send(rest):]
+            started = time.monotonic()
+            assert int(dev.id.magic.read()) == 0x46524F4D
+            slowest = max(slowest, time.monotonic() - started)
+            most = max(most, *(client.connection.backlog for client in list(shared.server.clients.values())))
+        assert 0.9 < most < 1.5, "its answers were kept without end, or the flood was none"
+        assert slowest < 0.5, "another client waits its turn, not for the whole flood"

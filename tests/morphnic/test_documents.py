@@ -10,7 +10,7 @@ from morphnic import main as entry
 from morphnic.settings import KEYS, PREFIX
 
 ROOT = Path(__file__).parents[2]
-GUIDES = [ROOT / "docs" / "guides" / name for name in ("command-line.md", "host-agent.md")]
+GUIDES = [ROOT / "docs" / "guides" / name for name in ("command-line.md", "host-agent.md", "bench.md")]
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
 ENTRIES = {"morphnic": entry.main, "host-agent": entry.host_agent, "offload-manager": entry.offload_manager}
 

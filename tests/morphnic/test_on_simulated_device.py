@@ -115,6 +115,34 @@ def test_suite_passes_on_socket_and_serial_port_and_its_record_replays(typed, de
 
 @pytest.mark.slow
 @pytest.mark.timeout(BUILD_S + 300)
+def test_suite_passes_on_the_serial_port_shared_over_tcp_while_others_read(typed, device, home):
+    port = next(one["url"] for one in document(typed, "list")["devices"] if one["url"].startswith("uart://"))
+    path = home / "serve.log"
+    with path.open("w") as log:
+        process = start("serve", "--device", f"{port}?baud=3000000", "--listen", "tcp://:0", "--timeout", "5", log=log)
+        try:
+            wait_until(lambda: "tcp://" in path.read_text(), process, 60, path)
+            url = next(line for line in path.read_text().splitlines() if line.startswith("tcp://"))
+            reader = start("regs", "watch", "--device", url, "rm.active", "--every", "0.01", log=log)
+            try:
+                found = document(typed, "test", "--device", url, "--timeout", "10")
+                assert found["passed"], found
+                assert found["counts"]["pass"] == len(found["results"])
+                well = document(typed, "selftest", "--device", url)
+                assert well["counts"]["fail"] == 0, well
+                served = {one["url"]: one for one in document(typed, "list")["devices"]}
+                assert f"process {process.pid}" in served[port]["in_use"]
+                assert reader.poll() is None, path.read_text()
+            finally:
+                reader.kill()
+                reader.wait(20)
+        finally:
+            code = stop(process)
+    assert code == 0, path.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(BUILD_S + 300)
 def test_operator_reports_asks_and_is_kept_from_the_registers(typed, manager):
     assert document(typed, "agent", "status")["health"]["status"] == "ok"
     assert document(typed, "agent", "run", "--once", "--interval", "0.1")["kind"] == "agent-run"
