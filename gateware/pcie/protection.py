@@ -130,12 +130,12 @@ class RegionTable(wiring.Component):
 
 
 class Gate(wiring.Component):
-    """Grants one access at a time, and lets only its requests pass.
+    """Looks accesses up, and lets the requests of the one that is being carried out pass.
 
-    Ports: `access`: what the engine wants next, taken when it is looked up; `grant`: the answer. From the grant to
-    `finish` the engine sends its `requests`, which leave as `passed` if the window holds them, and are swallowed, with
-    the strobe `blocked`, if not. `revoked` stays high from the moment the window was closed under the command.
-    `enable` low: nothing is granted and nothing more passes (a TLP that has begun is finished).
+    Ports: `access`: what the engine wants next, taken while the one before is carried out; `grant`: the answer. From a
+    grant to `finish` the engine sends its `requests`, which leave as `passed` if the window holds them, and are
+    swallowed, with the strobe `blocked`, if not. `revoked`: the window was closed under the command. `empty`: all
+    that passed has left. `enable` low: nothing is granted and nothing more passes (a TLP that has begun is finished).
     """
 
     def __init__(self, width: int, regions: int = REGIONS):
@@ -149,66 +149,70 @@ class Gate(wiring.Component):
             "requests": In(stream.Signature(request_layout(width))),
             "passed": Out(stream.Signature(request_layout(width))),
             "blocked": Out(1),
+            "empty": Out(1),
             "enable": In(1, init=1),
         })
 
     def elaborate(self, platform):
         m = Module()
-        wanted = Signal(Access)
-        window = _Window()
-        changed, offered = Signal(), Signal()
-        m.d.comb += changed.eq((self.table.changed & (self.table.changed_tenant == wanted.tenant)) | ~self.enable)
-        match = self._elaborate_match(m, wanted, offered & ~changed)
-        scanned = Signal(range(self._regions + 4))
+        following, window = _Window("following"), _Window("window")
+        changed = Signal()
         m.d.comb += [
-            self.table.row.eq((wanted.tenant * REGIONS) + scanned),
-            offered.eq((scanned != 0) & (scanned <= self._regions)),
+            changed.eq(self._changes(following)),
+            self.revoked.eq(window.void),
+            self.empty.eq(~self.passed.valid),
         ]
         with m.FSM():
             with m.State("idle"):
                 m.d.comb += self.access.ready.eq(1)
-                m.d.sync += [wanted.eq(self.access.payload), scanned.eq(0)]
-                m.d.sync += self.grant.payload.status.eq(GrantStatus.NO_REGION)
+                m.d.sync += following.access.eq(self.access.payload)
                 with m.If(self.access.valid):
-                    m.next = "scan"
-            # A region is read, compared and noted in three stages, a region a cycle.
-            with m.State("scan"):
-                m.d.sync += scanned.eq(scanned + 1)
-                with m.If(match.found):
-                    with m.If(match.status == GrantStatus.GRANTED):
-                        m.d.sync += [window.low.eq(match.start), window.high.eq(match.end),
-                                     self.grant.payload.address.eq(match.start)]
-                    with m.If(self.grant.payload.status != GrantStatus.GRANTED):
-                        m.d.sync += self.grant.payload.status.eq(match.status)
-                with m.If(scanned == self._regions + 1):
+                    m.next = "begin"
+            with m.State("begin"):
+                m.d.sync += [following.scanned.eq(0), following.void.eq(0),
+                             self.grant.payload.status.eq(GrantStatus.NO_REGION)]
+                m.next = "scan"
+                with m.If(~self.enable):
+                    m.d.sync += self.grant.payload.status.eq(GrantStatus.STOPPED)
                     m.next = "answer"
+            with m.State("scan"):
+                self._elaborate_scan(m, following)
                 with m.If(changed):
-                    # Also what was found before is void. The row that is on its way is not looked at.
-                    m.d.sync += [scanned.eq(0), self.grant.payload.status.eq(GrantStatus.NO_REGION)]
-                    m.next = "scan"
-                    with m.If(~self.enable):
-                        m.d.sync += self.grant.payload.status.eq(GrantStatus.STOPPED)
-                        m.next = "answer"
+                    m.next = "begin"  # what was found is void
             with m.State("answer"):
                 m.d.comb += self.grant.valid.eq(1)
-                granted = self.grant.payload.status == GrantStatus.GRANTED
-                m.d.comb += window.opened.eq(granted & ~window.void)
                 with m.If(changed):
-                    m.d.sync += window.void.eq(1)
+                    m.d.sync += following.void.eq(1)
                 with m.If(self.grant.ready):
-                    m.next = "granted"
-                    with m.If(~granted):
-                        m.d.sync += window.void.eq(0)
-                        m.next = "idle"
-            with m.State("granted"):
-                m.d.comb += [window.opened.eq(~window.void), self.revoked.eq(window.void)]
-                with m.If(changed):
-                    m.d.sync += window.void.eq(1)
-                with m.If(self.finish):
-                    m.d.sync += window.void.eq(0)
                     m.next = "idle"
-        self._elaborate_passage(m, wanted, window, changed)
+        with m.If(self._changes(window)):
+            m.d.sync += window.void.eq(window.opened)
+        with m.If(self.finish):
+            m.d.sync += [window.opened.eq(0), window.void.eq(0)]
+        with m.If(self.grant.valid & self.grant.ready & (self.grant.payload.status == GrantStatus.GRANTED)):
+            m.d.sync += [window.access.eq(following.access), window.low.eq(following.low),
+                         window.high.eq(following.high), window.opened.eq(1), window.void.eq(following.void | changed)]
+        self._elaborate_passage(m, window)
         return m
+
+    def _changes(self, window):
+        """The table changes for who asked for this window, or nobody may do DMA any more."""
+        return (self.table.changed & (self.table.changed_tenant == window.access.tenant)) | ~self.enable
+
+    def _elaborate_scan(self, m, following):
+        """A region is read, compared and noted in three stages, a region a cycle."""
+        scanned, status = following.scanned, self.grant.payload.status
+        m.d.comb += self.table.row.eq((following.access.tenant * REGIONS) + scanned)
+        match = self._elaborate_match(m, following.access, (scanned != 0) & (scanned <= self._regions))
+        m.d.sync += scanned.eq(scanned + 1)
+        with m.If(match.found & (scanned > 1)):
+            with m.If(status != GrantStatus.GRANTED):
+                m.d.sync += status.eq(match.status)
+            with m.If(match.status == GrantStatus.GRANTED):
+                m.d.sync += [following.low.eq(match.start), following.high.eq(match.end),
+                             self.grant.payload.address.eq(match.start)]
+        with m.If(scanned == self._regions + 1):
+            m.next = "answer"
 
     def _elaborate_match(self, m, wanted, offered):
         """Compare the region, `offered` in this cycle, with the access; the result is there in the next."""
@@ -232,15 +236,16 @@ class Gate(wiring.Component):
             m.d.comb += match.status.eq(GrantStatus.GRANTED)
         return match
 
-    def _elaborate_passage(self, m, wanted, window, changed):
+    def _elaborate_passage(self, m, window):
         """One register stage. The first beat of a request decides for all of it."""
         header, passing = self.requests.payload.header, Signal()
         start, end, inside, goes = Signal(64), Signal(65), Signal(), Signal()
         m.d.comb += [
             start.eq((header.address << 2) + first_byte(header)),
             end.eq(start + byte_count(header)),
-            inside.eq(window.opened & ~changed & (start >= window.low) & (end <= window.high)
-                      & Mux(wanted.write, header.kind == RequestKind.WRITE, header.kind == RequestKind.READ)),
+            inside.eq(window.opened & ~window.void & ~self._changes(window)
+                      & (start >= window.low) & (end <= window.high)
+                      & Mux(window.access.write, header.kind == RequestKind.WRITE, header.kind == RequestKind.READ)),
             goes.eq(Mux(self.requests.payload.first, inside, passing)),
             self.requests.ready.eq(~self.passed.valid | self.passed.ready),
             self.blocked.eq(self.requests.valid & self.requests.ready & self.requests.payload.first & ~inside),
@@ -261,9 +266,10 @@ class _Match:
 
 
 class _Window:
-    """Bus addresses that the command may reach: from `low` on, below `high`."""
+    """What an access may reach: bus addresses from `low` on, below `high`. `void`: its grant was taken back."""
 
-    def __init__(self):
-        self.low, self.high = Signal(64, name="window_low"), Signal(65, name="window_high")
-        self.void = Signal(name="window_void")      # closed under the command
-        self.opened = Signal(name="window_opened")
+    def __init__(self, name):
+        self.access = Signal(Access, name=f"{name}_access")
+        self.low, self.high = Signal(64, name=f"{name}_low"), Signal(65, name=f"{name}_high")
+        self.opened, self.void = Signal(name=f"{name}_opened"), Signal(name=f"{name}_void")
+        self.scanned = Signal(range(REGIONS + 3), name=f"{name}_scanned")
