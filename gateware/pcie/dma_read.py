@@ -165,7 +165,7 @@ class DmaReader(wiring.Component):
         wiring.connect(m, packer.packed, wiring.flipped(self.data))
         entry, beat_bytes = queue.read.data, self._width // 8
         shift, rows = exact_log2(beat_bytes), exact_log2(self._slot_bytes // beat_bytes)
-        sent, done, due = Signal(), Signal(), Signal()
+        sent, done, due, age = Signal(), Signal(), Signal(), Signal(TIMEOUT_BITS)
         place, left, begun = Signal(12), Signal(SIZE_BITS), Signal()
         start, size, count = Signal(12), Signal(SIZE_BITS), Signal(range(beat_bytes + 1))
         worst, outcome, offered = Signal(Outcome), Signal(Outcome), _Row(beat_bytes)
@@ -178,7 +178,8 @@ class DmaReader(wiring.Component):
             slots.fault_tag.eq(queue.head),
             slots.expire_tag.eq(queue.head),
             slots.expire.eq((queue.used != 0) & sent & slots.pending.bit_select(queue.head, 1)
-                            & (now - entry.stamp >= self.timeout)[0]),
+                            & (age >= self.timeout)),
+            age.eq(now - entry.stamp),
             # The row that is looked up now
             start.eq(Mux(begun, place, entry.start)),
             size.eq(Mux(begun, left, entry.size)),

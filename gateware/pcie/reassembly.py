@@ -58,6 +58,7 @@ class Reassembly(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         header, flags, part = self.completions.payload.header, _Flags(self._tags), _Part()
+        m.d.comb += self.retired.eq(flags.retired)
         read_entry, missing, fault = self._elaborate_memories(m, header)
         tag = header.tag[:self._tag_bits]
         self._elaborate_part(m, header, part, read_entry, Mux(flags.fresh.bit_select(tag, 1), read_entry.size,
@@ -78,7 +79,7 @@ class Reassembly(wiring.Component):
             self._elaborate_end(m, flags, fault, self.expire_tag, Outcome.TIMEOUT, retire=True)
         self._elaborate_store(m, header, part, tag)
         with m.If(self.abandon):
-            m.d.sync += [self.pending.eq(0), self.done.eq(0), self.retired.eq(self.retired | self.pending)]
+            m.d.sync += [self.pending.eq(0), self.done.eq(0), flags.retired.eq(flags.retired | self.pending)]
         return m
 
     def _elaborate_memories(self, m, header):
@@ -122,9 +123,9 @@ class Reassembly(wiring.Component):
                     m.d.sync += self.pending.bit_select(tag, 1).eq(0)
                 with m.If(header.poisoned):
                     self._elaborate_fault(m, flags, fault, tag, Outcome.POISONED)
-        with m.Elif(part.ours & self.retired.bit_select(tag, 1)):
+        with m.Elif(part.ours & flags.retired.bit_select(tag, 1)):
             with m.If((header.status != CompletionStatus.SUCCESS) | (header.byte_count <= part.carried)):
-                m.d.sync += self.retired.bit_select(tag, 1).eq(0)
+                m.d.sync += flags.retired.bit_select(tag, 1).eq(0)
         with m.Else():
             m.d.comb += self.unexpected.eq(1)
 
@@ -137,7 +138,7 @@ class Reassembly(wiring.Component):
         self._elaborate_fault(m, flags, fault, tag, outcome)
         m.d.sync += [self.pending.bit_select(tag, 1).eq(0), self.done.bit_select(tag, 1).eq(1)]
         if retire:
-            m.d.sync += self.retired.bit_select(tag, 1).eq(1)
+            m.d.sync += flags.retired.bit_select(tag, 1).eq(1)
 
     def _elaborate_store(self, m, header, part, tag):
         """Two stages: where the beat goes; then its words, rotated, into a memory each."""
@@ -166,7 +167,7 @@ class Reassembly(wiring.Component):
             m.d.sync += self.done.bit_select(store.tag, 1).eq(1)
         turned = Signal(self._width)
         turn = store.word[:exact_log2(lanes)]
-        m.d.comb += turned.eq(store.data.replicate(2) >> ((lanes - turn) << 5))
+        m.d.comb += turned.eq(store.data.replicate(2) >> ((lanes - turn).as_unsigned()[:exact_log2(lanes) + 1] << 5))
         for lane in range(lanes):
             m.submodules[f"words{lane}"] = bank = Memory(shape=unsigned(32), depth=self._rows, init=[])
             write, read = bank.write_port(), bank.read_port()
@@ -180,10 +181,12 @@ class Reassembly(wiring.Component):
 
 
 class _Flags:
-    """A bit a tag: no completion has come yet; something went wrong."""
+    """A bit a tag: no completion has come yet; something went wrong; its completions are not to be believed, which a
+    reset of the engine does not change, since they may come after it."""
 
     def __init__(self, tags):
         self.fresh, self.faulty = Signal(tags), Signal(tags)
+        self.retired = Signal(tags, reset_less=True)
 
 
 class _Ports:
