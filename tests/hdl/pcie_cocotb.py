@@ -7,7 +7,7 @@ import random
 
 import cocotb
 from cocotb.triggers import FallingEdge, Timer, with_timeout
-from cocotbext.pcie.core.tlp import CplStatus, TlpType
+from cocotbext.pcie.core.tlp import CplStatus, Tlp, TlpType
 
 from gateware.pcie.dma import Outcome
 from gateware.pcie.endpoint import MSIX_ADDRESS, TABLE_ADDRESS
@@ -69,18 +69,11 @@ async def registers_are_read_and_written_over_bar0(dut):
 @cocotb.test()
 async def what_is_not_there_is_answered_as_the_specification_says(dut):
     host, _, _ = await started(dut)
-    from cocotbext.pcie.core.tlp import Tlp
-
-    async def ask(kind, address):
-        request = Tlp()
-        request.fmt_type = kind
-        request.set_addr_be(host.device.bar_addr[0] + address, 4)
-        request.requester_id = host.rc.host_bridge.pcie_id if hasattr(host.rc.host_bridge, "pcie_id") else \
-            request.requester_id
-        return await host.rc.perform_nonposted_operation(request, 10_000, "ns")
-
-    hole = await ask(TlpType.MEM_READ_64, 0x3F0)
-    assert [completion.status for completion in hole] == [CplStatus.CA]
+    request = Tlp()
+    request.fmt_type = TlpType.MEM_READ_64 if host.device.bar_addr[0] >> 32 else TlpType.MEM_READ
+    request.set_addr_be(host.device.bar_addr[0] + 0x3F0, 4)  # a hole in the map
+    answers = await host.rc.perform_nonposted_operation(request, 10_000, "ns")
+    assert [completion.status for completion in answers] == [CplStatus.CA]
     assert await host.window.read_dword(0) == MAGIC  # and it goes on
 
 
@@ -125,11 +118,12 @@ async def dma_moves_bytes_both_ways_and_only_within_its_regions(dut):
 @cocotb.test()
 async def a_read_of_memory_that_the_host_refuses_is_reported(dut):
     host, _, _ = await started(dut)
-    await host.grant(0, 0, 0x7F00_0000, REGION)  # no memory there
+    await host.grant(0, 0, 0x7F00_0000, REGION)  # memory that cannot be read: completer abort
+    await host.grant(1, 0, 1 << 40, REGION)      # nothing: unsupported request
     host.fetch(0, 0, 700, 9)
-    host.fetch(0, 64, 8, 10)
+    host.fetch(1, 64, 8, 10)
     await until(dut, lambda: len(host.read_reports.words) == 2, 50_000, "the reports")
-    assert host.outcomes(host.read_reports) == [(9, Outcome.UNSUPPORTED), (10, Outcome.UNSUPPORTED)]
+    assert host.outcomes(host.read_reports) == [(9, Outcome.ABORTED), (10, Outcome.UNSUPPORTED)]
     assert b"".join(host.received()).strip(b"\0") == b""
 
 

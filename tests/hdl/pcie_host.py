@@ -5,8 +5,9 @@ import logging
 import cocotb
 from amaranth.lib.data import Layout
 from cocotb.triggers import FallingEdge
+from cocotbext.axi import AxiStreamBus
 from cocotbext.pcie.core import RootComplex
-from cocotbext.pcie.xilinx.us import CcBus, CqBus, RcBus, RqBus, UltraScalePlusPcieDevice
+from cocotbext.pcie.xilinx.us import UltraScalePlusPcieDevice
 
 from gateware.pcie.dma import Command, Outcome, Report
 from gateware.pcie.endpoint import MSIX_ADDRESS, TABLE_ADDRESS
@@ -43,8 +44,7 @@ class PcieHost:
             max_payload_size=1024, enable_client_tag=True, pf0_msix_enable=True, pf0_msix_table_size=VECTORS - 1,
             pf0_msix_table_bir=0, pf0_msix_table_offset=MSIX_ADDRESS, pf0_msix_pba_bir=0,
             pf0_msix_pba_offset=pba_address, user_clk=dut.clk, user_reset=dut.rst,
-            rq_bus=RqBus.from_prefix(dut, "rq_"), rc_bus=RcBus.from_prefix(dut, "rc_"),
-            cq_bus=CqBus.from_prefix(dut, "cq_"), cc_bus=CcBus.from_prefix(dut, "cc_"), **config)
+            **{f"{name}_bus": AxiStreamBus.from_prefix(dut, f"{name}_") for name in ("rq", "rc", "cq", "cc")}, **config)
         for log in (self.dev.log, self.rc.log, self.dev.rq_sink.log, self.dev.rc_source.log, self.dev.cq_source.log,
                     self.dev.cc_sink.log):
             log.setLevel(logging.ERROR)

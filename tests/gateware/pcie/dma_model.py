@@ -6,8 +6,8 @@ from amaranth.lib import wiring
 from gateware.pcie.dma import Command, Outcome, Report
 from gateware.pcie.protection import REGIONS, RegionTable
 from gateware.pcie.tlp import RequestKind
-from tests.gateware.pcie.tlps import fields
 from tests.gateware.pcie.test_protection import grant_region
+from tests.gateware.pcie.tlps import fields
 
 TENANTS = 2
 GENERATION = 5

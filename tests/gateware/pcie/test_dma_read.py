@@ -7,7 +7,16 @@ import pytest
 from gateware.pcie.dma import Outcome
 from gateware.pcie.dma_read import DmaReader
 from gateware.pcie.tlp import RequestKind
-from tests.gateware.pcie.dma_model import BASE, Guarded, bus_of, check_request, command_bits, draw, grant_all, reports_of
+from tests.gateware.pcie.dma_model import (
+    BASE,
+    Guarded,
+    bus_of,
+    check_request,
+    command_bits,
+    draw,
+    grant_all,
+    reports_of,
+)
 from tests.gateware.pcie.test_protection import grant_region
 from tests.gateware.pcie.tlps import (
     ABORT,
