@@ -39,6 +39,7 @@ class Cutter(wiring.Component):
         done = Signal.like(self.size)               # bytes of the piece that went
         begins, left, room, taken = Signal(), Signal.like(self.size), Signal(range(size + 1)), Signal(range(size + 1))
         more, last, offset = Signal(), Signal(), Signal(2)
+        down = place + 3 - offset
         m.d.comb += [
             begins.eq(done == 0),
             left.eq(self.size - done),
@@ -50,7 +51,7 @@ class Cutter(wiring.Component):
             # What is not needed of the next beat is kept out: it may come or change while this one is offered.
             # Three zero bytes below let one shifter move data down by `place` and up by `offset`.
             self.payload.payload.data.eq(
-                Cat(C(0, 24), held, Mux(more, self.packed.payload, 0)) >> ((place + 3 - offset).as_unsigned()[:8] << 3)),
+                Cat(C(0, 24), held, Mux(more, self.packed.payload, 0)) >> (down.as_unsigned()[:8] << 3)),
             self.payload.payload.first.eq(begins),
             self.payload.payload.last.eq(last),
             self.payload.valid.eq(self.want & (~more | self.packed.valid)),

@@ -161,7 +161,8 @@ class UltraScalePcie(wiring.Component):
                 header.length, header.status.as_value(), header.poisoned, C(0, 1), header.requester_id,
                 header.tag, header.completer_id, C(0, 1), header.traffic_class, header.attributes)),
             given.carried.eq(header.length),
-            given.data.eq(self.completer_completions.payload.data), given.last.eq(self.completer_completions.payload.last),
+            given.data.eq(self.completer_completions.payload.data),
+            given.last.eq(self.completer_completions.payload.last),
             inserter.input.valid.eq(self.completer_completions.valid),
             self.completer_completions.ready.eq(inserter.input.ready),
         ]

@@ -150,7 +150,8 @@ def run(width, commands, rng, *, tags=8, slot=512, max_read=2, timeout=(1 << 24)
 
     simulate(dut, test, background=[
         count, host.serve, sink(engine.requests, host.words, lambda: rng.random() < busy),
-        sink(engine.data, data, lambda: rng.random() < busy), sink(engine.reports, reports, lambda: rng.random() < busy)])
+        sink(engine.data, data, lambda: rng.random() < busy),
+        sink(engine.reports, reports, lambda: rng.random() < busy)])
     layout = engine.data.payload.shape()
     delivered, current = [], b""
     for word in data:
@@ -232,8 +233,8 @@ def test_a_late_completion_is_never_taken_for_that_of_another_request():
             host.waiting.append((0, host.held))
 
     delivered, reports, host, unexpected = run(
-        64, commands, rng, tags=2, timeout=300, fault=lambda tlp: Outcome.TIMEOUT if 4 * tlp.address == 0x4000 else None,
-        during=during, delay=lambda: 5)
+        64, commands, rng, tags=2, timeout=300, during=during, delay=lambda: 5,
+        fault=lambda tlp: Outcome.TIMEOUT if 4 * tlp.address == 0x4000 else None)
     assert reports == [(0, Outcome.TIMEOUT)] + [(number, Outcome.DONE) for number in range(1, 12)]
     assert delivered[1:] == [expected(command, Outcome.DONE) for command in commands[1:]]
     tags = [tlp.tag for tlp in host.requests]
@@ -265,7 +266,8 @@ def test_completions_that_nobody_asked_for_are_counted():
 
 def completions_for_tag(tag):
     return Tlp({"status": SUCCESS, "length": 1, "byte_count": 4, "lower_address": 0, "requester_id": 0,
-                "completer_id": 0, "tag": tag, "traffic_class": 0, "attributes": 0, "poisoned": 0, "locked": 0}, b"abcd")
+                "completer_id": 0, "tag": tag, "traffic_class": 0, "attributes": 0, "poisoned": 0, "locked": 0},
+               b"abcd")
 
 
 @pytest.mark.slow
@@ -291,7 +293,8 @@ def test_a_command_whose_region_is_taken_back_sends_no_more_requests(delay):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ((64, 5, 512), "tags must be a power of two"), ((64, 8, 100), "slot_bytes must be"), ((32, 8, 512), "width must be")])
+    ((64, 5, 512), "tags must be a power of two"), ((64, 8, 100), "slot_bytes must be"),
+    ((32, 8, 512), "width must be")])
 def test_wrong_parameters_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         DmaReader(*arguments)

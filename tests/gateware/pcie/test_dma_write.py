@@ -51,7 +51,8 @@ def run(width, commands, data, max_payload, rng, idle=0.0, busy=0.0, during=None
             await during(ctx, dut, requests)
 
     simulate(dut, test, meanwhile, background=[
-        source(engine.data, data, lambda: rng.random() < idle), sink(engine.reports, reports, lambda: rng.random() < busy),
+        source(engine.data, data, lambda: rng.random() < idle),
+        sink(engine.reports, reports, lambda: rng.random() < busy),
         sink(engine.requests, requests, lambda: rng.random() < busy)])
     return collect(requests, request_layout(width), width), reports_of(reports)
 

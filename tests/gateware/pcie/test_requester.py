@@ -69,8 +69,8 @@ def test_every_source_keeps_its_order_and_credits_are_never_exceeded(idle, busy,
 @pytest.mark.parametrize("blocked", [READ, WRITE])
 def test_what_has_no_credits_does_not_hold_up_the_other_kind(blocked):
     dut, words = RequestMux(64, 2), []
-    reads = [beats(request(READ, 4096, length=4), request_layout(64), 64) for _ in range(5)]
-    writes = [beats(request(WRITE, 4096, data=bytes(16)), request_layout(64), 64) for _ in range(5)]
+    reads = beats(request(READ, 4096, length=4), request_layout(64), 64) * 5
+    writes = beats(request(WRITE, 4096, data=bytes(16)), request_layout(64), 64) * 5
 
     async def wait(ctx):
         ctx.set(dut.limited, 7)
@@ -78,8 +78,8 @@ def test_what_has_no_credits_does_not_hold_up_the_other_kind(blocked):
                 else {"posted_headers": 5, "posted_data": 0, "nonposted_headers": 5})
         await ctx.tick().repeat(100)
 
-    simulate(dut, wait, background=[sink(dut.requests, words), source(dut.sources[0], sum(reads, [])),
-                                    source(dut.sources[1], sum(writes, []))])
+    simulate(dut, wait, background=[sink(dut.requests, words), source(dut.sources[0], reads),
+                                    source(dut.sources[1], writes)])
     found = collect(words, request_layout(64), 64)
     assert len(found) == 5
     assert blocked.value not in {tlp.kind for tlp in found}
