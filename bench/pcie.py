@@ -2,8 +2,8 @@
 
 The model is cocotbext-pcie's. The link is of the third generation at 250 MHz, with as many lanes as fill the width of a
 beat: 2, 4, 8 and 16 at 64 to 512 bits. The limit is the rate of its lanes, less the header (3 DWs) and the 8 bytes of
-framing, sequence number and LCRC of each TLP, at a maximum payload of 256 bytes and read requests of 512. Acknowledgements and credit updates are in the
-model and count against the core. Verified in simulation, not on hardware.
+framing, sequence number and LCRC of each TLP, at a maximum payload of 256 bytes and read requests of 512.
+Acknowledgements and credit updates are in the model and count against the core. In simulation, not on hardware.
 """
 
 import contextlib

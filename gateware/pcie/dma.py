@@ -26,8 +26,8 @@ class Outcome(enum.Enum, shape=unsigned(4)):
     """How a command ended. The first five are those of `GrantStatus`.
 
     REVOKED: the tenant's regions changed, or bus mastering ended, before all was sent. POISONED, UNSUPPORTED, ABORTED:
-    what a completion said. MALFORMED: a completion that does not fit its request. TIMEOUT: none came. EMPTY: no bytes were
-    asked for.
+    what a completion said. MALFORMED: a completion that does not fit its request. TIMEOUT: none came. EMPTY: no bytes
+    were asked for.
     """
 
     DONE = 0

@@ -1,7 +1,8 @@
 """`MsixTable`: message signalled interrupts with a table of vectors, masks and pending bits.
 
 Contract (PCI Local Bus Specification 3.0, 6.8.2, as the PCI Express Base Specification 4.0 refers to it in 6.1.4): a
-vector that is raised is sent as a write of its data to its address. If it or the function is masked, its pending bit is set instead, and it is sent when neither is; raising a pending vector again changes nothing. While MSI-X is off
+vector that is raised is sent as a write of its data to its address. If it or the function is masked, its pending bit is
+set instead, and it is sent when neither is; raising a pending vector again changes nothing. While MSI-X is off
 (`enable`), what is raised is forgotten. A vector's address and data are read when it is sent.
 
 Software sees four words a vector (address low, address high, data, and control, whose bit 0 masks; it is 1 after reset)

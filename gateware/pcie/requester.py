@@ -1,8 +1,8 @@
 """`RequestMux`: requests of several sources onto one TLP stream, a whole TLP at a time, within flow control credits.
 
 Contract: a source that offers is chosen in turn if the link has credits for its request (2.6.1): for writes posted
-headers and data, for reads non-posted headers. A source without credits is passed over: reads do not wait behind writes,
-nor writes behind reads (2.4.1). The order of one source is kept.
+headers and data, for reads non-posted headers. A source without credits is passed over: reads do not wait behind
+writes, nor writes behind reads (2.4.1). The order of one source is kept.
 
 Credits are told as the link counts them: `limit` is the sum of all that were granted, modulo the width of the field;
 the mux counts what it has used in the same way. A field whose limit is 0 at the first request, as the initialisation

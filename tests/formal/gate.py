@@ -2,8 +2,8 @@
 
 The engine is free: it sends any request, at any time, and may ask and finish as it likes. The memory table is one of
 `REGIONS` regions a tenant that changes at will; it is followed for one tenant, which is any. A request that begins to
-be offered was, in the cycle before, within a region of the tenant whose access was granted last, with the right to do what
-the request does and of the generation that the access named; and the table was not being changed for this tenant.
+be offered was, in the cycle before, within a region of the tenant whose access was granted last, with the right to do
+what the request does and of the generation that the access named; and the table was not being changed for this tenant.
 """
 
 from amaranth import *
