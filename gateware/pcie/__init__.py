@@ -1,0 +1,1 @@
+"""PCI Express endpoint core on vendor-neutral TLP streams."""
