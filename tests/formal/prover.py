@@ -19,7 +19,8 @@ from typing import Any
 
 from amaranth.asserts import AnyConst, AnySeq, Initial
 from amaranth.back import rtlil
-from amaranth.hdl import Assert, Assume, Elaboratable, Fragment, Module, ResetSignal, Signal
+from amaranth.hdl import Assert, Assume, Const, Elaboratable, Fragment, Module, ResetSignal, Signal, Value
+from amaranth.hdl._mem import MemoryInstance
 
 from morphnic.errors import EnvironmentFault
 
@@ -135,20 +136,44 @@ def pass_through(m: Module, outer: Any, inner: Any) -> None:
         m.d.comb += its.eq(mine) if member.flow.name == "In" else mine.eq(its)
 
 
-def internals(component: Any) -> tuple[Fragment, dict[str, Signal]]:
-    """`component` elaborated, to be a submodule, and the signals that it and its parts drive by name, outermost first.
+class Internals(dict[str, Signal]):
+    """Signals inside a component, by name and by path (`parts.part.name`), and the words of its memories."""
 
-    An invariant that makes an induction close speaks about registers that are no ports. A register that was renamed
-    is a `KeyError` here: the invariant then has to be thought about again.
-    """
-    fragment = Fragment.get(component, None)
-    found: dict[str, Signal] = {}
-    parts = [fragment]
-    while parts:
-        part = parts.pop(0)
+    def __init__(self) -> None:
+        super().__init__()
+        self._memories: dict[str, Any] = {}
+
+    def add(self, part: Fragment, path: str) -> None:
+        """Take up the signals that `part` drives; the first of a name keeps it, a path names each."""
+        if isinstance(part, MemoryInstance):
+            self._memories[path.rstrip(".")] = part
         for statements in part.statements.values():
             for statement in statements:
                 for signal in statement._lhs_signals():
-                    found.setdefault(signal.name, signal)
-        parts += [inner for inner, *_ in part.subfragments]
+                    self.setdefault(signal.name, signal)
+                    self.setdefault(path + signal.name, signal)
+
+    def word(self, m: Module, path: str, address: Any) -> Any:
+        """What the memory at `path` holds at `address` in this cycle: a read port of the proof's own."""
+        memory = self._memories[path]
+        shape, depth = memory._data.shape, memory._data.depth
+        data, place = Signal(shape, name="word"), Signal(range(depth), name="word_address")
+        memory.read_port(domain="comb", addr=place, data=Value.cast(data), en=Const(1), transparent_for=())
+        m.d.comb += place.eq(address)
+        return data
+
+
+def internals(component: Any) -> tuple[Fragment, Internals]:
+    """`component` elaborated, to be a submodule, and what is inside it and its parts, outermost first.
+
+    An invariant that makes an induction close speaks about registers that are no ports. A register or memory that was
+    renamed is a `KeyError` here: the invariant then has to be thought about again.
+    """
+    fragment = Fragment.get(component, None)
+    found = Internals()
+    parts: list[tuple[Fragment, str]] = [(fragment, "")]
+    while parts:
+        part, path = parts.pop(0)
+        found.add(part, path)
+        parts += [(inner, f"{path}{name or number}.") for number, (inner, name, *_) in enumerate(part.subfragments)]
     return fragment, found
