@@ -24,7 +24,7 @@ from amaranth.hdl._mem import MemoryInstance
 
 from morphnic.errors import EnvironmentFault
 
-__all__ = ["AnyConst", "AnySeq", "Assert", "Assume", "Initial", "Verdict", "check", "free_inputs", "internals",
+__all__ = ["AnyConst", "AnySeq", "Assert", "Assume", "Claims", "Initial", "Verdict", "check", "free_inputs", "internals",
            "pass_through", "prove"]
 
 SCRIPT = """[options]
@@ -153,6 +153,14 @@ class Internals(dict[str, Signal]):
                     self.setdefault(signal.name, signal)
                     self.setdefault(path + signal.name, signal)
 
+    def state(self, path: str, name: str) -> Any:
+        """High while the state machine whose register is at `path` is in the state `name`."""
+        register = self[path]
+        for number in range(1 << len(register)):
+            if register.decoder(number).partition("/")[0] == name:
+                return register == number
+        raise KeyError(f"{path} has no state {name}")
+
     def word(self, m: Module, path: str, address: Any) -> Any:
         """What the memory at `path` holds at `address` in this cycle: a read port of the proof's own."""
         memory = self._memories[path]
@@ -161,6 +169,33 @@ class Internals(dict[str, Signal]):
         memory.read_port(domain="comb", addr=place, data=Value.cast(data), en=Const(1), transparent_for=())
         m.d.comb += place.eq(address)
         return data
+
+
+class Claims:
+    """The claims of an invariant that is proven part by part, which a solver decides sooner than all at once.
+
+    A claim is asserted if it is of `part` (None: all are); the others are assumed, up to the cycle before. Whichever
+    claim is the first to break, all held until then: so if every part is proven, all of them hold.
+    """
+
+    def __init__(self, part: str | None = None):
+        self._part = part
+        self._others: list[Signal] = []
+
+    def __call__(self, part: str, claim: Any) -> Any:
+        """The statement, for `m.d.comb`."""
+        if self._part in (None, part):
+            return Assert(claim, src_loc_at=1)
+        held = Signal(init=1, name="held")
+        self._others.append(held)
+        return held.eq(claim)
+
+    def finish(self, m: Module) -> None:
+        """Make the assumptions; after the last claim."""
+        for held in self._others:
+            was_held = Signal(init=1, name="was_held")
+            m.d.sync += was_held.eq(held)
+            m.d.comb += Assume(was_held)
 
 
 def internals(component: Any) -> tuple[Fragment, Internals]:
