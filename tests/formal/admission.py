@@ -76,6 +76,12 @@ class AdmissionContract(Elaboratable):
             with m.If(header.tenant == tenant):
                 m.d.comb += [Assert(row.weight != 0), Assert(row.ports.bit_select(header.destination, 1))]
 
+        for number, crosspoint in enumerate(self.dut.crosspoints):
+            with m.If(crosspoint.put & crosspoint.first):   # also what does not count in the end
+                m.d.comb += [Assert(header.tenant < config.tenants), Assert(header.destination == number)]
+                with m.If(header.tenant == tenant):
+                    m.d.comb += [Assert(row.weight != 0), Assert(row.ports.bit_select(number, 1))]
+
     def _writes(self, m, inside):
         """Where beats go: first the admitted one, then those of the same packet, to the same place, up to its end."""
         event = self.dut.ingress
