@@ -19,7 +19,7 @@ from gateware.manager.transaction import Phase
 from tests.formal.csr import obeys
 from tests.formal.prover import Assume, Claims, free_inputs, internals
 
-BEGIN, COMMIT, ROLL_BACK = 1, 3, 5
+BEGIN, CHECK, COMMIT, ROLL_BACK = 1, 2, 3, 5
 WEIGHT_CAPACITY = 1 << 16
 LARGEST_PACKET = 256
 FULL_HOST_SHARE = 256
@@ -58,7 +58,7 @@ def all_of(claims):
 
 
 class ManagerContract(Elaboratable):
-    """`dut` has the ports of `ResourceManager(config)`. writes: of the transaction, "staging" or "guarantee" each; None: the bus is free.
+    """`dut` has the ports of `ResourceManager(config)`. writes: of the transaction, "staging" or "guarantee" each, or another command; None: the bus is free.
 
     invariant: also claim `ManagerInvariant`, of a resource manager itself; part: of the claims, see `PARTS`.
     """

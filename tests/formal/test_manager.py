@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from gateware.config import DeviceConfig
 from gateware.manager import checker
 from gateware.manager.manager import ResourceManager
-from tests.formal.allocation import PARTS, ManagerContract
+from tests.formal.allocation import CHECK, PARTS, ManagerContract
 from tests.formal.prover import check, pass_through, prove
 
 pytestmark = pytest.mark.slow
@@ -88,14 +88,28 @@ def test_manager_that_does_not_check_a_rule_is_refuted(tmp_path, monkeypatch, ru
     assert verdict.refuted, verdict.log
 
 
+def lenient(original):
+    """The checker, without the rule of the guaranteed minimum."""
+    def rules(self, m, comparing):
+        return {reason: flag for reason, flag in original(self, m, comparing).items()
+                if reason != checker.Result.GUARANTEE}
+    return rules
+
+
+def forgetful(original):
+    """A manager that does not check again after a guarantee was written."""
+    def connect(self, m, table, guarantee, checker, transaction, access, rules):
+        original(self, m, table, guarantee, checker, transaction, access, rules)
+        m.d.comb += transaction.invalidate.eq(access.write)
+    return connect
+
+
 @pytest.mark.long_proof
-@pytest.mark.parametrize("fault", ["unchecked", "forgotten"])
-def test_manager_that_breaks_a_guarantee_is_refuted(tmp_path, monkeypatch, fault):
-    """A guarantee that nobody compares, or that may be written between check and commit."""
-    if fault == "unchecked":
-        monkeypatch.setattr(checker, "GuaranteeRow", EmptyGuarantee)
-    else:
-        monkeypatch.setattr(transaction.Transaction, "_elaborate_commit", hasty_commit)
-    contract = ManagerContract(ResourceManager(SMALL, rules=1), SMALL, writes=("guarantee",), invariant=True)
+@pytest.mark.parametrize(("owner", "method", "wrong", "steps"), [
+    (checker.TableChecker, "_elaborate_rules", lenient, ("guarantee",)),
+    (ResourceManager, "_elaborate_check", forgetful, (CHECK, "guarantee"))], ids=["lenient", "forgetful"])
+def test_manager_that_breaks_a_guarantee_is_refuted(tmp_path, monkeypatch, owner, method, wrong, steps):
+    monkeypatch.setattr(owner, method, wrong(getattr(owner, method)))
+    contract = ManagerContract(ResourceManager(SMALL, rules=1), SMALL, writes=steps, invariant=True, part="check")
     verdict = check(contract, tmp_path, ONE_WRITE)
     assert verdict.refuted, verdict.log
