@@ -1,9 +1,11 @@
 """Contract of the resource manager: the table in force satisfies the rules, and changes only as a whole.
 
 The tables are rebuilt from what the allocation bus broadcasts, which is all that the rest of the device ever sees of
-them. The register bus is free within its contract, or (`writes`) carries out one transaction: begin, writes of any value
-to any word of the rows that they name, commit, roll back. `ManagerInvariant` is what makes the induction close; it
-speaks about the inside. The guaranteed minimum is compared with the guarantees in the cycle that decides.
+them. The register bus is free within its contract, or (`writes`) carries out one transaction: begin, writes of any
+value to any word of the rows that they name, commit, roll back.
+
+`ManagerInvariant` is what makes the induction close; it speaks about the inside. The guaranteed minimum is compared
+with the guarantees in the cycle that decides.
 """
 
 from functools import partial, reduce
@@ -58,8 +60,9 @@ def all_of(claims):
 
 
 class ManagerContract(Elaboratable):
-    """`dut` has the ports of `ResourceManager(config)`. writes: of the transaction, "staging" or "guarantee" each, or another command; None: the bus is free.
+    """`dut` has the ports of `ResourceManager(config)`.
 
+    writes: of the transaction, "staging" or "guarantee" each, or another command; None: the bus is free.
     invariant: also claim `ManagerInvariant`, of a resource manager itself; part: of the claims, see `PARTS`.
     """
 
@@ -162,8 +165,7 @@ class ManagerInvariant:
 
     def claim_all(self, bus, kept, waited):
         claim = partial(self.claims, "banks")
-        m, inside = self.m, self.inside
-        m.d.comb += [
+        self.m.d.comb += [
             claim((self.active < BANKS) & (self.staging < BANKS) & (self.previous < BANKS)),
             claim((self.active != self.staging) & (self.active != self.previous)),
             claim(self.staging != self.previous),

@@ -4,26 +4,45 @@ Tenant, input, output and packet are symbolic: any, but fixed. The environment i
 behaves as the resource manager is proven to (`allocation.py`): rows are written outside the table in force, bank and
 epoch change together. Each input offers packets of one or two beats, any header, at any time, under the contract of a
 packet port; each word carries the number of its packet at that input. Sinks stall at will. Nothing of how the fabric
-works is used. Weights are 0 or 1024, half the pages are each
-tenant's. Left out: shaping (every rate is full), the stall time-out, the engines' feedback (always eligible).
+works is used. Weights are 0 or 1024, each tenant has its part of the pages. Left out: shaping (every rate is full), the
+stall time-out, the engines' feedback (always eligible).
+
+`Crossing` is one crosspoint between an admission and a reader, with the ports of a fabric; who is granted is free, so
+that what holds for it holds under any scheduler and shaper.
 """
 
 from functools import reduce
-from operator import add
 
 from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 
-from gateware.manager.allocation import BANKS, FULL_RATE, AllocationRow, reset_row
+from gateware.fabric.admission import Admission
+from gateware.fabric.crosspoint import Crosspoint
+from gateware.fabric.events import EngineFeedbackSignature, IngressEventSignature
+from gateware.fabric.reader import Reader
+from gateware.manager.allocation import BANKS, FULL_RATE, AllocationRow, AllocationSignature, reset_row
+from gateware.stream.packet import PacketSignature
 from tests.formal.prover import AnyConst, AnySeq, Assert, Assume
 
 COUNT = 6  # bits of a packet's number; below 64 packets an input
 
 
-class FabricContract(Elaboratable):
-    """`dut` has the ports of `Fabric(config)`; `inputs` of it are driven, the others are silent."""
+def open_row(tenant, config):
+    """A row that grants every tenant every port, and each its part of the pages."""
+    return {**reset_row(tenant, config), "weight": 1024, "pages": config.pages // config.tenants,
+            "ports": (1 << config.ports) - 1}
 
-    def __init__(self, dut, config, inputs=None):
-        self.dut, self.config = dut, config
+
+class FabricContract(Elaboratable):
+    """`dut` has the ports of `Fabric(config)`; `inputs` of it are driven, the others are silent.
+
+    order: also follow a packet, to see that each leaves once, whole, and in order. changing: tables change; else the
+    one that the memories begin with is in force for ever (`open_row` grants everybody everything).
+    """
+
+    def __init__(self, dut, config, inputs=None, order=True, changing=True):
+        self.dut, self.config, self.order, self.changing = dut, config, order, changing
         self.inputs = range(config.ports) if inputs is None else inputs
 
     def elaborate(self, platform):
@@ -37,7 +56,12 @@ class FabricContract(Elaboratable):
             m.d.comb += [chosen.eq(AnyConst(len(chosen))), Assume(chosen < bound)]
         m.d.comb += Assume(Cat(self.source == number for number in self.inputs).any())
         m.d.comb += [dut.engine.eligible.eq(~0), dut.cycle.eq(0), dut.stall_timeout.eq(0)]
-        granted = self._table(m)
+        if self.changing:
+            granted = self._table(m)
+        else:
+            granted = C(1)
+            self.epoch = C(0, 8)
+            m.d.comb += dut.allocation.sum_pages.eq(config.pages)
         decided = [self._input(m, number) for number in self.inputs]
         for output in dut.outputs:
             m.d.comb += [output.header.ready.eq(AnySeq(1)), output.data.ready.eq(AnySeq(1))]
@@ -87,7 +111,8 @@ class FabricContract(Elaboratable):
         begin, header = Signal(), Signal.like(port.header.payload)
         fresh, two = Signal.like(header), Signal()
         m.d.comb += [
-            begin.eq(AnySeq(1)), two.eq(AnySeq(1)), offers.eq(AnySeq(1)), fresh.as_value().eq(AnySeq(len(fresh.as_value()))),
+            begin.eq(AnySeq(1)), two.eq(AnySeq(1)), offers.eq(AnySeq(1)),
+            fresh.as_value().eq(AnySeq(len(fresh.as_value()))),
             Assume((fresh.flow_hash == 0) & (fresh.timestamp == 0) & (fresh.epoch == 0) & (fresh.source == 0)),
             Assume(fresh.length == Mux(two, 2 * config.beat_bytes, config.beat_bytes)),
             Assume(fresh.tenant <= config.tenants),
@@ -147,6 +172,8 @@ class FabricContract(Elaboratable):
             m.d.comb += Assert(header.payload.destination == number)
             with m.If((header.payload.tenant == self.tenant) & (header.payload.epoch == self.epoch)):
                 m.d.comb += Assert(granted)
+        if not self.order:
+            return
         with m.If(flow):
             m.d.comb += Assert(left < count)              # nothing that was not admitted, nothing twice
         with m.If(header.valid & header.ready):
@@ -159,3 +186,55 @@ class FabricContract(Elaboratable):
                 m.d.comb += [Assert(word.payload.data == wanted), Assert(word.payload.last == (words + 1 == beats))]
             with m.If(word.ready):
                 m.d.sync += [words.eq(Mux(word.payload.last, 0, words + 1)), packets.eq(packets + word.payload.last)]
+
+
+class Crossing(wiring.Component):
+    """The crosspoint from input `port` to output 0, as a fabric of which nothing else is there.
+
+    Packets to other outputs wait at the input for ever. Header and first beat leave together.
+    """
+
+    def __init__(self, config, port=0):
+        self.config, self.port = config, port
+        super().__init__({
+            "inputs": In(PacketSignature(config)).array(config.ports),
+            "outputs": Out(PacketSignature(config)).array(config.ports),
+            "allocation": In(AllocationSignature(config)),
+            "cycle": In(64),
+            "stall_timeout": In(32),
+            "engine": In(EngineFeedbackSignature(config)),
+            "ingress": Out(IngressEventSignature(config)).array(config.ports),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        config, port = self.config, self.port
+        m.submodules.admission = admission = Admission(config, port)
+        m.submodules.crosspoint = crosspoint = self.make_crosspoint()
+        m.submodules.reader = reader = Reader(config, 0)
+        wiring.connect(m, wiring.flipped(self.inputs[port]), admission.packets)
+        wiring.connect(m, wiring.flipped(self.ingress[port]), admission.ingress)
+        for part in (admission, crosspoint):
+            wiring.connect(m, wiring.flipped(self.allocation), part.allocation)
+        wiring.connect(m, admission.bookings[0], crosspoint.booking)
+        wiring.connect(m, admission.crosspoints[0], crosspoint.w)
+        wiring.connect(m, reader.crosspoints[port], crosspoint.r)
+        for booking in admission.bookings[1:]:
+            m.d.comb += booking.hold.eq(1)
+
+        tenant, grant = Signal(range(config.tenants)), reader.grant
+        m.d.comb += [
+            tenant.eq(AnySeq(len(tenant))), Assume(tenant < config.tenants),
+            grant.valid.eq(AnySeq(1)), grant.payload.eq(1 << tenant),
+        ]
+        header, word = self.outputs[0].header, self.outputs[0].data
+        m.d.comb += [
+            header.valid.eq(reader.valid & reader.first), header.payload.eq(reader.header),
+            word.valid.eq(reader.valid), word.payload.eq(reader.beat),
+            Assume(header.ready == word.ready), reader.take.eq(reader.valid & word.ready),
+        ]
+        return m
+
+    def make_crosspoint(self):
+        """The one between them; a wrong one in a test."""
+        return Crosspoint(self.config)

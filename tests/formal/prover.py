@@ -24,18 +24,18 @@ from amaranth.hdl._mem import MemoryInstance
 
 from morphnic.errors import EnvironmentFault
 
-__all__ = ["AnyConst", "AnySeq", "Assert", "Assume", "Claims", "Initial", "Verdict", "check", "free_inputs", "internals",
-           "pass_through", "prove"]
+__all__ = ["AnyConst", "AnySeq", "Assert", "Assume", "Claims", "Initial", "Verdict", "check", "free_inputs",
+           "internals", "pass_through", "prove"]
 
 SCRIPT = """[options]
 mode {mode}
 depth {depth}
 [engines]
-smtbmc yices
+smtbmc {options}yices
 [script]
 read_rtlil contract.il
 prep -top top
-[files]
+{passes}[files]
 contract.il
 """
 #: What must be installed, all from pip (the extra [formal]).
@@ -88,15 +88,21 @@ def prove(contract: Any, folder: Path, depth: int = 2) -> Verdict:
     return _run(contract, folder, "prove", depth)
 
 
-def check(contract: Any, folder: Path, depth: int) -> Verdict:
-    """Look for a counterexample within `depth` cycles."""
-    return _run(contract, folder, "bmc", depth)
+def check(contract: Any, folder: Path, depth: int, *, large: bool = False) -> Verdict:
+    """Look for a counterexample within `depth` cycles.
+
+    large: the design is flattened and folded first; and it is not asked in each cycle whether the assumptions can be
+    kept at all, which takes longer than the rest: only wrong designs that are refuted as deep say so.
+    """
+    return _run(contract, folder, "bmc", depth, large)
 
 
-def _run(contract: Any, folder: Path, mode: str, depth: int) -> Verdict:
+def _run(contract: Any, folder: Path, mode: str, depth: int, large: bool = False) -> Verdict:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "contract.il").write_text(rtlil.convert(_NotReset(contract), name="top", ports=[]))
-    (folder / "contract.sby").write_text(SCRIPT.format(mode=mode, depth=depth))
+    (folder / "contract.sby").write_text(SCRIPT.format(
+        mode=mode, depth=depth, options="--nopresat " if large else "",
+        passes="flatten\nopt -full\n" if large else ""))
     programs = {name: _program(name) for name in PROGRAMS}
     search = os.pathsep.join([str(Path(programs["yices-smt2"]).parent), os.environ.get("PATH", os.defpath)])
     done = subprocess.run(

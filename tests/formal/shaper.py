@@ -97,7 +97,7 @@ class ShaperContract(Elaboratable):
 
 
 def shaper_invariant(m, inside, contract):
-    """The bucket's level and what it has coming since its refill stay below the reference, and the flags tell the level.
+    """The level and what it has coming since its refill stay below the reference; the flags tell the level.
 
     A bucket is kept one largest packet low, so that it may be charged for one at a level of 0.
     """
