@@ -93,7 +93,7 @@ class AdmissionContract(Elaboratable):
         for number, (crosspoint, booking) in enumerate(zip(self.dut.crosspoints, self.dut.bookings, strict=True)):
             mine = event.header.destination == number
             m.d.comb += Assert(booking.reserve == (event.admit & mine))
-            m.d.comb += Assert(~crosspoint.write | crosspoint.put)
+            m.d.comb += [Assert(~crosspoint.write | crosspoint.put), Assert(~crosspoint.put | crosspoint.first | busy)]
             with m.If(crosspoint.write):
                 m.d.comb += [Assert(crosspoint.first == ~busy), Assert(crosspoint.first == event.admit)]
                 m.d.sync += busy.eq(~crosspoint.end)
@@ -104,6 +104,8 @@ class AdmissionContract(Elaboratable):
                 with m.Else():
                     m.d.comb += [Assert(output == number), Assert(crosspoint.tenant == tenant),
                                  Assert(crosspoint.placed == placed)]
+            with m.If(crosspoint.put & ~crosspoint.first):
+                m.d.comb += Assert(output == number)
             if self.invariant:
                 state = inside["state"]
                 under_way = (state == 1) | (state == 2)
