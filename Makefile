@@ -6,6 +6,7 @@ STAMP := $(VENV)/.installed
 export MORPHNIC_DATA ?= $(wildcard ../shared/data)
 
 .PHONY: demo test test-fast lint bench bench-boards registers recordings models regress prove soak clean setup
+.PHONY: demo test test-fast lint bench bench-boards registers models regress prove netlist soak clean setup
 
 $(STAMP): pyproject.toml constraints.txt deploy/check_system.py
 	$(PYTHON) deploy/check_system.py
@@ -50,6 +51,9 @@ regress: $(STAMP)  ## random configurations and seeds for MINUTES, with coverage
 
 prove: $(STAMP)  ## every proof, the long ones included
 	$(BIN)/python -m pytest tests/formal --prove -n 2 $(PYTEST_ARGS)
+
+netlist: $(STAMP)  ## the benches of the small configuration on its post-synthesis netlists; minutes of synthesis, once
+	$(BIN)/python -m pytest tests/hdl/test_benches.py --netlist $(PYTEST_ARGS)
 
 soak: $(STAMP) models  ## random commits under traffic: make soak COMMITS=1000000 SEED=1; may be interrupted and goes on
 	$(BIN)/python -m sim.soak --commits $(or $(COMMITS),1000000) --seed $(or $(SEED),1)

@@ -140,8 +140,9 @@ class Admission(wiring.Component):
         for number, crosspoint in enumerate(self.crosspoints):
             here = Mux(first, header.destination == number, destination == number)
             m.d.comb += [
-                # A first beat is put before it is known whether it counts.
-                crosspoint.put.eq(here & (decision.judged | (state == _State.STORE) | (state == _State.FILL))),
+                # A first beat is put before it is known whether it counts; but not for a tenant that has no place here:
+                # one that does not exist would be given another's, by its number cut to the width of a table.
+                crosspoint.put.eq(here & (decision.granted | (state == _State.STORE) | (state == _State.FILL))),
                 crosspoint.write.eq(here & write),
                 crosspoint.first.eq(first),
                 crosspoint.end.eq(end),

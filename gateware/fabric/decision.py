@@ -3,7 +3,8 @@
 Contract: in a cycle in which `now` is high (the packet's first beat is at hand, and the packet before is done with)
 the oldest header is judged: at most one of `admit`, `drop` and `wait` (no pages) holds, under the table that is
 active in that cycle; with none (or without `judged`) it is judged again. `admit` and `drop` are done with the header;
-the next one is judged in the cycle after, so that one a cycle is sustained. `header` is as offered, with the
+the next one is judged in the cycle after, so that one a cycle is sustained. `granted`: it is judged, and its tenant
+exists and may send to its destination, so that `placed` is a place of that tenant's. `header` is as offered, with the
 destination resolved; `beats` as announced; `placed` says where the packet goes. A header is judged from two cycles
 after it was offered. After the first judgement that was not the last, and before the header behind one that had to
 wait, one cycle is lost (`wait` is held in it).
@@ -45,6 +46,7 @@ class Decision(wiring.Component):
             "crosspoints": Out(BookingSignature(config)).array(config.ports),
             "now": In(1),
             "judged": Out(1),
+            "granted": Out(1),
             "admit": Out(1),
             "drop": Out(1),
             "wait": Out(1),
@@ -175,6 +177,7 @@ class Decision(wiring.Component):
             ]
             with m.If(here):
                 m.d.comb += [fits.eq(crosspoint.fits), hold.eq(crosspoint.hold)]
+        m.d.comb += self.granted.eq(judged & known.granted)
         with m.If(judged & (~known.granted | known.hopeless)):
             m.d.comb += self.drop.eq(1)
         with m.Elif(judged & ~hold):

@@ -2,8 +2,13 @@
 
 Contract: `rows[n]` is, combinationally, the row of `tenants[n]` in the bank that is active in this cycle, so that
 a commit (which only changes `allocation.active_bank`) takes effect for every reader in the same cycle. A row
-written on the bus is readable one cycle later. After reset every bank holds `reset_row`. A tenant index that the
-configuration does not have reads an unspecified row: range checks are the reader's.
+written on the bus is readable one cycle later. A tenant index that the configuration does not have reads an
+unspecified row: range checks are the reader's.
+
+When the FPGA has been configured every bank holds `reset_row`. The memory is initialised then and never again: a reset
+of the domain later leaves in every bank what was written last, so that the bank in force after it (0) may hold any
+table. The same is true of every memory of the device (free lists, page and packet counts, buckets), of which several
+must agree with registers that a reset does bring back. Only configuring the FPGA again gives the table after reset.
 """
 
 from amaranth import *

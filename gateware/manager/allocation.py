@@ -7,8 +7,9 @@ moves no data: `active_bank` and `epoch` change together in one cycle, for every
 Contract of the bus:
 
 - `write` high: `row` of `tenant` is stored into `bank`. It is never the active bank.
-- Banks and consumers agree after reset: bank 0 is active, epoch 0, and holds `reset_row(tenant)` in every row
-  (tenant 0 owns everything). Consumers initialise their copies with the same function.
+- Banks and consumers agree after configuration: bank 0 is active, epoch 0, and holds `reset_row(tenant)` in every row
+  (tenant 0 owns everything). Consumers initialise their copies with the same function. A later reset of the domain
+  does not bring the rows back (see `fabric/rows.py`).
 - `sum_pages` is the sum of `pages` over the rows of the active bank (the rest of a crosspoint's pages is the
   shared pool).
 """

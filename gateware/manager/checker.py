@@ -67,8 +67,9 @@ class TableChecker(wiring.Component):
         m = Module()
         last = self._config.tenants - 1
         # A row passes three steps, a cycle each: it is asked for, compared, and judged.
-        asking, comparing, judging = Signal(), Signal(), Signal()
-        compared_tenant, judged_tenant = Signal.like(self.tenant), Signal.like(self.tenant)
+        asking, comparing, judging = (Signal(name=name) for name in ("asking", "comparing", "judging"))
+        compared_tenant, judged_tenant = (
+            Signal.like(self.tenant, name=name) for name in ("compared_tenant", "judged_tenant"))
         faults = self._elaborate_rules(m, comparing)
         m.d.sync += [
             comparing.eq(asking), compared_tenant.eq(self.tenant),

@@ -19,22 +19,23 @@ from typing import Any
 
 from amaranth.asserts import AnyConst, AnySeq, Initial
 from amaranth.back import rtlil
-from amaranth.hdl import Assert, Assume, Elaboratable, Fragment, Module, ResetSignal, Signal
+from amaranth.hdl import Assert, Assume, Const, Elaboratable, Fragment, Module, ResetSignal, Signal, Value
+from amaranth.hdl._mem import MemoryInstance
 
 from morphnic.errors import EnvironmentFault
 
-__all__ = ["AnyConst", "AnySeq", "Assert", "Assume", "Initial", "Verdict", "check", "free_inputs", "internals",
-           "pass_through", "prove"]
+__all__ = ["AnyConst", "AnySeq", "Assert", "Assume", "Claims", "Initial", "Verdict", "check", "free_inputs",
+           "internals", "pass_through", "prove"]
 
 SCRIPT = """[options]
 mode {mode}
 depth {depth}
 [engines]
-smtbmc yices
+smtbmc {options}yices
 [script]
 read_rtlil contract.il
 prep -top top
-[files]
+{passes}[files]
 contract.il
 """
 #: What must be installed, all from pip (the extra [formal]).
@@ -87,15 +88,21 @@ def prove(contract: Any, folder: Path, depth: int = 2) -> Verdict:
     return _run(contract, folder, "prove", depth)
 
 
-def check(contract: Any, folder: Path, depth: int) -> Verdict:
-    """Look for a counterexample within `depth` cycles."""
-    return _run(contract, folder, "bmc", depth)
+def check(contract: Any, folder: Path, depth: int, *, large: bool = False) -> Verdict:
+    """Look for a counterexample within `depth` cycles.
+
+    large: the design is flattened and folded first; and it is not asked in each cycle whether the assumptions can be
+    kept at all, which takes longer than the rest: only wrong designs that are refuted as deep say so.
+    """
+    return _run(contract, folder, "bmc", depth, large)
 
 
-def _run(contract: Any, folder: Path, mode: str, depth: int) -> Verdict:
+def _run(contract: Any, folder: Path, mode: str, depth: int, large: bool = False) -> Verdict:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "contract.il").write_text(rtlil.convert(_NotReset(contract), name="top", ports=[]))
-    (folder / "contract.sby").write_text(SCRIPT.format(mode=mode, depth=depth))
+    (folder / "contract.sby").write_text(SCRIPT.format(
+        mode=mode, depth=depth, options="--nopresat " if large else "",
+        passes="flatten\nopt -full\n" if large else ""))
     programs = {name: _program(name) for name in PROGRAMS}
     search = os.pathsep.join([str(Path(programs["yices-smt2"]).parent), os.environ.get("PATH", os.defpath)])
     done = subprocess.run(
@@ -135,20 +142,79 @@ def pass_through(m: Module, outer: Any, inner: Any) -> None:
         m.d.comb += its.eq(mine) if member.flow.name == "In" else mine.eq(its)
 
 
-def internals(component: Any) -> tuple[Fragment, dict[str, Signal]]:
-    """`component` elaborated, to be a submodule, and the signals that it and its parts drive by name, outermost first.
+class Internals(dict[str, Signal]):
+    """Signals inside a component, by name and by path (`parts.part.name`), and the words of its memories."""
 
-    An invariant that makes an induction close speaks about registers that are no ports. A register that was renamed
-    is a `KeyError` here: the invariant then has to be thought about again.
-    """
-    fragment = Fragment.get(component, None)
-    found: dict[str, Signal] = {}
-    parts = [fragment]
-    while parts:
-        part = parts.pop(0)
+    def __init__(self) -> None:
+        super().__init__()
+        self._memories: dict[str, Any] = {}
+
+    def add(self, part: Fragment, path: str) -> None:
+        """Take up the signals that `part` drives; the first of a name keeps it, a path names each."""
+        if isinstance(part, MemoryInstance):
+            self._memories[path.rstrip(".")] = part
         for statements in part.statements.values():
             for statement in statements:
                 for signal in statement._lhs_signals():
-                    found.setdefault(signal.name, signal)
-        parts += [inner for inner, *_ in part.subfragments]
+                    self.setdefault(signal.name, signal)
+                    self.setdefault(path + signal.name, signal)
+
+    def state(self, path: str, name: str) -> Any:
+        """High while the state machine whose register is at `path` is in the state `name`."""
+        register = self[path]
+        for number in range(1 << len(register)):
+            if register.decoder(number).partition("/")[0] == name:
+                return register == number
+        raise KeyError(f"{path} has no state {name}")
+
+    def word(self, m: Module, path: str, address: Any) -> Any:
+        """What the memory at `path` holds at `address` in this cycle: a read port of the proof's own."""
+        memory = self._memories[path]
+        shape, depth = memory._data.shape, memory._data.depth
+        data, place = Signal(shape, name="word"), Signal(range(depth), name="word_address")
+        memory.read_port(domain="comb", addr=place, data=Value.cast(data), en=Const(1), transparent_for=())
+        m.d.comb += place.eq(address)
+        return data
+
+
+class Claims:
+    """The claims of an invariant that is proven part by part, which a solver decides sooner than all at once.
+
+    A claim is asserted if it is of `part` (None: all are); the others are assumed, up to the cycle before. Whichever
+    claim is the first to break, all held until then: so if every part is proven, all of them hold.
+    """
+
+    def __init__(self, part: str | None = None):
+        self._part = part
+        self._others: list[Signal] = []
+
+    def __call__(self, part: str, claim: Any) -> Any:
+        """The statement, for `m.d.comb`."""
+        if self._part in (None, part):
+            return Assert(claim, src_loc_at=1)
+        held = Signal(init=1, name="held")
+        self._others.append(held)
+        return held.eq(claim)
+
+    def finish(self, m: Module) -> None:
+        """Make the assumptions; after the last claim."""
+        for held in self._others:
+            was_held = Signal(init=1, name="was_held")
+            m.d.sync += was_held.eq(held)
+            m.d.comb += Assume(was_held)
+
+
+def internals(component: Any) -> tuple[Fragment, Internals]:
+    """`component` elaborated, to be a submodule, and what is inside it and its parts, outermost first.
+
+    An invariant that makes an induction close speaks about registers that are no ports. A register or memory that was
+    renamed is a `KeyError` here: the invariant then has to be thought about again.
+    """
+    fragment = Fragment.get(component, None)
+    found = Internals()
+    parts: list[tuple[Fragment, str]] = [(fragment, "")]
+    while parts:
+        part, path = parts.pop(0)
+        found.add(part, path)
+        parts += [(inner, f"{path}{name or number}.") for number, (inner, name, *_) in enumerate(part.subfragments)]
     return fragment, found

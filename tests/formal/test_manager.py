@@ -1,4 +1,4 @@
-"""The resource manager with two tenants, on its ports: bounded, over one whole transaction with any staged values."""
+"""The resource manager with two tenants: by induction, with any accesses; wrong ones over one transaction."""
 
 import pytest
 from amaranth import *
@@ -7,12 +7,13 @@ from amaranth.lib import wiring
 from gateware.config import DeviceConfig
 from gateware.manager import checker
 from gateware.manager.manager import ResourceManager
-from tests.formal.allocation import ManagerContract
-from tests.formal.prover import check, pass_through
+from tests.formal.allocation import CHECK, PARTS, ManagerContract
+from tests.formal.prover import check, pass_through, prove
 
 pytestmark = pytest.mark.slow
 
 SMALL = DeviceConfig(ports=2, data_width=32, tenants=2, slots=1, pages=32)
+ONE = ("staging",)
 ONE_WRITE, TWO_WRITES = 26, 34  # cycles in which begin, writes, commit and rollback end
 
 
@@ -50,19 +51,21 @@ class WrongManager(wiring.Component):
 
 @pytest.mark.slow
 def test_table_in_force_satisfies_the_rules_and_changes_as_a_whole(tmp_path):
-    verdict = check(ManagerContract(ResourceManager(SMALL), SMALL, writes=1), tmp_path, ONE_WRITE)
+    verdict = check(ManagerContract(ResourceManager(SMALL), SMALL, writes=ONE), tmp_path, ONE_WRITE)
     assert verdict.holds, verdict.log
 
 
 @pytest.mark.long_proof
 def test_table_in_force_satisfies_the_rules_after_two_staged_words(tmp_path):
-    verdict = check(ManagerContract(ResourceManager(SMALL), SMALL, writes=2), tmp_path, TWO_WRITES)
+    verdict = check(ManagerContract(ResourceManager(SMALL), SMALL, writes=2 * ONE), tmp_path, TWO_WRITES)
     assert verdict.holds, verdict.log
 
 
 @pytest.mark.long_proof
-def test_nothing_breaks_with_any_accesses_for_a_dozen_cycles(tmp_path):
-    verdict = check(ManagerContract(ResourceManager(SMALL), SMALL), tmp_path, 14)
+@pytest.mark.parametrize("part", PARTS)
+def test_table_in_force_is_legal_and_changes_as_a_whole_for_ever(tmp_path, part):
+    contract = ManagerContract(ResourceManager(SMALL, rules=1), SMALL, invariant=True, part=part)
+    verdict = prove(contract, tmp_path, depth=1)
     assert verdict.holds, verdict.log
 
 
@@ -72,7 +75,7 @@ def long(*values):
 
 @pytest.mark.parametrize("fault", ["torn", long("late"), long("silent"), long("miscounted")])
 def test_manager_that_changes_the_table_piecemeal_is_refuted(tmp_path, fault):
-    verdict = check(ManagerContract(WrongManager(SMALL, fault), SMALL, writes=1), tmp_path, ONE_WRITE)
+    verdict = check(ManagerContract(WrongManager(SMALL, fault), SMALL, writes=ONE), tmp_path, ONE_WRITE)
     assert verdict.refuted, verdict.log
 
 
@@ -81,5 +84,32 @@ def test_manager_that_changes_the_table_piecemeal_is_refuted(tmp_path, fault):
                                              long("FULL_HOST_SHARE", 511), long("FULL_RATE", (1 << 17) - 1)])
 def test_manager_that_does_not_check_a_rule_is_refuted(tmp_path, monkeypatch, rule, limit):
     monkeypatch.setattr(checker, rule, limit)
-    verdict = check(ManagerContract(ResourceManager(SMALL), SMALL, writes=1), tmp_path, ONE_WRITE)
+    verdict = check(ManagerContract(ResourceManager(SMALL), SMALL, writes=ONE), tmp_path, ONE_WRITE)
+    assert verdict.refuted, verdict.log
+
+
+def lenient(original):
+    """The checker, without the rule of the guaranteed minimum."""
+    def rules(self, m, comparing):
+        return {reason: flag for reason, flag in original(self, m, comparing).items()
+                if reason != checker.Result.GUARANTEE}
+    return rules
+
+
+def forgetful(original):
+    """A manager that does not check again after a guarantee was written."""
+    def connect(self, m, table, guarantee, checker, transaction, access, rules):
+        original(self, m, table, guarantee, checker, transaction, access, rules)
+        m.d.comb += transaction.invalidate.eq(access.write)
+    return connect
+
+
+@pytest.mark.long_proof
+@pytest.mark.parametrize(("owner", "method", "wrong", "steps"), [
+    (checker.TableChecker, "_elaborate_rules", lenient, ("guarantee",)),
+    (ResourceManager, "_elaborate_check", forgetful, (CHECK, "guarantee"))], ids=["lenient", "forgetful"])
+def test_manager_that_breaks_a_guarantee_is_refuted(tmp_path, monkeypatch, owner, method, wrong, steps):
+    monkeypatch.setattr(owner, method, wrong(getattr(owner, method)))
+    contract = ManagerContract(ResourceManager(SMALL, rules=1), SMALL, writes=steps, invariant=True, part="check")
+    verdict = check(contract, tmp_path, ONE_WRITE)
     assert verdict.refuted, verdict.log

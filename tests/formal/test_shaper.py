@@ -1,21 +1,33 @@
-"""A shaper with two tenants, on its ports: bounded, any rate, any burst, any packets; wrong ones are caught."""
+"""A shaper with two tenants, any rate and any packets: by induction at small widths, bounded at the real ones."""
 
 import pytest
 from amaranth import *
 from amaranth.lib import wiring
 
 from gateware.config import DeviceConfig
+from gateware.fabric import shaper
 from gateware.fabric.shaper import Shaper
-from tests.formal.prover import check, pass_through
-from tests.formal.shaper import SETTLED, ShaperContract
+from tests.formal.prover import check, pass_through, prove
+from tests.formal.shaper import ShaperContract, shaper_invariant
 
 pytestmark = pytest.mark.slow
 
 SMALL = DeviceConfig(ports=2, data_width=32, tenants=2, slots=1, pages=32)
+THREE = DeviceConfig(ports=2, data_width=32, tenants=3, slots=1, pages=32)
+SETTLED = SMALL.tenants + 2  # cycles after which packets may start
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """Rates of 4 bits and packets of up to 8 beats, for the arithmetic alone."""
+    monkeypatch.setattr(shaper, "FRACTION", 4)
+    monkeypatch.setattr(shaper, "LEAST_RATE", 1)
+    monkeypatch.setattr(shaper, "MAX_PACKET_BEATS", 8)
 
 
 class WrongShaper(wiring.Component):
-    """A shaper that is told half of each packet (`forgets`), or twice the rate (`hurries`), or lags (`late`)."""
+    """A shaper that is told half of each packet (`forgets`), or twice its burst (`brims`), or more than the rate
+    (`hurries`), or whose flags lag (`late`)."""
 
     def __init__(self, config, fault):
         self.inner, self.fault = Shaper(config), fault
@@ -27,6 +39,8 @@ class WrongShaper(wiring.Component):
         pass_through(m, self, inner)
         if self.fault == "forgets":
             m.d.comb += inner.beats.eq(self.beats >> 1)
+        elif self.fault == "brims":
+            m.d.comb += inner.allocation.row.burst.eq(self.allocation.row.burst << 1)
         elif self.fault == "hurries":
             m.d.comb += inner.allocation.row.rate.eq(0x10000)
         else:
@@ -36,19 +50,28 @@ class WrongShaper(wiring.Component):
         return m
 
 
-def test_shaper_never_starts_more_than_rate_and_burst_allow(tmp_path):
-    verdict = check(ShaperContract(Shaper(SMALL), SMALL, 1), tmp_path, SETTLED + 4)
+@pytest.mark.usefixtures("narrow")
+def test_shaper_never_starts_more_than_rate_and_burst_allow_in_any_time(tmp_path):
+    verdict = prove(ShaperContract(Shaper(SMALL), SMALL, 1, shaper_invariant), tmp_path, depth=1)
+    assert verdict.holds, verdict.log
+
+
+@pytest.mark.long_proof
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize(("config", "tenant"), [(SMALL, 0), (THREE, 0), (THREE, 1), (THREE, 2)])
+def test_shaper_of_any_tenant_never_starts_more_in_any_time(tmp_path, config, tenant):
+    verdict = prove(ShaperContract(Shaper(config), config, tenant, shaper_invariant), tmp_path, depth=1)
     assert verdict.holds, verdict.log
 
 
 @pytest.mark.long_proof
 @pytest.mark.parametrize("tenant", [0, 1])
-def test_shaper_never_starts_more_over_a_longer_time(tmp_path, tenant):
-    verdict = check(ShaperContract(Shaper(SMALL), SMALL, tenant), tmp_path, SETTLED + 8)
+def test_shaper_never_starts_more_at_real_widths(tmp_path, tenant):
+    verdict = check(ShaperContract(Shaper(SMALL), SMALL, tenant), tmp_path, SETTLED + 5)
     assert verdict.holds, verdict.log
 
 
-@pytest.mark.parametrize("fault", ["forgets", "hurries", "late"])
+@pytest.mark.parametrize("fault", ["forgets", "brims", "hurries", "late"])
 def test_wrong_shaper_is_refuted(tmp_path, fault):
     verdict = check(ShaperContract(WrongShaper(SMALL, fault), SMALL, 1), tmp_path, SETTLED + 8)
     assert verdict.refuted, verdict.log

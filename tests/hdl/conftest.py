@@ -9,6 +9,8 @@ import pytest
 from tests.hdl.bench import benches, parse_case
 from tests.hdl.harness import Outcome
 
+#: What `--netlist` runs: the small configuration, block by block.
+NETLIST_CASES = ("skid", "link", "manager tenants=4 rounds=8", "fabric ports=2 width=32 tenants=4 pages=32 packets=60")
 ARTIFACTS = Path("build/regression")
 STARTED = pytest.StashKey[float]()
 
@@ -20,6 +22,8 @@ def pytest_addoption(parser):
     group.addoption("--wave", action="store_true", dest="wave", help="keep a waveform of every test, failed or not")
     group.addoption("--lines", action="store_true", dest="lines",
                     help="count lines and toggles (another build, many times slower)")
+    group.addoption("--netlist", action="store_true", dest="netlist",
+                    help="run on what synthesis makes of the gateware; default: the cases of the small configuration")
     group.addoption("--artifacts", type=Path, dest="artifacts", metavar="DIR",
                     help=f"where outcomes, waveforms and report go (default {ARTIFACTS})")
 
@@ -36,6 +40,8 @@ def pytest_generate_tests(metafunc):
     if "case" not in metafunc.fixturenames:
         return
     texts = metafunc.config.getoption("cases", None)
+    if not texts and metafunc.config.getoption("netlist", False):
+        texts = NETLIST_CASES
     try:
         cases = [parse_case(text) for text in texts] if texts else [
             case for bench in benches().values() for case in bench.matrix()]

@@ -2,7 +2,8 @@
 
 A case fails when a cocotb test fails, when there is none, and when the simulation ends without a report: the runner
 itself tells none of these. Every model is built in three variants, each only when it is needed: FAST; TRACE, which
-writes VCD; COVERAGE, which counts lines and toggles and is many times slower.
+writes VCD; COVERAGE, which counts lines and toggles and is many times slower. A fourth, NETLIST, is FAST of what
+synthesis makes of the component (`tests.hdl.netlist`).
 """
 
 import hashlib
@@ -27,6 +28,7 @@ from sim.toolchain import Toolchain, cache_directory, find_toolchain, package_ve
 from sim.viewer import write_save_file
 from tests.hdl import cover
 from tests.hdl.bench import PARAMETERS, Case
+from tests.hdl.netlist import netlist
 
 ROOT = Path(__file__).parents[2]
 BUILD_ARGS = ["-Wno-fatal", "-Wno-lint", "-Wno-style", "--x-assign", "fast", "--x-initial", "fast"]
@@ -39,9 +41,10 @@ KEPT_MODELS = 64
 
 
 class Variant(Enum):
-    """Three separate builds of one model."""
+    """Separate builds of one model."""
 
     FAST = "fast"
+    NETLIST = "netlist"
     TRACE = "trace"
     COVERAGE = "coverage"
 
@@ -112,14 +115,17 @@ class Outcome:
                       "waveforms": tuple(document["waveforms"]), "notes": tuple(document["notes"])})
 
 
-def run_case(case: Case, folder: Path, *, wave: bool = False, lines: bool = False) -> Outcome:
-    """Run `case` in `folder` (made anew); keep a waveform of each test that fails, or of all with `wave`."""
+def run_case(case: Case, folder: Path, *, wave: bool = False, variant: Variant = Variant.FAST) -> Outcome:
+    """Run `case` in `folder` (made anew); keep a waveform of each test that fails, or of all with `wave`.
+
+    The waveform is always of the generated Verilog: what only fails in the netlist, the note says.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     started = time.monotonic()
     blank = Outcome(case.bench.name, str(case), case.seed, case.command, dict(case.parameters))
     try:
-        outcome = _run(case, folder, blank, wave, lines)
+        outcome = _run(case, folder, blank, wave, variant)
     except BuildError as error:
         outcome = replace(blank, error=str(error))
     outcome = replace(outcome, seconds=round(time.monotonic() - started, 3))
@@ -127,11 +133,11 @@ def run_case(case: Case, folder: Path, *, wave: bool = False, lines: bool = Fals
     return outcome
 
 
-def _run(case: Case, folder: Path, blank: Outcome, wave: bool, lines: bool) -> Outcome:
+def _run(case: Case, folder: Path, blank: Outcome, wave: bool, variant: Variant) -> Outcome:
     tools = find_toolchain()
     with mock.patch.dict(os.environ, tools.environment()):
         started = time.monotonic()
-        model = _model(case, Variant.COVERAGE if lines else Variant.FAST, tools)
+        model = _model(case, variant, tools)
         built = round(time.monotonic() - started, 3)
         print(f"{case}: model {model.name}")
         tests, error = _simulate(case, model, folder)
@@ -140,7 +146,7 @@ def _run(case: Case, folder: Path, blank: Outcome, wave: bool, lines: bool) -> O
         outcome = replace(
             blank, model=model.name, build_seconds=built, tests=tuple(tests), error=error,
             functional=json.loads(functional.read_text()) if functional.exists() else {},
-            lines=str(counts) if lines and counts.exists() else "",
+            lines=str(counts) if variant is Variant.COVERAGE and counts.exists() else "",
             log="" if not error and not any(test.message for test in tests) else _tail(folder / "simulation.log"))
         again = [_trace(case, test, folder, tools) for test in (tests if wave else outcome.failed)]
         return replace(outcome, waveforms=tuple(path for path, _ in again if path),
@@ -205,6 +211,8 @@ def _model(case: Case, variant: Variant, tools: Toolchain) -> Path:
     verilog = cached_verilog(
         ["bench", case.bench.module, json.dumps(case.model_parameters, sort_keys=True)],
         _sources(case), lambda: to_verilog(case.bench.build(**case.model_parameters)), lambda _: None, str(case))
+    if variant is Variant.NETLIST:
+        verilog = netlist(verilog, str(case))
     digest = hashlib.sha256()
     for part in (verilog, variant.value, tools.versions, repr((_arguments(variant), OPTIMISATION)),
                  package_version("cocotb") or "", sys.prefix):

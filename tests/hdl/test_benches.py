@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.hdl.harness import run_case
+from tests.hdl.harness import Variant, run_case
 
 pytestmark = pytest.mark.slow
 
@@ -10,8 +10,9 @@ pytestmark = pytest.mark.slow
 @pytest.mark.slow
 def test_bench(case, artifacts, pytestconfig, record_property):
     """One case. What it leaves is in its folder of artifacts; a failure says how to repeat it."""
-    outcome = run_case(case, artifacts, wave=pytestconfig.getoption("wave", False),
-                       lines=pytestconfig.getoption("lines", False))
+    variant = (Variant.COVERAGE if pytestconfig.getoption("lines", False)
+               else Variant.NETLIST if pytestconfig.getoption("netlist", False) else Variant.FAST)
+    outcome = run_case(case, artifacts, wave=pytestconfig.getoption("wave", False), variant=variant)
     record_property("seed", outcome.seed)
     record_property("parameters", " ".join(f"{name}={value}" for name, value in outcome.parameters.items()))
     record_property("command", outcome.command)

@@ -164,6 +164,19 @@ def test_commits_in_mid_traffic_lose_nothing_and_stamp_the_epoch_of_admission(se
     assert len({e.header["epoch"] for e in bench.of_kind("admit")}) > 5
 
 
+@pytest.mark.parametrize("stranger", [4, 5, 63])
+def test_a_packet_of_no_tenant_changes_nobody_s_packet(stranger):
+    """Right behind a packet of the tenant that its number would be if it were cut to the width of a table."""
+    bench = Bench(Fabric(SMALL), SMALL)
+    mine = [Packet(stranger % SMALL.tenants, 1, bytes([index] * 4), flow_hash=index) for index in range(20)]
+    strange = Packet(stranger, 1, b"\xFF" * 8)
+    bench.source(0, [packet for one in mine for packet in (one, strange)])
+    bench.sink(1)
+    bench.run(open_rows(SMALL, pages=8))
+    assert [packet.payload for packet in bench.received[1]] == [packet.payload for packet in mine]
+    assert len(bench.of_kind("drop")) == 20
+
+
 def test_a_stalled_sink_does_not_hold_up_other_outputs():
     bench = Bench(Fabric(NETWORK), NETWORK)
     blocked = [Packet(1, 2, bytes(64)) for _ in range(3)]

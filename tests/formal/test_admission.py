@@ -1,0 +1,91 @@
+"""Admission at one input and the count of what waits behind it: by induction; wrong ones are caught."""
+
+import pytest
+from amaranth import *
+from amaranth.lib import wiring
+
+from gateware.config import DeviceConfig
+from gateware.fabric.admission import Admission
+from gateware.fabric.place import PAGE_DESCRIPTORS
+from gateware.fabric.waiting import Waiting
+from tests.formal.admission import AdmissionContract, WaitingContract
+from tests.formal.prover import check, pass_through, prove
+
+pytestmark = pytest.mark.slow
+
+SMALL = DeviceConfig(ports=2, data_width=32, tenants=2, slots=1, pages=32)
+NETWORK = DeviceConfig(ports=3, data_width=32, tenants=3, slots=1, pages=32)
+
+
+class WrongAdmission(wiring.Component):
+    """An admission that is told another table (`generous`), or is told late (`stale`), or writes a packet's later beats
+    elsewhere (`strays`), or beats of a packet that it drops (`keeps`)."""
+
+    def __init__(self, config, fault):
+        self.inner, self.fault = Admission(config, 0), fault
+        super().__init__(self.inner.signature)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.inner = inner = self.inner
+        pass_through(m, self, inner)
+        if self.fault == "generous":
+            m.d.comb += inner.allocation.row.ports.eq(0xFFFF)
+        elif self.fault == "stale":
+            for name in ("active_bank", "epoch"):
+                late = Signal.like(getattr(self.allocation, name))
+                m.d.sync += late.eq(getattr(self.allocation, name))
+                m.d.comb += getattr(inner.allocation, name).eq(late)
+        elif self.fault == "strays":
+            first, second = inner.crosspoints[:2]
+            with m.If(~first.first):
+                m.d.comb += [self.crosspoints[0].write.eq(second.write), self.crosspoints[1].write.eq(first.write)]
+        else:
+            m.d.comb += self.crosspoints[0].write.eq(inner.crosspoints[0].put)
+        return m
+
+
+def test_admitted_packets_are_granted_by_their_epoch_and_written_there_only(tmp_path):
+    verdict = prove(AdmissionContract(Admission(SMALL, 0), SMALL, 0, invariant=True), tmp_path)
+    assert verdict.holds, verdict.log
+
+
+@pytest.mark.long_proof
+@pytest.mark.parametrize("port", [0, 1, 2])
+def test_admission_of_any_kind_of_port_grants_only_by_its_epoch(tmp_path, port):
+    verdict = prove(AdmissionContract(Admission(NETWORK, port), NETWORK, port, invariant=True), tmp_path)
+    assert verdict.holds, verdict.log
+
+
+@pytest.mark.parametrize("fault", ["generous", "stale", "strays", "keeps"])
+def test_wrong_admission_is_refuted(tmp_path, fault):
+    verdict = check(AdmissionContract(WrongAdmission(SMALL, fault), SMALL, 0), tmp_path, 8)
+    assert verdict.refuted, verdict.log
+
+
+class ForgetfulWaiting(Waiting):
+    """Does not see an arrival in the cycle of a claim of the same tenant."""
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.inner = inner = Waiting(self.config)
+        pass_through(m, self, inner)
+        m.d.comb += inner.arrive.eq(self.arrive & ~(self.claim & (self.claimed == self.arrived)))
+        return m
+
+    def __init__(self, config):
+        self.config = config
+        super().__init__(config)
+
+
+CAPACITY = SMALL.pages * PAGE_DESCRIPTORS
+
+
+def test_as_many_packets_wait_as_arrived_and_were_not_claimed(tmp_path):
+    verdict = prove(WaitingContract(Waiting(SMALL), SMALL, CAPACITY, invariant=True), tmp_path)
+    assert verdict.holds, verdict.log
+
+
+def test_count_that_misses_an_arrival_is_refuted(tmp_path):
+    verdict = check(WaitingContract(ForgetfulWaiting(SMALL), SMALL, CAPACITY), tmp_path, 6)
+    assert verdict.refuted, verdict.log

@@ -1,0 +1,76 @@
+"""A crosspoint between admission and reader, on their ports: bounded; wrong ones are caught."""
+
+from dataclasses import replace
+
+import pytest
+from amaranth import *
+
+from gateware.config import DeviceConfig
+from gateware.fabric import rows
+from gateware.fabric.crosspoint import Crosspoint
+from tests.formal.fabric import Crossing, FabricContract, open_row
+from tests.formal.prover import check, pass_through
+
+SMALL = DeviceConfig(ports=2, data_width=32, tenants=2, slots=1, pages=32)
+DEPTH = 11  # cycles
+
+
+@pytest.fixture
+def few_pages():
+    """Two tenants, two pages each: fewer than a device may have."""
+    config = replace(SMALL)
+    object.__setattr__(config, "pages", 4)
+    return config
+
+
+@pytest.fixture
+def open_table(monkeypatch):
+    """The table that memories begin with grants everybody everything."""
+    monkeypatch.setattr(rows, "reset_row", open_row)
+
+
+class WrongCrosspoint(Crosspoint):
+    """Stores a first beat that was not asked for (`eager`), or each at the start of its page (`overwrites`), or reads
+    one beat too far (`ahead`)."""
+
+    def __init__(self, config, fault):
+        self.config, self.fault = config, fault
+        super().__init__(config)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.inner = inner = Crosspoint(self.config)
+        pass_through(m, self, inner)
+        if self.fault == "eager":
+            m.d.comb += inner.w.put.eq(self.w.put | self.w.first)
+        elif self.fault == "overwrites":
+            m.d.comb += inner.w.placed.start.eq(0)
+        else:
+            m.d.comb += inner.r.address.eq(self.r.address + 1)
+        return m
+
+
+class WrongCrossing(Crossing):
+    def __init__(self, config, fault):
+        self.fault = fault
+        super().__init__(config)
+
+    def make_crosspoint(self):
+        return WrongCrosspoint(self.config, self.fault)
+
+
+@pytest.mark.long_proof
+@pytest.mark.usefixtures("open_table")
+def test_what_leaves_a_crosspoint_was_admitted_once_whole_and_in_order(tmp_path, few_pages):
+    contract = FabricContract(Crossing(few_pages), few_pages, inputs=[0], changing=False)
+    verdict = check(contract, tmp_path, DEPTH, large=True)
+    assert verdict.holds, verdict.log
+
+
+@pytest.mark.long_proof
+@pytest.mark.usefixtures("open_table")
+@pytest.mark.parametrize("fault", ["eager", "overwrites", "ahead"])
+def test_wrong_crosspoint_is_refuted(tmp_path, few_pages, fault):
+    contract = FabricContract(WrongCrossing(few_pages, fault), few_pages, inputs=[0], changing=False)
+    verdict = check(contract, tmp_path, DEPTH, large=True)
+    assert verdict.refuted, verdict.log
