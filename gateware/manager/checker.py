@@ -1,8 +1,9 @@
-"""`TableChecker`: checks the staged table against every rule, a row a cycle.
+"""`TableChecker`: checks the staged table against every rule; one that stands needs no scan.
 
-`start` begins a check, also in the middle of one, which is then given up. `done` is high for one cycle, tenants + 3
-cycles after `start`, with `result` 0, or the reason of the refusal and the `row` (255: the table as a whole).
-The sums come first; then the first row that breaks a rule, with the lowest number of those that it breaks.
+`start` begins a check, also in the middle of one, which is then given up. `done` is high for one cycle, with `result`
+0, or the reason of the refusal and the `row` (255: the table as a whole). The sums come first; then, if `legal` does
+not say that all rows stand, a scan, a row a cycle, for the first row that breaks a rule, with the lowest number
+of those that it breaks. `done` comes 2 cycles after `start`, tenants + 4 after a scan.
 """
 
 from amaranth import *
@@ -14,7 +15,7 @@ from .allocation import FULL_RATE, AllocationRow
 from .guarantee import GuaranteeRow
 from .table import SUM_WIDTH
 
-__all__ = ["MIN_BURST", "WEIGHT_CAPACITY", "WHOLE_TABLE", "Result", "TableChecker"]
+__all__ = ["MIN_BURST", "WEIGHT_CAPACITY", "WHOLE_TABLE", "Result", "TableChecker", "row_faults"]
 
 WEIGHT_CAPACITY = 1 << 16
 MIN_BURST = 256         # the largest packet, in beats
@@ -42,9 +43,21 @@ class Result(enum.Enum, shape=unsigned(4)):
     UNKNOWN_TENANT = 14
 
 
-class TableChecker(wiring.Component):
-    """Scan over the staged rows and the guarantees.
+def row_faults(config: DeviceConfig, row, guarantee) -> dict[Result, Value]:
+    """Rules that `row` breaks by itself: reason -> whether it does."""
+    return {
+        Result.GUARANTEE: (row.weight < guarantee.weight) | (row.pages < guarantee.pages),
+        Result.BURST: row.burst < MIN_BURST,
+        Result.UNKNOWN_BIT: Cat(row.ports[config.ports:], row.slots[config.slots:]).any(),
+        Result.RATE: (row.rate > FULL_RATE) | ((row.rate == 0) & (row.weight != 0)),
+        Result.HOST_SHARE: row.host_share > FULL_HOST_SHARE,
+    }
 
+
+class TableChecker(wiring.Component):
+    """Verdict of the sums and of the rows, the latter by a scan over them and the guarantees if need be.
+
+    legal: no row breaks a rule and no slot is owned twice; low does not say that one does.
     tenant: row asked for; `staged` and `guarantee` are its rows, one cycle later.
     sum_weight, sum_pages: sums of the staged table, which does not change during a check.
     """
@@ -53,6 +66,7 @@ class TableChecker(wiring.Component):
         self._config = config
         super().__init__({
             "start": In(1),
+            "legal": In(1),
             "tenant": Out(range(config.tenants)),
             "staged": In(AllocationRow),
             "guarantee": In(GuaranteeRow),
@@ -67,44 +81,42 @@ class TableChecker(wiring.Component):
         m = Module()
         last = self._config.tenants - 1
         # A row passes three steps, a cycle each: it is asked for, compared, and judged.
-        asking, comparing, judging = Signal(), Signal(), Signal()
+        deciding, asking, comparing, judging = Signal(), Signal(), Signal(), Signal()
+        decided = deciding & (self.legal | (self.result != Result.OK))
         compared_tenant, judged_tenant = Signal.like(self.tenant), Signal.like(self.tenant)
         faults = self._elaborate_rules(m, comparing)
         m.d.sync += [
+            deciding.eq(self.start),
             comparing.eq(asking), compared_tenant.eq(self.tenant),
             judging.eq(comparing), judged_tenant.eq(compared_tenant),
-            self.done.eq(judging & (judged_tenant == last)),
+            self.done.eq(decided | (judging & (judged_tenant == last))),
         ]
-        with m.If(asking):
+        with m.If(deciding):
+            m.d.sync += [self.tenant.eq(0), asking.eq(~decided)]
+        with m.Elif(asking):
             m.d.sync += [self.tenant.eq(self.tenant + 1), asking.eq(self.tenant != last)]
         with m.If(judging & (self.result == Result.OK)):
             for reason, broken in reversed(faults.items()):
                 with m.If(broken):
                     m.d.sync += [self.result.eq(reason), self.row.eq(judged_tenant)]
         with m.If(self.start):
-            m.d.sync += [asking.eq(1), comparing.eq(0), judging.eq(0), self.done.eq(0), self.tenant.eq(0)]
+            m.d.sync += [asking.eq(0), comparing.eq(0), judging.eq(0), self.done.eq(0)]
             self._elaborate_sums(m)
         return m
 
     def _elaborate_rules(self, m, comparing):
         """Flags of the rules that a row breaks, in the cycle in which it is judged, in order of precedence."""
-        config, staged = self._config, self.staged
+        staged = self.staged
         owned = Signal(16)
         with m.If(comparing):
             m.d.sync += owned.eq(owned | staged.slots)
         with m.If(self.start):
             m.d.sync += owned.eq(0)
-        rules = {
-            Result.GUARANTEE:
-                (staged.weight < self.guarantee.weight) | (staged.pages < self.guarantee.pages),
-            Result.SLOT_TWICE: (owned & staged.slots).any(),
-            Result.BURST: staged.burst < MIN_BURST,
-            Result.UNKNOWN_BIT: Cat(staged.ports[config.ports:], staged.slots[config.slots:]).any(),
-            Result.RATE: (staged.rate > FULL_RATE) | ((staged.rate == 0) & (staged.weight != 0)),
-            Result.HOST_SHARE: staged.host_share > FULL_HOST_SHARE,
-        }
-        flags = {reason: Signal(name=f"broken_{reason.name.lower()}") for reason in rules}
-        m.d.sync += [flags[reason].eq(broken) for reason, broken in rules.items()]
+        rules = row_faults(self._config, staged, self.guarantee) | {
+            Result.SLOT_TWICE: (owned & staged.slots).any()}
+        flags = {reason: Signal(name=f"broken_{reason.name.lower()}")
+                 for reason in sorted(rules, key=lambda reason: reason.value)}
+        m.d.sync += [flag.eq(rules[reason]) for reason, flag in flags.items()]
         return flags
 
     def _elaborate_sums(self, m):

@@ -21,10 +21,7 @@ from amaranth.lib.wiring import In, Out
 from ..analyzer.figures import AnalyzerFigures, FigureId
 from ..config import DeviceConfig
 
-__all__ = ["RULES", "Comparison", "RuleEvaluator", "RuleSetting", "RuleWatch", "lowest"]
-
-#: Rules of a device; as many as the register map has.
-RULES = 16
+__all__ = ["Comparison", "RuleEvaluator", "RuleSetting", "RuleWatch", "lowest"]
 
 
 class Comparison(enum.Enum, shape=unsigned(1)):
@@ -78,10 +75,8 @@ class RuleEvaluator(wiring.Component):
     idle: nothing is queued or under way, so that `due` tells all that figures so far have led to.
     """
 
-    def __init__(self, config: DeviceConfig, rules: int = RULES):
-        if not 1 <= rules <= RULES:
-            raise ValueError(f"rules must be in 1..{RULES}, not {rules!r}")
-        self._rules = rules
+    def __init__(self, config: DeviceConfig):
+        self._rules = rules = config.rules
         super().__init__({
             "figures": In(AnalyzerFigures(config)),
             "watch": In(data.ArrayLayout(RuleWatch, rules)),

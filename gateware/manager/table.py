@@ -34,6 +34,7 @@ class AllocationTable(wiring.Component):
     store, store_tenant, new, replaced: strobe: the staged row of `store_tenant` becomes `new`; `replaced` is what the
         staging bank holds there (of no consequence before the copy came to it).
     sum_weight, sum_pages: over the rows of the staging bank.
+    storing, storing_tenant: a row is stored in this cycle; `storing_replaced`: slots of the one that it replaces.
     write, write_bank, write_tenant, write_row: the broadcast.
     """
 
@@ -56,6 +57,9 @@ class AllocationTable(wiring.Component):
             "replaced": In(AllocationRow),
             "sum_weight": Out(SUM_WIDTH),
             "sum_pages": Out(SUM_WIDTH),
+            "storing": Out(1),
+            "storing_tenant": Out(range(config.tenants)),
+            "storing_replaced": Out(config.slots),
             "write": Out(1),
             "write_bank": Out(range(BANKS)),
             "write_tenant": Out(range(config.tenants)),
@@ -75,17 +79,19 @@ class AllocationTable(wiring.Component):
                 self.staging_bank, self.active_bank))),
             self.old.eq(self._bus_read.data),
             self.scan_row.eq(self._scan_read.data),
+            self.storing.eq(self._write.en),
+            self.storing_replaced.eq(Mux(stored.bit_select(self.storing_tenant, 1), self.replaced.slots, 0)),
         ]
         with m.If(self.refresh):
             m.d.sync += [stored.eq(0), self.sum_weight.eq(0), self.sum_pages.eq(0)]
         with m.Elif(self._write.en):
-            m.d.sync += stored.bit_select(self.write_tenant_next, 1).eq(1)
+            m.d.sync += stored.bit_select(self.storing_tenant, 1).eq(1)
             self._elaborate_sum(m, self.sum_weight, "weight")
             self._elaborate_sum(m, self.sum_pages, "pages")
         m.d.sync += [
             self.write.eq(self._write.en),
             self.write_bank.eq(self.staging_bank),
-            self.write_tenant.eq(self.write_tenant_next),
+            self.write_tenant.eq(self.storing_tenant),
             self.write_row.eq(self._write.data),
         ]
         return m
@@ -106,7 +112,7 @@ class AllocationTable(wiring.Component):
 
     def _elaborate_copy(self, m, stored):
         """The copy goes from row to row; a row that is stored takes the write port from it for a cycle."""
-        self.write_tenant_next = target = Signal(range(self._config.tenants))
+        target = self.storing_tenant
         current = Signal(range(self._config.tenants))  # row to be stored next; its data has been read
         following = Signal.like(current)
         primed = Signal()
@@ -132,5 +138,5 @@ class AllocationTable(wiring.Component):
 
     def _elaborate_sum(self, m, total, column):
         """Add what is stored now, less what it replaces; a row not stored before replaces nothing."""
-        replaced = Mux(self._stored.bit_select(self.write_tenant_next, 1), self.replaced[column], 0)
+        replaced = Mux(self._stored.bit_select(self.storing_tenant, 1), self.replaced[column], 0)
         m.d.sync += total.eq(total + self._write.data[column] - replaced)
