@@ -156,15 +156,20 @@ class Collector(wiring.Component):
             write.data.eq(after),
             write.en.eq(valid[2]),
         ]
-        most = held.beats[0]
         for port in range(ports):
             m.d.sync += beats[port].eq(self.beats[port])
             m.d.comb += after.beats[port].eq(before.beats[port] + beats[port])
-            if port:
-                most = combine(m, Rule.MAXIMUM, most, held.beats[port], f"most_{port}")
+        most = self._most(m, [held.beats[port] for port in range(ports)])
         used = Cat(held.sent, (held.beats[port].any() for port in range(ports)))
         return {"burst": held.bytes, "squares": held.packets * held.packets, "beats_out": most,
                 "contended": (used & self.full).any()}
+
+    def _most(self, m, values):
+        """The largest of `values`, by halves."""
+        if len(values) == 1:
+            return values[0]
+        halves = (self._most(m, part) for part in (values[::2], values[1::2]))
+        return combine(m, Rule.MAXIMUM, *halves, f"most_of_{len(values)}")
 
     def _total(self, m, name, rule, contribution, fresh, last, valid, tenant):
         """Totals of one figure: those of the window under way, and where its last slice leaves those of the whole."""

@@ -93,7 +93,10 @@ class CounterSlice(wiring.Component):
         with m.If(self.valid):
             m.d.sync += [bank.eq(self.bank), row.eq(self.tenant)]
         counted, known, shown = Signal(), Signal(), Signal()
-        m.d.comb += counted.eq(Mux(bank, used[1].bit_select(row, 1), used[0].bit_select(row, 1)))
+        again = event & (bank == self.bank) & (row == self.tenant)
+        with m.If(self.valid):
+            m.d.sync += counted.eq(again | Mux(
+                self.bank, used[1].bit_select(self.tenant, 1), used[0].bit_select(self.tenant, 1)))
         with m.If(self.read):
             m.d.sync += [shown.eq(self.read_bank), known.eq(Mux(
                 self.read_bank, used[1].bit_select(self.read_tenant, 1), used[0].bit_select(self.read_tenant, 1)))]

@@ -126,8 +126,10 @@ class SnapshotWriter(wiring.Component):
                 quotient.eq(divider.quotient),
             ]
         # Variance over mean of n numbers: the sum of squares over the sum, less the sum over n. Here n = 16, in 1/16.
-        with m.If(squares > self.row_packets_in):
-            m.d.comb += quotients.burstiness.eq(squares - self.row_packets_in)
+        # It is ready a cycle after the divisions, as is its turn to be passed on.
+        burstiness = Signal(32)
+        m.d.comb += quotients.burstiness.eq(burstiness)
+        m.d.sync += burstiness.eq(Mux(squares > self.row_packets_in, squares - self.row_packets_in, 0))
         with m.If(begin):
             m.d.sync += left.eq(DIVIDEND_BITS + 1)
         with m.Elif(left != 0):

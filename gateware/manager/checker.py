@@ -3,7 +3,7 @@
 `start` begins a check, also in the middle of one, which is then given up. `done` is high for one cycle, with `result`
 0, or the reason of the refusal and the `row` (255: the table as a whole). The sums come first; then, if `legal` does
 not say that all rows stand, a scan, a row a cycle, for the first row that breaks a rule, with the lowest number
-of those that it breaks. `done` comes 2 cycles after `start`, tenants + 4 after a scan.
+of those that it breaks. `done` comes 2 cycles after `start`, tenants + 5 after a scan.
 """
 
 from amaranth import *
@@ -59,7 +59,7 @@ class TableChecker(wiring.Component):
 
     legal: no row breaks a rule and no slot is owned twice; low does not say that one does.
     tenant: row asked for; `staged` and `guarantee` are its rows, one cycle later.
-    sum_weight, sum_pages: sums of the staged table, which does not change during a check.
+    sum_weight, sum_pages: sums of the staged table, one cycle after `start`; it does not change during a check.
     """
 
     def __init__(self, config: DeviceConfig):
@@ -80,19 +80,22 @@ class TableChecker(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         last = self._config.tenants - 1
-        # A row passes three steps, a cycle each: it is asked for, compared, and judged.
-        deciding, asking, comparing, judging = Signal(), Signal(), Signal(), Signal()
-        decided = deciding & (self.legal | (self.result != Result.OK))
-        compared_tenant, judged_tenant = Signal.like(self.tenant), Signal.like(self.tenant)
+        # A row passes four steps, a cycle each: it is asked for, fetched, compared, and judged.
+        deciding, asking, fetching, comparing, judging = (Signal(name=name) for name in (
+            "deciding", "asking", "fetching", "comparing", "judging"))
+        fetched_tenant, compared_tenant, judged_tenant = (
+            Signal.like(self.tenant, name=f"{name}_tenant") for name in ("fetched", "compared", "judged"))
         faults = self._elaborate_rules(m, comparing)
         m.d.sync += [
             deciding.eq(self.start),
-            comparing.eq(asking), compared_tenant.eq(self.tenant),
+            fetching.eq(asking), fetched_tenant.eq(self.tenant),
+            comparing.eq(fetching), compared_tenant.eq(fetched_tenant),
             judging.eq(comparing), judged_tenant.eq(compared_tenant),
-            self.done.eq(decided | (judging & (judged_tenant == last))),
+            self.done.eq(judging & (judged_tenant == last)),
         ]
         with m.If(deciding):
-            m.d.sync += [self.tenant.eq(0), asking.eq(~decided)]
+            is_over = self._elaborate_sums(m)
+            m.d.sync += [self.tenant.eq(0), asking.eq(~(self.legal | is_over)), self.done.eq(self.legal | is_over)]
         with m.Elif(asking):
             m.d.sync += [self.tenant.eq(self.tenant + 1), asking.eq(self.tenant != last)]
         with m.If(judging & (self.result == Result.OK)):
@@ -100,19 +103,19 @@ class TableChecker(wiring.Component):
                 with m.If(broken):
                     m.d.sync += [self.result.eq(reason), self.row.eq(judged_tenant)]
         with m.If(self.start):
-            m.d.sync += [asking.eq(0), comparing.eq(0), judging.eq(0), self.done.eq(0)]
-            self._elaborate_sums(m)
+            m.d.sync += [asking.eq(0), fetching.eq(0), comparing.eq(0), judging.eq(0), self.done.eq(0)]
         return m
 
     def _elaborate_rules(self, m, comparing):
         """Flags of the rules that a row breaks, in the cycle in which it is judged, in order of precedence."""
-        staged = self.staged
+        staged, guarantee = Signal.like(self.staged), Signal.like(self.guarantee)
+        m.d.sync += [staged.eq(self.staged), guarantee.eq(self.guarantee)]
         owned = Signal(16)
         with m.If(comparing):
             m.d.sync += owned.eq(owned | staged.slots)
         with m.If(self.start):
             m.d.sync += owned.eq(0)
-        rules = row_faults(self._config, staged, self.guarantee) | {
+        rules = row_faults(self._config, staged, guarantee) | {
             Result.SLOT_TWICE: (owned & staged.slots).any()}
         flags = {reason: Signal(name=f"broken_{reason.name.lower()}")
                  for reason in sorted(rules, key=lambda reason: reason.value)}
@@ -120,10 +123,14 @@ class TableChecker(wiring.Component):
         return flags
 
     def _elaborate_sums(self, m):
-        """The verdict that the check begins with; a fault of a row does not replace one of the table."""
-        with m.If(self.sum_weight > WEIGHT_CAPACITY):
+        """The verdict that the check begins with; a fault of a row does not replace one of the table.
+
+        Returns whether there is one."""
+        is_heavy, is_large = self.sum_weight > WEIGHT_CAPACITY, self.sum_pages > self._config.pages
+        with m.If(is_heavy):
             m.d.sync += [self.result.eq(Result.WEIGHTS), self.row.eq(WHOLE_TABLE)]
-        with m.Elif(self.sum_pages > self._config.pages):
+        with m.Elif(is_large):
             m.d.sync += [self.result.eq(Result.PAGES), self.row.eq(WHOLE_TABLE)]
         with m.Else():
             m.d.sync += [self.result.eq(Result.OK), self.row.eq(0)]
+        return is_heavy | is_large

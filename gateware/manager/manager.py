@@ -1,12 +1,12 @@
 """`ResourceManager`: owns the allocation; checks a new table, commits it in one cycle, rolls it back.
 
 Serves `rm`, `guarantee[]`, `staging[]`, `active[]`, `rules`, `rule[]` and `prepared[]` of the register map; every
-access is answered within 2 cycles. Bus errors: an address without a register, a write to what software only reads, a
+access is answered within 5 cycles. Bus errors: an address without a register, a write to what software only reads, a
 row beyond the configuration; a staged row unless a table is staged (or being copied) and `token` equals `owner_token`;
 a write to a staged row while a command is under way; a command while another one waits; a write to the prepared row
 of an enabled rule. Result and row of a command are in `rm.status` when its `busy` is low. From the first cycle of the
 bus access that commits to the first cycle under the new table it takes 6 cycles, 4 if the table was checked,
-tenants + 8 if a guarantee was written after the change before (see `standing.py`). Rules change the table by
+tenants + 9 if a guarantee was written after the change before (see `standing.py`). Rules change the table by
 themselves, by the same transaction: see `ruletable.py`.
 """
 
@@ -94,24 +94,23 @@ class ResourceManager(wiring.Component):
         return m
 
     def _elaborate_bus(self, m, registers, transaction):
-        """A command that cannot wait is refused here, since a register takes every write."""
+        """A command that cannot wait is refused: its write reaches the register without bytes, and changes nothing."""
         connect(m, flipped(self.bus), registers.bus)
         block = regmap.node("rm")
-        command = (block.address + block.register("command").offset) // 4
-        answering = Signal()   # the access is in its second cycle: it is decided
-        m.d.sync += answering.eq(self.bus.valid & ~self.bus.ready)
-        with m.If((self.bus.address == command) & self.bus.write & transaction.full & ~answering):
-            m.d.comb += [
-                registers.bus.valid.eq(0),
-                self.bus.ready.eq(self.bus.valid),
-                self.bus.error.eq(1),
-            ]
+        address = (block.address + block.register("command").offset) // 4
+        refuse, refused = Signal(), Signal()   # in the first cycle of an access, and in its second
+        m.d.comb += refuse.eq((self.bus.address == address) & self.bus.write & transaction.full & ~self.bus.ready)
+        m.d.sync += refused.eq(self.bus.valid & refuse)
+        with m.If(refuse):
+            m.d.comb += registers.bus.w_mask.eq(0)
+        with m.If(refused):
+            m.d.comb += self.bus.error.eq(1)
 
     def _elaborate_commands(self, m, registers, transaction, banks, in_flight):
         m.d.comb += [
-            transaction.command.eq(registers.rm_command_written),
             transaction.op.eq(registers.rm_command_op),
-            transaction.owned.eq(registers.rm_token_value == registers.rm_owner_token_value),
+            transaction.command.eq(registers.rm_command_written),
+            transaction.settled.eq(~(registers.rm_token_written | registers.rm_owner_token_written)),
             transaction.base_epoch.eq(registers.rm_base_epoch_epoch),
             transaction.confirm_within.eq(registers.rm_confirm_within_cycles),
             transaction.draining.eq(in_flight.draining),
@@ -119,6 +118,7 @@ class ResourceManager(wiring.Component):
             transaction.changed.eq(banks.changed),
             in_flight.epoch.eq(banks.epoch),
         ]
+        m.d.sync += transaction.owned.eq(registers.rm_token_value == registers.rm_owner_token_value)
 
     def _elaborate_banks(self, m, registers, transaction, banks, table, rules):
         m.d.comb += [
@@ -134,13 +134,13 @@ class ResourceManager(wiring.Component):
         m.d.comb += [
             access.open.eq(transaction.staged & transaction.owned),
             access.locked.eq(transaction.locked),
-            access.old.eq(table.old),
+            access.row.eq(table.old),
             table.tenant.eq(access.tenant),
             table.is_staging.eq(access.is_staging),
             table.store.eq(access.write | rules.table.store),
             table.store_tenant.eq(Mux(rules.table.store, rules.table.store_tenant, access.tenant)),
             table.new.eq(Mux(rules.table.store, rules.table.new, access.new)),
-            table.replaced.eq(Mux(rules.table.store, table.scan_row, table.old)),
+            table.replaced.eq(Mux(rules.table.store, table.scan_row, access.old)),
             table.active_bank.eq(banks.active_bank),
             table.staging_bank.eq(banks.staging_bank),
             table.staged.eq(transaction.staged),
@@ -173,7 +173,8 @@ class ResourceManager(wiring.Component):
             transaction.check_done.eq(checker.done),
             transaction.check_result.eq(checker.result),
             transaction.check_row.eq(checker.row),
-            transaction.invalidate.eq(guarantee.changed | access.write),
+            transaction.row_changed.eq(access.write),
+            transaction.guarantee_changed.eq(guarantee.changed),
         ]
 
     def _elaborate_rules(self, m, registers, transaction, banks, rules):

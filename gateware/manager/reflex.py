@@ -98,28 +98,32 @@ class Reflex(wiring.Component):
     def _elaborate_store(self, m, taken, one_by_one):
         """Take a rule and ask for the row that it replaces; store its own in the next cycle.
 
-        A row that is being stored cannot be asked for: the sums need what it has become.
+        Which is next is known a cycle ahead; it is passed over if it is no longer due. A row that is being stored
+        cannot be asked for: the sums need what it has become.
         """
         second = Signal()
         is_known = Signal()
+        others = Signal(self._rules)
+        m.d.comb += others.eq(self.due & ~self.take)
+        m.d.sync += self.row_of.eq(lowest(m, others, "next_rule"))
         m.d.comb += [
-            self.row_of.eq(lowest(m, self.due, "next_rule")),
             self.table.scan_tenant.eq(self.target),
             is_known.eq(self.target < self._config.tenants),
         ]
         m.d.sync += [second.eq(0), self.transaction.unknown.eq(0)]
         is_stored_now = second & (self.target == self.table.store_tenant)
-        with m.If(self.transaction.storing & ~self.transaction.unknown & ~is_stored_now):
+        with m.If(self.transaction.storing & ~self.transaction.unknown):
             with m.If(self.due.any() & ~(one_by_one & taken.any())):
-                m.d.comb += self.take.eq(1 << self.row_of)
-                m.d.sync += [
-                    taken.eq(taken | self.take),
-                    second.eq(is_known),
-                    self.transaction.unknown.eq(~is_known),
-                    self.transaction.row.eq(self.target),
-                    self.table.store_tenant.eq(self.target),
-                    self.table.new.eq(self.prepared),
-                ]
+                with m.If(~is_stored_now & self.due.bit_select(self.row_of, 1)):
+                    m.d.comb += self.take.eq(1 << self.row_of)
+                    m.d.sync += [
+                        taken.eq(taken | self.take),
+                        second.eq(is_known),
+                        self.transaction.unknown.eq(~is_known),
+                        self.transaction.row.eq(self.target),
+                        self.table.store_tenant.eq(self.target),
+                        self.table.new.eq(self.prepared),
+                    ]
             with m.Elif(~second):
                 m.d.comb += self.transaction.stored.eq(self.idle | one_by_one)
         m.d.comb += self.table.store.eq(second)

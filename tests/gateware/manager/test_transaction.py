@@ -70,7 +70,7 @@ def test_commit_takes_effect_within_tenants_plus_48_cycles(tenants):
     """From the first cycle of the bus access: 6 with the check, 4 when it was done before, and tenants + 9 once after a
     guarantee was written."""
     async def test(harness, ctx):
-        for checked, exactly in ((False, 6), (True, 4), (False, 6), (None, tenants + 8), (False, 6)):
+        for checked, exactly in ((False, 6), (True, 4), (False, 6), (None, tenants + 9), (False, 6)):
             if checked is None:
                 await harness.write(ctx, "guarantee.min_weight", 1, 0)
             await harness.write(ctx, "rm.base_epoch", harness.mirror.epoch)
