@@ -5,8 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export MORPHNIC_DATA ?= $(wildcard ../shared/data)
 
-.PHONY: demo test test-fast lint bench bench-boards registers recordings models regress prove soak clean setup
-.PHONY: demo test test-fast lint bench bench-boards registers models regress prove netlist soak clean setup
+.PHONY: demo test test-fast lint bench bench-boards registers recordings models regress prove netlist soak clean setup
 
 $(STAMP): pyproject.toml constraints.txt deploy/check_system.py
 	$(PYTHON) deploy/check_system.py

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 
 MAX_TENANTS = 64  # strides in the register map are fixed for this many
 MAX_PORTS = 16
+MAX_RULES = 16
 MAX_PACKET_BEATS = 256
 PAGE_BEATS = 16
 #: Largest packet for which the fabric promises credit. One that shares its first page needs no page more than one that
@@ -32,7 +33,10 @@ class DeviceConfig:
         of what a port brings, so that processing is what tenants compete for.
     pages: buffer pages of `PAGE_BEATS` beats in each crosspoint.
     classifier_entries: match entries of the ingress classifier.
+    rules: reflex rules of the resource manager, 1..16; those beyond are refused as addresses.
     histograms: latency histograms in the analyzer (8 Kibit a tenant and port); without, their addresses are refused.
+    access_patterns: sequential and strided accesses in the analyzer (63 bytes a tenant); without, those figures are 0.
+    forecasts: the analyzer's forecasts of demand (70 bytes a tenant); without, they are 0.
     clock_hz: frequency of the one `sync` domain.
     uart_baud: rate of the serial link after reset.
     """
@@ -44,7 +48,10 @@ class DeviceConfig:
     slot_bytes: int = 2
     pages: int = 64
     classifier_entries: int = 16
+    rules: int = 16
     histograms: bool = True
+    access_patterns: bool = True
+    forecasts: bool = True
     clock_hz: int = 100_000_000
     uart_baud: int = 1_000_000
 
@@ -58,7 +65,9 @@ class DeviceConfig:
             (self.slot_bytes in (1, 2, 4), "slot_bytes", "1, 2 or 4", self.slot_bytes),
             (self.pages in (32, 64, 128, 256, 512, 1024), "pages", "a power of two in 32..1024", self.pages),
             (1 <= self.classifier_entries <= 64, "classifier_entries", "in 1..64", self.classifier_entries),
-            (isinstance(self.histograms, bool), "histograms", "False or True", self.histograms),
+            (1 <= self.rules <= MAX_RULES, "rules", f"in 1..{MAX_RULES}", self.rules),
+            *((isinstance(getattr(self, name), bool), name, "False or True", getattr(self, name))
+              for name in ("histograms", "access_patterns", "forecasts")),
             (self.clock_hz >= 1_000_000, "clock_hz", "at least 1000000", self.clock_hz),
             (0 < self.uart_baud <= self.clock_hz // 4, "uart_baud", "in 1..clock_hz/4", self.uart_baud),
         ]

@@ -24,6 +24,7 @@ from morphnic.errors import InputError, LinkError, LinkTimeout, MorphnicError
 
 from .build import Model, Progress, Variant, print_progress
 from .harness import device_model
+from .viewer import write_save_file
 
 Array = npt.NDArray[Any]
 
@@ -491,6 +492,7 @@ class Board:
                  trigger: str | None = None, before: int = 100) -> tuple[int, int]:
         """Write a VCD of `cycles` from `start`, or from `before` cycles ahead of a trigger; the span written.
 
+        A save file for the viewer is beside it, with the suffix `.gtkw` (see `sim/viewer.py`).
         The run so far is repeated in the trace build with the same inputs: it must be in the past.
         """
         if (start is None) == (trigger is None):
@@ -507,6 +509,7 @@ class Board:
         with Board(self.config, component=self._component, variant=Variant.TRACE, uid=self.uid,
                    boot_nonce=self.boot_nonce, log_inputs=False, progress=self._progress) as again:
             again._replay(self._log, target, first, end)
+            write_save_file(target, again.model.verilog)
         return first, end
 
     def _replay(self, log: Sequence[tuple[str, tuple[Any, ...]]], path: Path, first: int, end: int) -> None:

@@ -28,7 +28,7 @@ from ..fabric.events import EgressEventSignature, IngressEventSignature
 from ..fabric.rows import Rows
 from ..manager.allocation import AllocationSignature
 from ..stream.telemetry import TELEMETRY_WORD
-from .collector import Collector, walk_cycles
+from .collector import Collector, slice_cycles, walk_cycles
 from .depth import DepthTracker
 from .figures import AnalyzerFigures
 from .flags import Flags
@@ -45,15 +45,13 @@ from .window import PARTS, WindowClock
 
 __all__ = ["RESET_WINDOW", "RULES", "Analyzer"]
 
-#: How each figure is joined over the parts of a window.
+#: How each figure is joined over the ports and slots, and over the slices of a window.
 RULES = dict.fromkeys((
     "bytes_in", "packets_in", "requests", "sequential", "strided", "bytes_out", "packets_out", "drops",
-    "backpressure_cycles", "engine_cycles", "slo_misses", "beats_out", "contended"), Rule.SUM) | {
+    "backpressure_cycles", "engine_cycles", "slo_misses"), Rule.SUM) | {
     "latency_sum": Rule.SATURATE,
     "latency_max": Rule.MAXIMUM,
 }
-#: ... and over the ports and slots within a part.
-PORT_RULES = RULES | {"beats_out": Rule.MAXIMUM}
 
 #: Cycles of the first window: the reset value of `analyzer.window`.
 RESET_WINDOW = 100_000
@@ -64,7 +62,8 @@ class Analyzer(wiring.Component):
 
     def __init__(self, config: DeviceConfig, *, shortest_window: int | None = None,
                  reset_window: int = RESET_WINDOW):
-        least = max(PARTS * (walk_cycles(config, settle(config)) + 1), ROW_CYCLES * config.tenants + 64)
+        walk = walk_cycles(config, settle(config))
+        least = max(PARTS * (walk + 1), walk + ROW_CYCLES * config.tenants + 2)
         shortest = max(1024, least) if shortest_window is None else shortest_window
         if shortest < least:
             raise ValueError(f"shortest_window must be at least {least}, not {shortest_window!r}")
@@ -98,7 +97,9 @@ class Analyzer(wiring.Component):
         if config.histograms:
             blocks["histogram"] = 256 * config.tenants
         m.submodules.registers = registers = RegisterBlock(blocks)
-        m.submodules.clock = clock = WindowClock(self._reset_window, self._shortest_window)
+        cycles = slice_cycles(config, settle(config))
+        self._events = 2 * cycles  # of one kind in a slice, which is shorter than that
+        m.submodules.clock = clock = WindowClock(self._reset_window, self._shortest_window, cycles)
         m.submodules.objectives = objectives = Objectives(config, config.ports)
         m.submodules.depth = depth = DepthTracker(config)
         m.submodules.load = load = Load(config)
@@ -110,27 +111,39 @@ class Analyzer(wiring.Component):
             clock.setting.eq(registers.analyzer_window_cycles),
             depth.credit.eq(self.credit),
             collector.bank.eq(clock.bank),
+            collector.slice_end.eq(clock.slice_end),
         ]
         for listener in (collector, depth, load):
             m.d.comb += listener.window_end.eq(clock.window_end)
         for listener in (collector, load):
             m.d.comb += listener.part_end.eq(clock.part_end)
 
-        m.submodules.requests = requests = RequestTap(config)
-        m.d.comb += registers.analyzer_passed_over_value.eq(requests.passed_over)
-        ingress = [self._tap_ingress(m, port, depth, load, requests) for port in range(config.ports)]
+        ingress = [self._tap_ingress(m, port, depth, load) for port in range(config.ports)]
+        classified = [self._classify_requests(m, registers, ingress)] if config.access_patterns else []
         egress = [self._tap_egress(m, port, depth, load, objectives) for port in range(config.ports)]
         if config.histograms:
             self._fill_histograms(m, registers, egress)
         slots = [self._tap_slot(m, slot, load) for slot in range(config.slots)]
-        self._sum_taps(m, [requests, *ingress, *egress, *slots], clock, collector)
-        self._find_contention(m, ingress, egress, load, collector)
+        self._sum_taps(m, [*classified, *ingress, *egress, *slots], clock, collector)
+        self._pass_ports(m, ingress, egress, load, collector)
         self._write_snapshots(m, registers, clock, collector, depth, load, objectives)
         return m
 
-    def _tap_ingress(self, m, port, depth, load, requests):
+    def _classify_requests(self, m, registers, ingress):
+        m.submodules.requests = requests = RequestTap(self._config, self._events)
+        m.d.comb += registers.analyzer_passed_over_value.eq(requests.passed_over)
+        for request, tap in zip(requests.requests, ingress, strict=False):
+            m.d.comb += [
+                request.valid.eq(tap.request),
+                request.tenant.eq(tap.event.request_tenant),
+                request.sector.eq(tap.event.request_word.lba),
+            ]
+        return requests
+
+    def _tap_ingress(self, m, port, depth, load):
         config = self._config
-        m.submodules[f"ingress_{port}"] = tap = IngressTap(config, requests=port != config.engine_port)
+        m.submodules[f"ingress_{port}"] = tap = IngressTap(
+            config, self._events, requests=port != config.engine_port)
         event = tap.event
         wiring.connect(m, wiring.flipped(self.ingress[port]), event)
         m.d.comb += [
@@ -139,12 +152,6 @@ class Analyzer(wiring.Component):
             load.arrived[port].valid.eq(event.admit),
             load.arrived[port].beats.eq(tap.beats),
         ]
-        if port != config.engine_port:
-            m.d.comb += [
-                requests.requests[port].valid.eq(tap.request),
-                requests.requests[port].tenant.eq(event.request_tenant),
-                requests.requests[port].sector.eq(event.request_word.lba),
-            ]
         return tap
 
     def _fill_histograms(self, m, registers, egress):
@@ -158,7 +165,7 @@ class Analyzer(wiring.Component):
             ]
 
     def _tap_egress(self, m, port, depth, load, objectives):
-        m.submodules[f"egress_{port}"] = tap = EgressTap(self._config)
+        m.submodules[f"egress_{port}"] = tap = EgressTap(self._config, self._events)
         wiring.connect(m, wiring.flipped(self.egress[port]), tap.event)
         tenant = tap.event.header.tenant
         m.d.comb += [
@@ -173,12 +180,12 @@ class Analyzer(wiring.Component):
         return tap
 
     def _tap_slot(self, m, slot, load):
-        m.submodules[f"engine_{slot}"] = tap = EngineTap(self._config)
+        m.submodules[f"engine_{slot}"] = tap = EngineTap(self._config, self._events)
         m.d.comb += [tap.busy.eq(self.engine_busy[slot]), load.slots[slot].eq(self.engine_busy[slot])]
         return tap
 
     def _sum_taps(self, m, taps, clock, collector):
-        """Each figure of the tenant and part that the collector asks for, over all taps that have it."""
+        """Each figure of the tenant and slice that the collector asks for, over all taps that have it."""
         for tap in taps:
             m.d.comb += [
                 tap.bank.eq(clock.bank),
@@ -187,25 +194,26 @@ class Analyzer(wiring.Component):
                 tap.read_tenant.eq(collector.read_tenant),
                 tap.clear.eq(collector.clear),
             ]
-        for name, rule in PORT_RULES.items():
+        for name, rule in RULES.items():
             parts = [getattr(tap, f"total_{name}") for tap in taps if name in tap.figures]
             if not parts:
-                continue
+                continue  # a figure that this device does not have
             joined = parts[0]
             for index, part in enumerate(parts[1:]):
                 joined = combine(m, rule, joined, part, f"{name}_{index}")
-            m.d.comb += getattr(collector, f"part_{name}").eq(joined)
+            m.d.comb += getattr(collector, f"slice_{name}").eq(joined)
 
-    def _find_contention(self, m, ingress, egress, load, collector):
-        """1 for a part in which the tenant sent by an input or an output that was full."""
-        came = Cat(tap.total_packets_in.any() for tap in ingress)
-        went = Cat(tap.total_beats_out.any() for tap in egress)
-        m.d.comb += collector.part_contended.eq(((came & load.inputs_full) | (went & load.outputs_full)).any())
+    def _pass_ports(self, m, ingress, egress, load, collector):
+        """By which ports the tenant sent and how much, and which were full in the part that ended."""
+        m.d.comb += [
+            collector.sent.eq(Cat(tap.total_packets_in.any() for tap in ingress)),
+            collector.full.eq(Cat(load.inputs_full, load.outputs_full)),
+        ]
+        m.d.comb += [beats.eq(tap.total_beats_out) for beats, tap in zip(collector.beats, egress, strict=True)]
 
     def _write_snapshots(self, m, registers, clock, collector, depth, load, objectives):
         config = self._config
         m.submodules.snapshot = snapshot = SnapshotWriter(config, RULES)
-        m.submodules.trend = trend = Trend(config)
         m.submodules.push = push = WindowPush(config)
         wiring.connect(m, registers.snapshot, snapshot.bus)
         wiring.connect(m, registers.detail, snapshot.detail)
@@ -219,10 +227,6 @@ class Analyzer(wiring.Component):
             collector.row_tenant.eq(snapshot.row_tenant),
             depth.tenant.eq(snapshot.row_tenant),
             objectives.host_tenant.eq(snapshot.row_tenant),
-            trend.tenant.eq(snapshot.row_tenant),
-            trend.update.eq(snapshot.predict),
-            trend.value.eq(collector.row_bytes_in),
-            snapshot.predicted.eq(trend.predicted),
             snapshot.depth.eq(depth.depth),
             snapshot.peak.eq(depth.peak),
             snapshot.sampled.eq(depth.sampled),
@@ -231,6 +235,14 @@ class Analyzer(wiring.Component):
             snapshot.flags.eq(flags),
             self.complete.eq(snapshot.published),
         ]
+        if config.forecasts:
+            m.submodules.trend = trend = Trend(config)
+            m.d.comb += [
+                trend.tenant.eq(snapshot.row_tenant),
+                trend.update.eq(snapshot.predict),
+                trend.value.eq(collector.row_bytes_in),
+                snapshot.predicted.eq(trend.predicted),
+            ]
         m.d.comb += [getattr(snapshot, f"row_{name}").eq(getattr(collector, f"row_{name}"))
                      for name in (*RULES, "burst", "squares")]
         m.d.comb += [

@@ -23,7 +23,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import DeviceConfig
 from ..manager.allocation import FULL_RATE
 from .depth import Samples
-from .taps import WIDTHS
+from .slices import Rule
 from .window import PARTS
 
 __all__ = ["HOST_PRESSED", "FlagBits", "Flags"]
@@ -53,7 +53,7 @@ class Flags(wiring.Component):
         self._config = config
         super().__init__({
             "cycles": In(32),
-            **{name: In(WIDTHS.get(name, 32)) for name in self.totals},
+            **{name: In(Rule.SATURATE.width if name == "latency_sum" else 32) for name in self.totals},
             "sampled": In(Samples),
             "eligible": In(config.slots),
             "busy_cycles": In(32).array(config.slots),

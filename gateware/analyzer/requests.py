@@ -3,7 +3,7 @@
 Contract: one request a port and cycle, `bank` with it, is queued, or passed over and counted in `passed_over` when
 `QUEUE` requests of its port are waiting already. The detector takes one every second cycle, from the ports in turn.
 So up to half a request a cycle over all ports, in bursts of `QUEUE` a port, none is passed over. `sequential` and
-`strided` are counted in the part of the window that the request belongs to, at most `settle(config)` cycles later.
+`strided` are counted in the slice of the window that the request belongs to, at most `settle(config)` cycles later.
 
 A queue, and not a detector a port: 64 bytes a tenant are enough for one table only, and a stream is found whichever
 port its requests come by.
@@ -15,7 +15,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import DeviceConfig
 from .pattern import Access, StreamDetector
-from .slices import Rule
+from .slices import Figure
 from .taps import Tap
 
 __all__ = ["QUEUE", "PortRequest", "RequestTap", "settle"]
@@ -39,11 +39,11 @@ class PortRequest(data.Struct):
 class RequestTap(Tap):
     """All ports but the engines' (what arrives there are responses)."""
 
-    def __init__(self, config: DeviceConfig):
+    def __init__(self, config: DeviceConfig, events: int):
         super().__init__(config, {
             "requests": In(PortRequest).array(config.ports - 1),
             "passed_over": Out(32),
-        }, ("sequential", "strided"))
+        }, dict.fromkeys(("sequential", "strided"), Figure()), events)
 
     def elaborate(self, platform):
         m = Module()
@@ -93,7 +93,7 @@ class RequestTap(Tap):
 
     def _count(self, m, detector, chosen):
         """The detector answers two cycles later and has one request at a time: what it needs is held."""
-        part = self._slice(m, "classified", dict.fromkeys(("sequential", "strided"), Rule.SUM))
+        part = self._slice(m, "classified", *self.figures)
         bank, tenant = Signal(), Signal.like(chosen.tenant)
         with m.If(detector.valid & detector.ready):
             m.d.sync += [bank.eq(chosen.bank), tenant.eq(chosen.tenant)]

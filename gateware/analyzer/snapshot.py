@@ -5,7 +5,7 @@ one a cycle: to the 16 words that are pushed (`word_valid`, `word_index`, `word`
 (block `detail[t]`), to the sweep of `figures` (see `figures.py`), or to several of them, as `_steps` says. When all are
 there both banks are published in one cycle: `published` strobes, and `bus` and `detail` (read only, two cycles an
 access) answer from the new window until the next one is published. `complete` to `published` takes 2 + `ROW_CYCLES`
-cycles a tenant at most, and must be over before the next `complete`.
+cycles a tenant at most, and must be over before the next window ends.
 """
 
 from amaranth import *
@@ -24,7 +24,7 @@ __all__ = ["DETAIL_WORDS", "ROW_CYCLES", "ROW_WORDS", "SnapshotWriter"]
 
 ROW_WORDS = 16
 DETAIL_WORDS = 4
-ROW_CYCLES = DIVIDEND_BITS + 14  # totals, division, and the steps that need its results
+ROW_CYCLES = DIVIDEND_BITS + 9  # totals, division, and the steps that need its results
 _LOADED = 2  # cycles until a row's totals are there
 
 
@@ -126,8 +126,10 @@ class SnapshotWriter(wiring.Component):
                 quotient.eq(divider.quotient),
             ]
         # Variance over mean of n numbers: the sum of squares over the sum, less the sum over n. Here n = 16, in 1/16.
-        with m.If(squares > self.row_packets_in):
-            m.d.comb += quotients.burstiness.eq(squares - self.row_packets_in)
+        # It is ready a cycle after the divisions, as is its turn to be passed on.
+        burstiness = Signal(32)
+        m.d.comb += quotients.burstiness.eq(burstiness)
+        m.d.sync += burstiness.eq(Mux(squares > self.row_packets_in, squares - self.row_packets_in, 0))
         with m.If(begin):
             m.d.sync += left.eq(DIVIDEND_BITS + 1)
         with m.Elif(left != 0):

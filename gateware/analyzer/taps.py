@@ -13,17 +13,21 @@ from ..config import DeviceConfig
 from ..engine.slot import SlotBusy
 from ..fabric.events import EgressEventSignature, IngressEventSignature
 from ..stream.packet import Opcode
-from .slices import CounterSlice, Rule
+from .slices import CounterSlice, Figure, Rule
 
-__all__ = ["WIDTHS", "EgressTap", "EngineTap", "IngressTap", "Tap"]
+__all__ = ["EgressTap", "EngineTap", "IngressTap", "Tap"]
 
-#: Bits of the figures that need more than 32.
-WIDTHS = {"latency_sum": Rule.SATURATE.width}
+MOST_BYTES = 4095
 
 
 def beat_shape(config: DeviceConfig):
     """Shape of a packet's length in beats."""
-    return range(4096 // config.beat_bytes + 1)
+    return range(most_beats(config) + 1)
+
+
+def most_beats(config: DeviceConfig) -> int:
+    """Beats of the longest packet."""
+    return -(-MOST_BYTES // config.beat_bytes)
 
 
 def beats_of(config: DeviceConfig, length):
@@ -32,11 +36,15 @@ def beats_of(config: DeviceConfig, length):
 
 
 class Tap(wiring.Component):
-    """What the taps share: members of the collector's side, and slices attached to them."""
+    """What the taps share: members of the collector's side, and slices attached to them.
 
-    def __init__(self, config: DeviceConfig, members: dict, figures: tuple[str, ...]):
+    figures: by name. events: the most of one kind in a slice of a window.
+    """
+
+    def __init__(self, config: DeviceConfig, members: dict, figures: dict[str, Figure], events: int):
         self._config = config
         self._figures = figures
+        self._events = events
         super().__init__({
             **members,
             "bank": In(1),
@@ -44,17 +52,18 @@ class Tap(wiring.Component):
             "read_bank": In(1),
             "read_tenant": In(range(config.tenants)),
             "clear": In(1),
-            **{f"total_{name}": Out(WIDTHS.get(name, 32)) for name in figures},
+            **{f"total_{name}": Out(figure.width(events)) for name, figure in figures.items()},
         })
 
     @property
     def figures(self) -> tuple[str, ...]:
         """Names of the figures that this tap counts."""
-        return self._figures
+        return tuple(self._figures)
 
-    def _slice(self, m, name, rules):
-        """Add a slice; the caller drives `valid`, `bank`, `tenant` and the amounts."""
-        m.submodules[name] = part = CounterSlice(self._config, rules)
+    def _slice(self, m, name, *figures):
+        """Add a slice for some of the figures; the caller drives `valid`, `bank`, `tenant` and the amounts."""
+        m.submodules[name] = part = CounterSlice(
+            self._config, {figure: self._figures[figure] for figure in figures}, self._events)
         m.d.comb += [
             part.read.eq(self.read),
             part.read_bank.eq(self.read_bank),
@@ -62,7 +71,7 @@ class Tap(wiring.Component):
             part.clear.eq(self.clear),
             part.clear_bank.eq(self.read_bank),
         ]
-        m.d.comb += [getattr(self, f"total_{figure}").eq(getattr(part, f"total_{figure}")) for figure in rules]
+        m.d.comb += [getattr(self, f"total_{figure}").eq(getattr(part, f"total_{figure}")) for figure in figures]
         return part
 
 
@@ -70,20 +79,23 @@ class IngressTap(Tap):
     """One fabric input. `request` is high with a request word to classify; without `requests` it never is, and
     none is counted. `beats` is the length in beats of a packet that is admitted."""
 
-    def __init__(self, config: DeviceConfig, *, requests: bool = True):
+    def __init__(self, config: DeviceConfig, events: int, *, requests: bool = True):
         self._requests = requests
-        figures = ("bytes_in", "packets_in", "drops", "backpressure_cycles")
+        figures = dict.fromkeys(("packets_in", "drops", "backpressure_cycles"), Figure())
+        figures["bytes_in"] = Figure(most=MOST_BYTES)
+        if requests:
+            figures["requests"] = Figure()
         super().__init__(config, {
             "event": In(IngressEventSignature(config)),
             "request": Out(1),
             "beats": Out(beat_shape(config)),
-        }, figures + (("requests",) if requests else ()))
+        }, figures, events)
 
     def elaborate(self, platform):
         m = Module()
         event = self.event
         m.d.comb += self.beats.eq(beats_of(self._config, event.header.length))
-        packets = self._slice(m, "packets", dict.fromkeys(("bytes_in", "packets_in", "drops"), Rule.SUM))
+        packets = self._slice(m, "packets", "bytes_in", "packets_in", "drops")
         m.d.comb += [
             packets.valid.eq(event.admit | event.drop),
             packets.bank.eq(self.bank),
@@ -92,7 +104,7 @@ class IngressTap(Tap):
             packets.amount_packets_in.eq(event.admit),
             packets.amount_drops.eq(event.drop),
         ]
-        stalls = self._slice(m, "stalls", {"backpressure_cycles": Rule.SUM})
+        stalls = self._slice(m, "stalls", "backpressure_cycles")
         m.d.comb += [
             stalls.valid.eq(event.stalled),
             stalls.bank.eq(self.bank),
@@ -100,7 +112,7 @@ class IngressTap(Tap):
             stalls.amount_backpressure_cycles.eq(1),
         ]
         if self._requests:
-            requests = self._slice(m, "requests", {"requests": Rule.SUM})
+            requests = self._slice(m, "requests", "requests")
             m.d.comb += [
                 self.request.eq(event.request & (event.request_word.opcode != Opcode.SEGMENT)),
                 requests.valid.eq(self.request),
@@ -116,21 +128,23 @@ class EgressTap(Tap):
     be its tenant's objective. `beats` is the length in beats of a packet that leaves, whole or not.
     `beats_out` counts whole packets."""
 
-    def __init__(self, config: DeviceConfig):
+    def __init__(self, config: DeviceConfig, events: int):
         super().__init__(config, {
             "event": In(EgressEventSignature(config)),
             "whole": Out(1),
             "beats": Out(beat_shape(config)),
             "slo": In(32),
-        }, ("bytes_out", "packets_out", "beats_out", "latency_sum", "latency_max", "slo_misses"))
+        }, {
+            "bytes_out": Figure(most=MOST_BYTES), "packets_out": Figure(), "beats_out": Figure(most=most_beats(config)),
+            "latency_sum": Figure(most=(1 << 32) - 1), "latency_max": Figure(Rule.MAXIMUM, (1 << 32) - 1),
+            "slo_misses": Figure(),
+        }, events)
 
     def elaborate(self, platform):
         m = Module()
         event = self.event
         latency = Signal(32)
-        packets = self._slice(m, "packets", {
-            "bytes_out": Rule.SUM, "packets_out": Rule.SUM, "beats_out": Rule.SUM, "latency_sum": Rule.SATURATE,
-            "latency_max": Rule.MAXIMUM, "slo_misses": Rule.SUM})
+        packets = self._slice(m, "packets", *self.figures)
         m.d.comb += [
             self.whole.eq(event.leave & ~event.cut),
             self.beats.eq(beats_of(self._config, event.header.length)),
@@ -154,12 +168,12 @@ class EgressTap(Tap):
 class EngineTap(Tap):
     """One engine slot."""
 
-    def __init__(self, config: DeviceConfig):
-        super().__init__(config, {"busy": In(SlotBusy)}, ("engine_cycles",))
+    def __init__(self, config: DeviceConfig, events: int):
+        super().__init__(config, {"busy": In(SlotBusy)}, {"engine_cycles": Figure()}, events)
 
     def elaborate(self, platform):
         m = Module()
-        cycles = self._slice(m, "cycles", {"engine_cycles": Rule.SUM})
+        cycles = self._slice(m, "cycles", "engine_cycles")
         m.d.comb += [
             cycles.valid.eq(self.busy.busy),
             cycles.bank.eq(self.bank),

@@ -24,7 +24,7 @@ __all__ = ["CYCLES", "GAINS", "Trend"]
 
 #: Gains of level and slope as negative powers of two: from one that follows a ramp to one that averages noise.
 GAINS = ((1, 1), (1, 4), (3, 4), (5, 5))
-CYCLES = 4 * len(GAINS)
+CYCLES = 7 * len(GAINS)
 FRACTION = 8
 RECENT_SHIFT = 5
 LEVEL_LIMIT = (1 << 40) - 1
@@ -64,7 +64,7 @@ class Trend(wiring.Component):
             shape=TrendState, depth=len(GAINS) << (self._config.tenants - 1).bit_length(), init=[])
         read, write = store.read_port(), store.write_port()
         pair = Signal(range(len(GAINS)))
-        before, after = read.data, Signal(TrendState)
+        before, after = Signal(TrendState), Signal(TrendState)
         forecast, error = Signal(signed(43)), Signal(signed(44))
         best = Signal(40)
         m.d.comb += [
@@ -75,21 +75,28 @@ class Trend(wiring.Component):
         m.d.sync += self.done.eq(0)
 
         with m.FSM():
-            # The row of the first pair is read as the value arrives.
+            # The memory reads the row of the first pair as the value arrives.
             with m.State("IDLE"):
                 m.d.sync += best.eq(LEVEL_LIMIT)
                 with m.If(self.update):
-                    m.next = "COMPARE"
+                    m.next = "READ"
+            # The row is taken from the memory.
+            with m.State("READ"):
+                m.d.sync += before.eq(read.data)
+                m.next = "COMPARE"
             # The value against the forecast that was made for it.
             with m.State("COMPARE"):
                 m.d.sync += [
                     forecast.eq(before.level + before.slope),
                     error.eq((self.value << FRACTION) - (before.level + before.slope)),
                 ]
+                m.next = "SCALE"
+            # The new state follows from the error in three steps: by how much it moves, where to, and the cuts.
+            with m.State("SCALE"):
                 m.next = "LEARN"
-            # The new state follows from the error.
             with m.State("LEARN"):
-                m.d.sync += self._learn(pair, before, after, forecast, error)
+                m.next = "CUT"
+            with m.State("CUT"):
                 m.next = "CHOOSE"
             # It is stored, and its forecast kept if no pair before it was better.
             with m.State("CHOOSE"):
@@ -103,22 +110,31 @@ class Trend(wiring.Component):
                     m.next = "IDLE"
             # The next pair's row is read.
             with m.State("FETCH"):
-                m.next = "COMPARE"
+                m.next = "READ"
+        self._learn(m, pair, before, after, forecast, error)
         return m
 
-    def _learn(self, pair, before, after, forecast, error):
-        """Assignments of `after`."""
+    def _learn(self, m, pair, before, after, forecast, error):
+        """A pipeline from `error` to `after`, three cycles long."""
         level_part, slope_part = error >> GAINS[0][0], error >> sum(GAINS[0])
         for number, (level_gain, slope_gain) in enumerate(GAINS[1:], 1):
             level_part = Mux(pair == number, error >> level_gain, level_part)
             slope_part = Mux(pair == number, error >> (level_gain + slope_gain), slope_part)
-        missed = Mux(error < 0, -error, error)
-        recent = Mux(before.seen == 1, missed, before.recent + ((missed - before.recent) >> RECENT_SHIFT))
+        level_move, slope_move, missed = Signal(signed(44)), Signal(signed(44)), Signal(44)
+        level, slope, recent = Signal(signed(46)), Signal(signed(46)), Signal(signed(46))
         first = before.seen == 0
-        return [
+        m.d.sync += [
+            level_move.eq(level_part),
+            slope_move.eq(slope_part),
+            missed.eq(Mux(error < 0, -error, error)),
+
+            level.eq(Mux(first, self.value << FRACTION, forecast + level_move)),
+            slope.eq(Mux(first, 0, before.slope + slope_move)),
+            recent.eq(Mux(before.seen == 1, missed, before.recent + ((missed - before.recent) >> RECENT_SHIFT))),
+
             after.seen.eq(Mux(first, 1, 2)),
-            after.level.eq(clamp(Mux(first, self.value << FRACTION, forecast + level_part), 0, LEVEL_LIMIT)),
-            after.slope.eq(Mux(first, 0, clamp(before.slope + slope_part, SLOPE_LOWEST, SLOPE_HIGHEST))),
+            after.level.eq(clamp(level, 0, LEVEL_LIMIT)),
+            after.slope.eq(clamp(slope, SLOPE_LOWEST, SLOPE_HIGHEST)),
             after.recent.eq(Mux(first, 0, clamp(recent, 0, LEVEL_LIMIT))),
         ]
 

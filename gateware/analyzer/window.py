@@ -1,9 +1,11 @@
-"""Window clock: cuts device time into windows, and each window into sixteen parts.
+"""Window clock: cuts device time into windows, each window into sixteen parts, and each part into slices.
 
-Contract: a window covers `length` cycles from `start`; `bank` is the parity of the part that this cycle belongs
-to and goes with every event of the cycle. `part_end` is high in the last cycle of a part, `part` is its number,
-and `window_end` is high with it in the last cycle of a window. `setting` is taken at a boundary; less than
-`shortest` counts as `shortest`. Parts have length // 16 cycles, the last one also the rest.
+Contract: a window covers `length` cycles from `start`; `bank` is the parity of the slice that this cycle belongs to
+and goes with every event of the cycle. `slice_end` is high in the last cycle of a slice, `part_end` with it in the
+last cycle of a part, `part` is its number, and `window_end` is high with both in the last cycle of a window. `setting`
+is taken at a boundary; less than `shortest` counts as `shortest`. Parts have length // 16 cycles, the last one also
+the rest. A slice has `slice_cycles` cycles, the last one of a part also the rest; a shorter part is one slice. So a
+slice is short enough for narrow counts, however long the window is.
 """
 
 from amaranth import *
@@ -16,13 +18,17 @@ PARTS = 16
 
 
 class WindowClock(wiring.Component):
-    """`reset_length` is the length of the first window: the reset value of the register behind `setting`."""
+    """`reset_length` is the length of the first window: the reset value of the register behind `setting`.
+    `slice_cycles` is a power of two."""
 
-    def __init__(self, reset_length: int, shortest: int):
+    def __init__(self, reset_length: int, shortest: int, slice_cycles: int):
         if shortest < PARTS:
             raise ValueError(f"shortest must be at least {PARTS}, not {shortest!r}")
         if not shortest <= reset_length < 1 << 32:
             raise ValueError(f"reset_length must be in {shortest}..2**32-1, not {reset_length!r}")
+        if slice_cycles < 2 or slice_cycles & (slice_cycles - 1):
+            raise ValueError(f"slice_cycles must be a power of two, not {slice_cycles!r}")
+        self._slice_cycles = slice_cycles
         self._shortest = shortest
         self._reset_length = reset_length
         super().__init__({
@@ -30,6 +36,7 @@ class WindowClock(wiring.Component):
             "cycle": In(64),
             "bank": Out(1),
             "part": Out(range(PARTS)),
+            "slice_end": Out(1),
             "part_end": Out(1),
             "window_end": Out(1),
             "start": Out(64),
@@ -51,9 +58,15 @@ class WindowClock(wiring.Component):
             self.window_end.eq(self.part_end & (self.part == PARTS - 1)),
         ]
         m.d.sync += left.eq(left - 1)
+        # A slice ends when another whole one follows in its part, or with the part.
+        passed = Signal(range(2 * self._slice_cycles))
+        another = left[self._slice_cycles.bit_length() - 1:].any()
+        m.d.comb += self.slice_end.eq(self.part_end | ((passed == self._slice_cycles - 1) & another))
+        m.d.sync += passed.eq(Mux(self.slice_end, 0, passed + 1))
+        with m.If(self.slice_end):
+            m.d.sync += self.bank.eq(~self.bank)
         with m.If(self.part_end):
             m.d.sync += [
-                self.bank.eq(~self.bank),
                 self.part.eq(self.part + 1),
                 left.eq((self.length >> 4) - 1),
             ]

@@ -14,7 +14,9 @@ from amaranth.lib.wiring import In, Out
 from ..config import DeviceConfig
 from ..csr.bus import CsrSignature
 from ..csr.registers import RegisterBlock
+from ..stream.skid import SkidBuffer
 from ..stream.telemetry import TELEMETRY_WORD
+from .cobs import FRAME_BYTE
 from .executor import Executor
 from .framing import FrameDecoder, FrameEncoder
 from .mux import MessageMux
@@ -66,8 +68,13 @@ class LinkBridge(wiring.Component):
             self.telemetry.ready.eq(1),
         ]
         wiring.connect(m, executor.output, mux.inputs[0])
-        wiring.connect(m, pusher.output, mux.inputs[1])
-        wiring.connect(m, mux.output, encoder.input)
+        # What leaves a memory or the chooser is registered before the encoder looks at it.
+        m.submodules.pushed = pushed = SkidBuffer(FRAME_BYTE)
+        m.submodules.chosen = chosen = SkidBuffer(FRAME_BYTE)
+        wiring.connect(m, pusher.output, pushed.i)
+        wiring.connect(m, pushed.o, mux.inputs[1])
+        wiring.connect(m, mux.output, chosen.i)
+        wiring.connect(m, chosen.o, encoder.input)
         wiring.connect(m, encoder.output, wiring.flipped(self.tx))
         self._elaborate_registers(m, decoder, executor, pusher, encoder)
         return m

@@ -1,8 +1,9 @@
-"""`TableChecker`: checks the staged table against every rule, a row a cycle.
+"""`TableChecker`: checks the staged table against every rule; one that stands needs no scan.
 
-`start` begins a check, also in the middle of one, which is then given up. `done` is high for one cycle, tenants + 3
-cycles after `start`, with `result` 0, or the reason of the refusal and the `row` (255: the table as a whole).
-The sums come first; then the first row that breaks a rule, with the lowest number of those that it breaks.
+`start` begins a check, also in the middle of one, which is then given up. `done` is high for one cycle, with `result`
+0, or the reason of the refusal and the `row` (255: the table as a whole). The sums come first; then, if `legal` does
+not say that all rows stand, a scan, a row a cycle, for the first row that breaks a rule, with the lowest number
+of those that it breaks. `done` comes 2 cycles after `start`, tenants + 5 after a scan.
 """
 
 from amaranth import *
@@ -14,7 +15,7 @@ from .allocation import FULL_RATE, AllocationRow
 from .guarantee import GuaranteeRow
 from .table import SUM_WIDTH
 
-__all__ = ["MIN_BURST", "WEIGHT_CAPACITY", "WHOLE_TABLE", "Result", "TableChecker"]
+__all__ = ["MIN_BURST", "WEIGHT_CAPACITY", "WHOLE_TABLE", "Result", "TableChecker", "row_faults"]
 
 WEIGHT_CAPACITY = 1 << 16
 MIN_BURST = 256         # the largest packet, in beats
@@ -42,17 +43,30 @@ class Result(enum.Enum, shape=unsigned(4)):
     UNKNOWN_TENANT = 14
 
 
-class TableChecker(wiring.Component):
-    """Scan over the staged rows and the guarantees.
+def row_faults(config: DeviceConfig, row, guarantee) -> dict[Result, Value]:
+    """Rules that `row` breaks by itself: reason -> whether it does."""
+    return {
+        Result.GUARANTEE: (row.weight < guarantee.weight) | (row.pages < guarantee.pages),
+        Result.BURST: row.burst < MIN_BURST,
+        Result.UNKNOWN_BIT: Cat(row.ports[config.ports:], row.slots[config.slots:]).any(),
+        Result.RATE: (row.rate > FULL_RATE) | ((row.rate == 0) & (row.weight != 0)),
+        Result.HOST_SHARE: row.host_share > FULL_HOST_SHARE,
+    }
 
+
+class TableChecker(wiring.Component):
+    """Verdict of the sums and of the rows, the latter by a scan over them and the guarantees if need be.
+
+    legal: no row breaks a rule and no slot is owned twice; low does not say that one does.
     tenant: row asked for; `staged` and `guarantee` are its rows, one cycle later.
-    sum_weight, sum_pages: sums of the staged table, which does not change during a check.
+    sum_weight, sum_pages: sums of the staged table, one cycle after `start`; it does not change during a check.
     """
 
     def __init__(self, config: DeviceConfig):
         self._config = config
         super().__init__({
             "start": In(1),
+            "legal": In(1),
             "tenant": Out(range(config.tenants)),
             "staged": In(AllocationRow),
             "guarantee": In(GuaranteeRow),
@@ -66,53 +80,57 @@ class TableChecker(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         last = self._config.tenants - 1
-        # A row passes three steps, a cycle each: it is asked for, compared, and judged.
-        asking, comparing, judging = (Signal(name=name) for name in ("asking", "comparing", "judging"))
-        compared_tenant, judged_tenant = (
-            Signal.like(self.tenant, name=name) for name in ("compared_tenant", "judged_tenant"))
+        # A row passes four steps, a cycle each: it is asked for, fetched, compared, and judged.
+        deciding, asking, fetching, comparing, judging = (Signal(name=name) for name in (
+            "deciding", "asking", "fetching", "comparing", "judging"))
+        fetched_tenant, compared_tenant, judged_tenant = (
+            Signal.like(self.tenant, name=f"{name}_tenant") for name in ("fetched", "compared", "judged"))
         faults = self._elaborate_rules(m, comparing)
         m.d.sync += [
-            comparing.eq(asking), compared_tenant.eq(self.tenant),
+            deciding.eq(self.start),
+            fetching.eq(asking), fetched_tenant.eq(self.tenant),
+            comparing.eq(fetching), compared_tenant.eq(fetched_tenant),
             judging.eq(comparing), judged_tenant.eq(compared_tenant),
             self.done.eq(judging & (judged_tenant == last)),
         ]
-        with m.If(asking):
+        with m.If(deciding):
+            is_over = self._elaborate_sums(m)
+            m.d.sync += [self.tenant.eq(0), asking.eq(~(self.legal | is_over)), self.done.eq(self.legal | is_over)]
+        with m.Elif(asking):
             m.d.sync += [self.tenant.eq(self.tenant + 1), asking.eq(self.tenant != last)]
         with m.If(judging & (self.result == Result.OK)):
             for reason, broken in reversed(faults.items()):
                 with m.If(broken):
                     m.d.sync += [self.result.eq(reason), self.row.eq(judged_tenant)]
         with m.If(self.start):
-            m.d.sync += [asking.eq(1), comparing.eq(0), judging.eq(0), self.done.eq(0), self.tenant.eq(0)]
-            self._elaborate_sums(m)
+            m.d.sync += [asking.eq(0), fetching.eq(0), comparing.eq(0), judging.eq(0), self.done.eq(0)]
         return m
 
     def _elaborate_rules(self, m, comparing):
         """Flags of the rules that a row breaks, in the cycle in which it is judged, in order of precedence."""
-        config, staged = self._config, self.staged
+        staged, guarantee = Signal.like(self.staged), Signal.like(self.guarantee)
+        m.d.sync += [staged.eq(self.staged), guarantee.eq(self.guarantee)]
         owned = Signal(16)
         with m.If(comparing):
             m.d.sync += owned.eq(owned | staged.slots)
         with m.If(self.start):
             m.d.sync += owned.eq(0)
-        rules = {
-            Result.GUARANTEE:
-                (staged.weight < self.guarantee.weight) | (staged.pages < self.guarantee.pages),
-            Result.SLOT_TWICE: (owned & staged.slots).any(),
-            Result.BURST: staged.burst < MIN_BURST,
-            Result.UNKNOWN_BIT: Cat(staged.ports[config.ports:], staged.slots[config.slots:]).any(),
-            Result.RATE: (staged.rate > FULL_RATE) | ((staged.rate == 0) & (staged.weight != 0)),
-            Result.HOST_SHARE: staged.host_share > FULL_HOST_SHARE,
-        }
-        flags = {reason: Signal(name=f"broken_{reason.name.lower()}") for reason in rules}
-        m.d.sync += [flags[reason].eq(broken) for reason, broken in rules.items()]
+        rules = row_faults(self._config, staged, guarantee) | {
+            Result.SLOT_TWICE: (owned & staged.slots).any()}
+        flags = {reason: Signal(name=f"broken_{reason.name.lower()}")
+                 for reason in sorted(rules, key=lambda reason: reason.value)}
+        m.d.sync += [flag.eq(rules[reason]) for reason, flag in flags.items()]
         return flags
 
     def _elaborate_sums(self, m):
-        """The verdict that the check begins with; a fault of a row does not replace one of the table."""
-        with m.If(self.sum_weight > WEIGHT_CAPACITY):
+        """The verdict that the check begins with; a fault of a row does not replace one of the table.
+
+        Returns whether there is one."""
+        is_heavy, is_large = self.sum_weight > WEIGHT_CAPACITY, self.sum_pages > self._config.pages
+        with m.If(is_heavy):
             m.d.sync += [self.result.eq(Result.WEIGHTS), self.row.eq(WHOLE_TABLE)]
-        with m.Elif(self.sum_pages > self._config.pages):
+        with m.Elif(is_large):
             m.d.sync += [self.result.eq(Result.PAGES), self.row.eq(WHOLE_TABLE)]
         with m.Else():
             m.d.sync += [self.result.eq(Result.OK), self.row.eq(0)]
+        return is_heavy | is_large

@@ -1,6 +1,6 @@
 """`GuaranteeTable`: the least that a table may give each tenant, written by the operator at any time.
 
-A bus access takes two cycles. Every word of a row has a register, so no access is answered with `error`; a bit
+A bus access takes three cycles. Every word of a row has a register, so no access is answered with `error`; a bit
 that belongs to no field reads 0. `scan_row` is the row of `scan_tenant`, one cycle later. `changed` is high in the
 cycle in which a row is written: what was checked against the old row must be checked again, from the next cycle on.
 """
@@ -42,21 +42,29 @@ class GuaranteeTable(wiring.Component):
         read = rows.read_port()
         scan = rows.read_port()
         write = rows.write_port(granularity=8)
-        second = Signal()
+        third, lanes = Signal(), Signal(4)
+        step = Signal(range(3))
         is_pages = self.bus.address[0]
         tenant = Signal(range(self._config.tenants))
-        m.d.sync += second.eq(self.bus.valid & ~second)
+        with m.If(self.bus.valid & (step != 2)):
+            m.d.sync += step.eq(step + 1)
+        with m.Else():
+            m.d.sync += step.eq(0)
+        # The write and its strobe come from registers: what must be checked again depends on them at once.
+        m.d.sync += [
+            third.eq(self.bus.valid & (step == 1)),
+            self.changed.eq(self.bus.valid & (step == 1) & self.bus.write),
+            lanes.eq(Mux(is_pages, self.bus.w_mask[:2] << 2, self.bus.w_mask[:2])),
+        ]
         m.d.comb += [
             tenant.eq(self.bus.address[1:]),
             read.addr.eq(tenant),
             write.addr.eq(tenant),
             write.data.eq(self.bus.w_data[:16].replicate(2)),
-            self.changed.eq(second & self.bus.valid & self.bus.write),
-            self.bus.ready.eq(second & self.bus.valid),
+            write.en.eq(Mux(self.changed, lanes, 0)),
+            self.bus.ready.eq(third),
             self.bus.r_data.eq(Mux(is_pages, read.data[16:], read.data[:16])),
             scan.addr.eq(self.scan_tenant),
             self.scan_row.eq(scan.data),
         ]
-        with m.If(self.changed):
-            m.d.comb += write.en.eq(Mux(is_pages, self.bus.w_mask[:2] << 2, self.bus.w_mask[:2]))
         return m

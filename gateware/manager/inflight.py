@@ -2,8 +2,8 @@
 
 Epochs are told apart modulo 4: after a commit and a rollback packets of three epochs may be in flight, and the
 next commit waits until only those of the active one are left. `draining` follows an event by two cycles and a
-change of `epoch` at once. A commit comes at least tenants + 8 cycles after the change before it (command and
-copy), so that no late event of an older epoch is overlooked.
+change of `epoch` at once. A commit comes at least tenants + 5 cycles after the change before it (copy and
+command), so that no late event of an older epoch is overlooked.
 """
 
 from amaranth import *

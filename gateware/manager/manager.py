@@ -1,12 +1,13 @@
 """`ResourceManager`: owns the allocation; checks a new table, commits it in one cycle, rolls it back.
 
 Serves `rm`, `guarantee[]`, `staging[]`, `active[]`, `rules`, `rule[]` and `prepared[]` of the register map; every
-access is answered within 2 cycles. Bus errors: an address without a register, a write to what software only reads, a
+access is answered within 5 cycles. Bus errors: an address without a register, a write to what software only reads, a
 row beyond the configuration; a staged row unless a table is staged (or being copied) and `token` equals `owner_token`;
 a write to a staged row while a command is under way; a command while another one waits; a write to the prepared row
 of an enabled rule. Result and row of a command are in `rm.status` when its `busy` is low. From the first cycle of the
-bus access that commits to the first cycle under the new table it takes tenants + 7 cycles, 4 if the table was
-checked. Rules change the table by themselves, by the same transaction: see `ruletable.py`.
+bus access that commits to the first cycle under the new table it takes 6 cycles, 4 if the table was checked,
+tenants + 9 if a guarantee was written after the change before (see `standing.py`). Rules change the table by
+themselves, by the same transaction: see `ruletable.py`.
 """
 
 from amaranth import *
@@ -25,8 +26,8 @@ from .checker import WEIGHT_CAPACITY, TableChecker
 from .guarantee import GuaranteeTable
 from .inflight import InFlight
 from .rows import RowAccess
-from .rules import RULES
 from .ruletable import RuleTable
+from .standing import StandingVerdict
 from .table import AllocationTable
 from .transaction import Transaction
 
@@ -34,7 +35,7 @@ __all__ = ["ResourceManager"]
 
 
 class ResourceManager(wiring.Component):
-    """The resource manager of one device, with `rules` reflex rules.
+    """The resource manager of one device.
 
     allocation: rows as they are staged, and the bank and epoch in force.
     ingress, egress: events of the fabric, to know which epochs still have packets.
@@ -43,8 +44,8 @@ class ResourceManager(wiring.Component):
     fired: high for a cycle when rules fired.
     """
 
-    def __init__(self, config: DeviceConfig, *, rules: int = RULES):
-        self._config, self._rules = config, rules
+    def __init__(self, config: DeviceConfig):
+        self._config = config
         super().__init__({
             "bus": In(CsrSignature(regmap.WORD_ADDRESS_WIDTH)),
             "allocation": Out(AllocationSignature(config)),
@@ -63,15 +64,16 @@ class ResourceManager(wiring.Component):
         rows = self._config.tenants
         m.submodules.registers = registers = RegisterBlock(
             {"rm": None, "guarantee": rows, "staging": rows, "active": rows,
-             "rules": None, "rule": self._rules, "prepared": self._rules})
+             "rules": None, "rule": self._config.rules, "prepared": self._config.rules})
         m.submodules.access = access = RowAccess(self._config)
         m.submodules.table = table = AllocationTable(self._config)
         m.submodules.guarantee = guarantee = GuaranteeTable(self._config)
         m.submodules.checker = checker = TableChecker(self._config)
+        m.submodules.standing = standing = StandingVerdict(self._config)
         m.submodules.transaction = transaction = Transaction()
         m.submodules.banks = banks = BankRoles(self._config)
         m.submodules.in_flight = in_flight = InFlight(self._config)
-        m.submodules.rules = rules = RuleTable(self._config, self._rules)
+        m.submodules.rules = rules = RuleTable(self._config)
 
         for name in ("ingress", "egress"):
             for inner, outer in zip(getattr(in_flight, name), getattr(self, name), strict=True):
@@ -83,7 +85,8 @@ class ResourceManager(wiring.Component):
         self._elaborate_commands(m, registers, transaction, banks, in_flight)
         self._elaborate_banks(m, registers, transaction, banks, table, rules)
         self._elaborate_staging(m, access, table, transaction, banks, rules)
-        self._elaborate_check(m, table, guarantee, checker, transaction, access, rules)
+        self._elaborate_standing(m, table, guarantee, standing, transaction)
+        self._elaborate_check(m, table, guarantee, checker, standing, transaction, access, rules)
         self._elaborate_rules(m, registers, transaction, banks, rules)
         self._elaborate_status(m, registers, transaction, banks, table, in_flight)
         self._elaborate_allocation(m, table, banks)
@@ -91,24 +94,23 @@ class ResourceManager(wiring.Component):
         return m
 
     def _elaborate_bus(self, m, registers, transaction):
-        """A command that cannot wait is refused here, since a register takes every write."""
+        """A command that cannot wait is refused: its write reaches the register without bytes, and changes nothing."""
         connect(m, flipped(self.bus), registers.bus)
         block = regmap.node("rm")
-        command = (block.address + block.register("command").offset) // 4
-        answering = Signal()   # the access is in its second cycle: it is decided
-        m.d.sync += answering.eq(self.bus.valid & ~self.bus.ready)
-        with m.If((self.bus.address == command) & self.bus.write & transaction.full & ~answering):
-            m.d.comb += [
-                registers.bus.valid.eq(0),
-                self.bus.ready.eq(self.bus.valid),
-                self.bus.error.eq(1),
-            ]
+        address = (block.address + block.register("command").offset) // 4
+        refuse, refused = Signal(), Signal()   # in the first cycle of an access, and in its second
+        m.d.comb += refuse.eq((self.bus.address == address) & self.bus.write & transaction.full & ~self.bus.ready)
+        m.d.sync += refused.eq(self.bus.valid & refuse)
+        with m.If(refuse):
+            m.d.comb += registers.bus.w_mask.eq(0)
+        with m.If(refused):
+            m.d.comb += self.bus.error.eq(1)
 
     def _elaborate_commands(self, m, registers, transaction, banks, in_flight):
         m.d.comb += [
-            transaction.command.eq(registers.rm_command_written),
             transaction.op.eq(registers.rm_command_op),
-            transaction.owned.eq(registers.rm_token_value == registers.rm_owner_token_value),
+            transaction.command.eq(registers.rm_command_written),
+            transaction.settled.eq(~(registers.rm_token_written | registers.rm_owner_token_written)),
             transaction.base_epoch.eq(registers.rm_base_epoch_epoch),
             transaction.confirm_within.eq(registers.rm_confirm_within_cycles),
             transaction.draining.eq(in_flight.draining),
@@ -116,6 +118,7 @@ class ResourceManager(wiring.Component):
             transaction.changed.eq(banks.changed),
             in_flight.epoch.eq(banks.epoch),
         ]
+        m.d.sync += transaction.owned.eq(registers.rm_token_value == registers.rm_owner_token_value)
 
     def _elaborate_banks(self, m, registers, transaction, banks, table, rules):
         m.d.comb += [
@@ -131,13 +134,13 @@ class ResourceManager(wiring.Component):
         m.d.comb += [
             access.open.eq(transaction.staged & transaction.owned),
             access.locked.eq(transaction.locked),
-            access.old.eq(table.old),
+            access.row.eq(table.old),
             table.tenant.eq(access.tenant),
             table.is_staging.eq(access.is_staging),
-            table.store.eq(access.write | rules.store),
-            table.store_tenant.eq(Mux(rules.store, rules.store_tenant, access.tenant)),
-            table.new.eq(Mux(rules.store, rules.new, access.new)),
-            table.replaced.eq(Mux(rules.store, table.scan_row, table.old)),
+            table.store.eq(access.write | rules.table.store),
+            table.store_tenant.eq(Mux(rules.table.store, rules.table.store_tenant, access.tenant)),
+            table.new.eq(Mux(rules.table.store, rules.table.new, access.new)),
+            table.replaced.eq(Mux(rules.table.store, table.scan_row, access.old)),
             table.active_bank.eq(banks.active_bank),
             table.staging_bank.eq(banks.staging_bank),
             table.staged.eq(transaction.staged),
@@ -145,10 +148,23 @@ class ResourceManager(wiring.Component):
             transaction.copying.eq(table.copying),
         ]
 
-    def _elaborate_check(self, m, table, guarantee, checker, transaction, access, rules):
+    def _elaborate_standing(self, m, table, guarantee, standing, transaction):
+        """Rows are judged when they are broadcast, a cycle after they were stored."""
         m.d.comb += [
-            table.scan_tenant.eq(Mux(transaction.rules_storing, rules.scan_tenant, checker.tenant)),
-            guarantee.scan_tenant.eq(checker.tenant),
+            standing.stored.eq(table.write),
+            standing.tenant.eq(table.write_tenant),
+            standing.row.eq(table.write_row),
+            standing.guarantee.eq(guarantee.scan_row),
+            standing.guarantee_changed.eq(guarantee.changed),
+        ]
+        m.d.sync += [standing.refresh.eq(transaction.refresh), standing.replaced.eq(table.storing_replaced)]
+
+    def _elaborate_check(self, m, table, guarantee, checker, standing, transaction, access, rules):
+        m.d.comb += [
+            table.scan_tenant.eq(Mux(transaction.rules.storing, rules.table.scan_tenant, checker.tenant)),
+            # The check begins when nothing is stored any more.
+            guarantee.scan_tenant.eq(Mux(table.storing, table.storing_tenant, checker.tenant)),
+            checker.legal.eq(standing.legal),
             checker.start.eq(transaction.check),
             checker.staged.eq(table.scan_row),
             checker.guarantee.eq(guarantee.scan_row),
@@ -157,29 +173,22 @@ class ResourceManager(wiring.Component):
             transaction.check_done.eq(checker.done),
             transaction.check_result.eq(checker.result),
             transaction.check_row.eq(checker.row),
-            transaction.invalidate.eq(guarantee.changed | access.write),
+            transaction.row_changed.eq(access.write),
+            transaction.guarantee_changed.eq(guarantee.changed),
         ]
 
     def _elaborate_rules(self, m, registers, transaction, banks, rules):
         connect(m, registers.rule, rules.rule)
         connect(m, registers.prepared, rules.prepared)
         connect(m, flipped(self.figures), rules.figures)
+        connect(m, rules.transaction, transaction.rules)
         m.d.comb += [
             rules.acknowledged.eq(registers.rules_acknowledge_written),
             rules.acknowledge.eq(registers.rules_acknowledge_rules),
             rules.epoch.eq(banks.epoch),
             rules.cycle.eq(self.cycle),
-            rules.storing.eq(transaction.rules_storing),
-            rules.done.eq(transaction.rules_done),
-            rules.result.eq(transaction.rules_result),
-            rules.result_row.eq(transaction.rules_result_row),
-            transaction.rules_due.eq(rules.ready),
-            transaction.rules_stored.eq(rules.stored),
-            transaction.rules_none.eq(rules.none),
-            transaction.rules_unknown.eq(rules.unknown),
-            transaction.rules_row.eq(rules.row),
             transaction.rules_confirm_within.eq(registers.rules_confirm_within_cycles),
-            registers.rules_count_rules.eq(self._rules),
+            registers.rules_count_rules.eq(self._config.rules),
             registers.rules_pending_rules.eq(rules.pending),
             registers.rules_waiting_rules.eq(rules.waiting),
             registers.rules_firings_value.eq(rules.firings),

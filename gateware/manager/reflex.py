@@ -18,37 +18,46 @@ from amaranth.lib.wiring import In, Out
 from ..config import DeviceConfig
 from .allocation import AllocationRow
 from .checker import Result
-from .rules import RULES, lowest
+from .rules import lowest
 from .rulestore import RuleOutcome
+from .transaction import RulesSignature
 
-__all__ = ["RULES_TAG", "Reflex"]
+__all__ = ["RULES_TAG", "Reflex", "RulesRowSignature"]
 
 #: Tag of a table that rules committed; bits 15..0 say which.
 RULES_TAG = 0xFFFF_0000
 
 
+class RulesRowSignature(wiring.Signature):
+    """Rows that rules store, seen from the rules.
+
+    scan_tenant: row asked for, before it is replaced. store, store_tenant, new: see `AllocationTable`.
+    """
+
+    def __init__(self, config: DeviceConfig):
+        super().__init__({
+            "scan_tenant": Out(range(config.tenants)),
+            "store": Out(1),
+            "store_tenant": Out(range(config.tenants)),
+            "new": Out(AllocationRow),
+        })
+
+
 class Reflex(wiring.Component):
     """Between the rules, the transaction and the table.
 
-    ready, storing, stored, none, unknown, row, done, result, result_row: of the transaction (`rules_...` there).
+    transaction: see `RulesSignature`.
     tag: of the table that these rules would commit.
     due, idle, take, again, busy, fired: see `RuleEvaluator`. row_of, prepared, target, log...: see `RuleStore`.
-    scan_tenant: row asked for, before it is replaced. store, store_tenant, new: see `AllocationTable`.
+    table: see `RulesRowSignature`.
     epoch, cycle: of the device, for the records. firings, refused: since reset.
     """
 
-    def __init__(self, config: DeviceConfig, rules: int = RULES):
-        self._config, self._rules = config, rules
+    def __init__(self, config: DeviceConfig):
+        self._config, self._rules = config, config.rules
+        rules = config.rules
         super().__init__({
-            "ready": Out(1),
-            "storing": In(1),
-            "stored": Out(1),
-            "none": Out(1),
-            "unknown": Out(1),
-            "row": Out(8),
-            "done": In(1),
-            "result": In(Result),
-            "result_row": In(8),
+            "transaction": Out(RulesSignature()),
             "tag": Out(32),
             "due": In(rules),
             "idle": In(1),
@@ -63,10 +72,7 @@ class Reflex(wiring.Component):
             "log_rule": Out(range(rules)),
             "log_cycle": Out(32),
             "log_outcome": Out(RuleOutcome),
-            "scan_tenant": Out(range(config.tenants)),
-            "store": Out(1),
-            "store_tenant": Out(range(config.tenants)),
-            "new": Out(AllocationRow),
+            "table": Out(RulesRowSignature(config)),
             "epoch": In(8),
             "cycle": In(64),
             "firings": Out(32),
@@ -79,8 +85,8 @@ class Reflex(wiring.Component):
         logging = Signal(self._rules)    # fired, and not recorded yet
         one_by_one = Signal()            # after several were refused
         m.d.comb += [
-            self.ready.eq(self.due.any() & ~logging.any()),
-            self.none.eq(~taken.any()),
+            self.transaction.due.eq(self.due.any() & ~logging.any()),
+            self.transaction.none.eq(~taken.any()),
             self.busy.eq(taken),
             self.tag.eq(RULES_TAG | taken),
         ]
@@ -92,41 +98,46 @@ class Reflex(wiring.Component):
     def _elaborate_store(self, m, taken, one_by_one):
         """Take a rule and ask for the row that it replaces; store its own in the next cycle.
 
-        A row that is being stored cannot be asked for: the sums need what it has become.
+        Which is next is known a cycle ahead; it is passed over if it is no longer due. A row that is being stored
+        cannot be asked for: the sums need what it has become.
         """
         second = Signal()
         is_known = Signal()
+        others = Signal(self._rules)
+        m.d.comb += others.eq(self.due & ~self.take)
+        m.d.sync += self.row_of.eq(lowest(m, others, "next_rule"))
         m.d.comb += [
-            self.row_of.eq(lowest(m, self.due, "next_rule")),
-            self.scan_tenant.eq(self.target),
+            self.table.scan_tenant.eq(self.target),
             is_known.eq(self.target < self._config.tenants),
         ]
-        m.d.sync += [second.eq(0), self.unknown.eq(0)]
-        with m.If(self.storing & ~self.unknown & ~(second & (self.target == self.store_tenant))):
+        m.d.sync += [second.eq(0), self.transaction.unknown.eq(0)]
+        is_stored_now = second & (self.target == self.table.store_tenant)
+        with m.If(self.transaction.storing & ~self.transaction.unknown):
             with m.If(self.due.any() & ~(one_by_one & taken.any())):
-                m.d.comb += self.take.eq(1 << self.row_of)
-                m.d.sync += [
-                    taken.eq(taken | self.take),
-                    second.eq(is_known),
-                    self.unknown.eq(~is_known),
-                    self.row.eq(self.target),
-                    self.store_tenant.eq(self.target),
-                    self.new.eq(self.prepared),
-                ]
+                with m.If(~is_stored_now & self.due.bit_select(self.row_of, 1)):
+                    m.d.comb += self.take.eq(1 << self.row_of)
+                    m.d.sync += [
+                        taken.eq(taken | self.take),
+                        second.eq(is_known),
+                        self.transaction.unknown.eq(~is_known),
+                        self.transaction.row.eq(self.target),
+                        self.table.store_tenant.eq(self.target),
+                        self.table.new.eq(self.prepared),
+                    ]
             with m.Elif(~second):
-                m.d.comb += self.stored.eq(self.idle | one_by_one)
-        m.d.comb += self.store.eq(second)
-        with m.If(self.unknown):
-            m.d.comb += self.stored.eq(1)
+                m.d.comb += self.transaction.stored.eq(self.idle | one_by_one)
+        m.d.comb += self.table.store.eq(second)
+        with m.If(self.transaction.unknown):
+            m.d.comb += self.transaction.stored.eq(1)
 
     def _elaborate_end(self, m, taken, logging, one_by_one):
         """Every rule of the table has fired, or each is tried alone."""
         is_refused, is_several = Signal(), Signal()
         m.d.comb += [
-            is_refused.eq(self.result != Result.OK),
+            is_refused.eq(self.transaction.result != Result.OK),
             is_several.eq((taken & (taken - 1)).any()),
         ]
-        with m.If(self.done):
+        with m.If(self.transaction.done):
             m.d.sync += taken.eq(0)
             with m.If(is_refused & is_several):
                 m.d.comb += self.again.eq(taken)
@@ -135,12 +146,12 @@ class Reflex(wiring.Component):
                 m.d.comb += self.fired.eq(taken)
                 m.d.sync += [
                     logging.eq(taken),
-                    self.log_outcome.result.eq(self.result),
-                    self.log_outcome.row.eq(self.result_row),
+                    self.log_outcome.result.eq(self.transaction.result),
+                    self.log_outcome.row.eq(self.transaction.result_row),
                     self.log_outcome.epoch.eq(self.epoch + ~is_refused),
                     self.log_cycle.eq(self.cycle + 1),
                 ]
-        with m.Elif(~self.due.any() & ~self.storing & ~taken.any()):
+        with m.Elif(~self.due.any() & ~self.transaction.storing & ~taken.any()):
             m.d.sync += one_by_one.eq(0)
 
     def _elaborate_records(self, m, logging):

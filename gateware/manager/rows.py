@@ -1,9 +1,9 @@
 """`RowAccess`: bus accesses to the rows of the allocation, turned into reads and changes of whole rows.
 
-An access takes two cycles: in the first the row is asked for, in the second `ready` is high and a write hands
-the changed row back. A staged row is read and written while `open`, and written only while not `locked`; the
-active table is only read. Everything else, and a write to a word without a writable field, is answered with
-`error` and changes nothing. `RowWord` is one word of a row, combinationally.
+An access takes five cycles: the row is asked for, arrives, is changed, is handed back by a write, and in the last, when
+all that follows from it is known, `ready` is high. A staged row is read and written while `open`, and written only
+while not `locked`; the active table is only read. Everything else, and a write to a word without a writable field, is
+answered with `error` and changes nothing. `RowWord` is one word of a row, combinationally.
 """
 
 from amaranth import *
@@ -60,8 +60,8 @@ class RowAccess(wiring.Component):
 
     staging, active: bus ports for `staging[]` and `active[]` of the register map, never both at once.
     tenant, is_staging: the row that the first cycle of an access asks for.
-    old: that row, in the second cycle.
-    write, new: strobe in the second cycle of a write, with the row as it becomes.
+    row: that row, in the second cycle.
+    write, new, old: strobe in the fourth cycle of a write, with the row as it becomes and as it was.
     """
 
     def __init__(self, config: DeviceConfig):
@@ -73,18 +73,29 @@ class RowAccess(wiring.Component):
             "locked": In(1),
             "tenant": Out(range(config.tenants)),
             "is_staging": Out(1),
-            "old": In(AllocationRow),
+            "row": In(AllocationRow),
             "write": Out(1),
             "new": Out(AllocationRow),
+            "old": Out(AllocationRow),
         })
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.word = word = RowWord()
         address = Signal.like(self.staging.address)
-        second = Signal()
-        refused = Signal()
-        m.d.sync += second.eq((self.staging.valid | self.active.valid) & ~second)
+        step = Signal(range(5))
+        refused, error, data = Signal(), Signal(), Signal(32)
+        with m.If((self.staging.valid | self.active.valid) & (step != 4)):
+            m.d.sync += step.eq(step + 1)
+        with m.Else():
+            m.d.sync += step.eq(0)
+        with m.If(step == 1):
+            m.d.sync += self.old.eq(self.row)
+        staging_refused = ~self.open | (self.staging.write & (self.locked | ~word.writable))
+        # Nothing comes between the decision and the write: commands come by the same bus, and rules wait meanwhile.
+        with m.If(step == 2):
+            m.d.sync += [self.new.eq(word.new), data.eq(word.data), error.eq(refused)]
+        m.d.sync += self.write.eq((step == 2) & self.is_staging & self.staging.write & ~refused)
         m.d.comb += [
             self.is_staging.eq(self.staging.valid),
             address.eq(Mux(self.is_staging, self.staging.address, self.active.address)),
@@ -93,14 +104,8 @@ class RowAccess(wiring.Component):
             word.w_data.eq(self.staging.w_data),
             word.w_mask.eq(self.staging.w_mask),
             word.old.eq(self.old),
-            self.new.eq(word.new),
-            refused.eq(~self.open | (self.staging.write & (self.locked | ~word.writable))),
-            self.write.eq(second & self.staging.valid & self.staging.write & ~self.staging.error),
-            self.staging.ready.eq(second & self.staging.valid),
-            self.staging.error.eq(refused | ~word.known),
-            self.staging.r_data.eq(word.data),
-            self.active.ready.eq(second & self.active.valid),
-            self.active.error.eq(self.active.write | ~word.known),
-            self.active.r_data.eq(word.data),
+            refused.eq(~word.known | Mux(self.is_staging, staging_refused, self.active.write)),
         ]
+        for bus in (self.staging, self.active):
+            m.d.comb += [bus.ready.eq((step == 4) & bus.valid), bus.error.eq(error), bus.r_data.eq(data)]
         return m

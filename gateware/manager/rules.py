@@ -3,7 +3,7 @@
 Contract, in windows, since each rule's figure comes once a window:
 
 - A rule is due after its figure was beyond the threshold (strictly) in `hold` windows in a row, while it is armed and
-  at least `interval` windows after it fired last. `due[r]` rises 4 cycles after the strobe of the figure, one later
+  at least `interval` windows after it fired last. `due[r]` rises 5 cycles after the strobe of the figure, one later
   for every other match that is not evaluated yet.
 - It stays due until it is taken (`take`), or until a later figure of it is not beyond the threshold any more: what
   had to wait is not carried out on old evidence.
@@ -21,10 +21,7 @@ from amaranth.lib.wiring import In, Out
 from ..analyzer.figures import AnalyzerFigures, FigureId
 from ..config import DeviceConfig
 
-__all__ = ["RULES", "Comparison", "RuleEvaluator", "RuleSetting", "RuleWatch", "lowest"]
-
-#: Rules of a device; as many as the register map has.
-RULES = 16
+__all__ = ["Comparison", "RuleEvaluator", "RuleSetting", "RuleWatch", "lowest"]
 
 
 class Comparison(enum.Enum, shape=unsigned(1)):
@@ -78,10 +75,8 @@ class RuleEvaluator(wiring.Component):
     idle: nothing is queued or under way, so that `due` tells all that figures so far have led to.
     """
 
-    def __init__(self, config: DeviceConfig, rules: int = RULES):
-        if not 1 <= rules <= RULES:
-            raise ValueError(f"rules must be in 1..{RULES}, not {rules!r}")
-        self._rules = rules
+    def __init__(self, config: DeviceConfig):
+        self._rules = rules = config.rules
         super().__init__({
             "figures": In(AnalyzerFigures(config)),
             "watch": In(data.ArrayLayout(RuleWatch, rules)),
@@ -103,7 +98,7 @@ class RuleEvaluator(wiring.Component):
         queue = self._elaborate_match(m)
         picked, rule, value = self._elaborate_pick(m, queue)
         judging, comparing = self._elaborate_compare(m, picked, rule, value)
-        m.d.comb += self.idle.eq(~queue.r_rdy & ~picked & ~judging)
+        m.d.comb += self.idle.eq(~queue.r_rdy & ~self._hits.any() & ~picked & ~judging)
         m.d.sync += left_out.eq(Mux(self.idle, 0, left_out | self.rewritten))
         self._elaborate_judge(m, judging, comparing)
         return m
@@ -124,18 +119,14 @@ class RuleEvaluator(wiring.Component):
         return queue
 
     def _elaborate_pick(self, m, queue):
-        """Take one rule a cycle from the head of the queue."""
-        passed = Signal(self._rules)   # of the head, those that are done
-        remaining = Signal(self._rules)
-        m.d.comb += remaining.eq(queue.r_data[32:] & ~passed)
-        lowest_rule = lowest(m, remaining, "lowest_rule")
+        """Take one rule a cycle of those that the figure at hand concerns, then the next figure from the queue."""
+        self._hits = hits = Signal(self._rules)
+        figure, others = Signal(32), Signal(self._rules)
         picked, rule, value = Signal(), Signal(range(self._rules)), Signal(32)
-        m.d.sync += [picked.eq(queue.r_rdy), rule.eq(lowest_rule), value.eq(queue.r_data[:32])]
-        with m.If(queue.r_rdy):
-            m.d.sync += passed.eq(passed | (1 << lowest_rule))
-            with m.If(~(remaining & (remaining - 1)).any()):
-                m.d.comb += queue.r_en.eq(1)
-                m.d.sync += passed.eq(0)
+        m.d.comb += [others.eq(hits & (hits - 1)), queue.r_en.eq(~others.any())]
+        m.d.sync += [picked.eq(hits.any()), rule.eq(lowest(m, hits, "lowest_rule")), value.eq(figure), hits.eq(others)]
+        with m.If(queue.r_en & queue.r_rdy):
+            m.d.sync += Cat(figure, hits).eq(queue.r_data)
         return picked, rule, value
 
     def _elaborate_compare(self, m, picked, rule, value):

@@ -17,7 +17,7 @@ from ..csr import regmap
 from ..csr.bus import CsrSignature
 from .allocation import AllocationRow, reset_row
 from .rows import RowWord
-from .rules import RULES, RuleSetting, RuleWatch
+from .rules import RuleSetting, RuleWatch
 
 __all__ = ["RuleOutcome", "RuleStore"]
 
@@ -32,15 +32,16 @@ class RuleOutcome(data.Struct):
 
 
 class RuleStore(wiring.Component):
-    """Registers of `rules` rules.
+    """Registers of all rules.
 
     rule, prepared: bus ports. watch, rewritten: see `RuleEvaluator`.
     setting_of, setting: of one rule. row_of, row, target: prepared row of one rule, and whose row it replaces.
     log, log_rule, log_cycle, log_outcome: strobe: the rule fired.
     """
 
-    def __init__(self, config: DeviceConfig, rules: int = RULES):
-        self._config, self._rules = config, rules
+    def __init__(self, config: DeviceConfig):
+        self._config, self._rules = config, config.rules
+        rules = config.rules
         super().__init__({
             "rule": In(CsrSignature(regmap.WORD_ADDRESS_WIDTH)),
             "prepared": In(CsrSignature(regmap.WORD_ADDRESS_WIDTH)),

@@ -1,8 +1,9 @@
 """`RuleTable`: the reflex rules: from the analyzer's figures to rows stored for the transaction, without software.
 
 Contract: from the strobe of a figure that makes a single rule due to the first cycle under its table it takes
-tenants + 12 cycles when nothing holds the rules, and 1 more for every other rule in the same table (2, if it has the
-target of the one before): at 16 tenants 28 cycles for one rule, 43 for all sixteen with targets of their own. See
+12 cycles when nothing holds the rules, and 1 more for every other rule in the same table (2, if it has the
+target of the one before): 27 for sixteen with targets of their own; tenants + 3 more if a guarantee was written after
+the change before. See
 `rules.py` for when a rule is due, `reflex.py` for what several do together, `rulestore.py` for the registers,
 `transaction.py` for what holds the rules back.
 
@@ -18,11 +19,10 @@ from ..analyzer.figures import AnalyzerFigures
 from ..config import DeviceConfig
 from ..csr import regmap
 from ..csr.bus import CsrSignature
-from .allocation import AllocationRow
-from .checker import Result
-from .reflex import Reflex
-from .rules import RULES, RuleEvaluator
+from .reflex import Reflex, RulesRowSignature
+from .rules import RuleEvaluator
 from .rulestore import RuleStore
+from .transaction import RulesSignature
 
 __all__ = ["RuleTable"]
 
@@ -31,11 +31,12 @@ class RuleTable(wiring.Component):
     """All rules of one device.
 
     rule, prepared: bus ports. acknowledge: bits of `pending` to clear, in the cycle of `acknowledged`.
-    waiting: rules that are due. The ports from `ready` on are those of `Reflex`.
+    waiting: rules that are due. transaction, tag, table: of `Reflex`.
     """
 
-    def __init__(self, config: DeviceConfig, rules: int = RULES):
-        self._config, self._rules = config, rules
+    def __init__(self, config: DeviceConfig):
+        self._config, self._rules = config, config.rules
+        rules = config.rules
         super().__init__({
             "rule": In(CsrSignature(regmap.WORD_ADDRESS_WIDTH)),
             "prepared": In(CsrSignature(regmap.WORD_ADDRESS_WIDTH)),
@@ -49,27 +50,16 @@ class RuleTable(wiring.Component):
             "refused": Out(32),
             "epoch": In(8),
             "cycle": In(64),
-            "ready": Out(1),
-            "storing": In(1),
-            "stored": Out(1),
-            "none": Out(1),
-            "unknown": Out(1),
-            "row": Out(8),
-            "done": In(1),
-            "result": In(Result),
-            "result_row": In(8),
+            "transaction": Out(RulesSignature()),
             "tag": Out(32),
-            "scan_tenant": Out(range(config.tenants)),
-            "store": Out(1),
-            "store_tenant": Out(range(config.tenants)),
-            "new": Out(AllocationRow),
+            "table": Out(RulesRowSignature(config)),
         })
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.evaluator = evaluator = RuleEvaluator(self._config, self._rules)
-        m.submodules.registers = registers = RuleStore(self._config, self._rules)
-        m.submodules.reflex = reflex = Reflex(self._config, self._rules)
+        m.submodules.evaluator = evaluator = RuleEvaluator(self._config)
+        m.submodules.registers = registers = RuleStore(self._config)
+        m.submodules.reflex = reflex = Reflex(self._config)
         connect(m, flipped(self.rule), registers.rule)
         connect(m, flipped(self.prepared), registers.prepared)
         connect(m, flipped(self.figures), evaluator.figures)
@@ -90,10 +80,10 @@ class RuleTable(wiring.Component):
         m.d.comb += [getattr(registers, name).eq(getattr(reflex, name))
                      for name in ("log", "log_rule", "log_cycle", "log_outcome")]
         m.d.comb += [getattr(reflex, name).eq(getattr(self, name))
-                     for name in ("epoch", "cycle", "storing", "done", "result", "result_row")]
-        m.d.comb += [getattr(self, name).eq(getattr(reflex, name))
-                     for name in ("firings", "refused", "ready", "stored", "none", "unknown", "row", "tag",
-                                  "scan_tenant", "store", "store_tenant", "new")]
+                     for name in ("epoch", "cycle")]
+        m.d.comb += [getattr(self, name).eq(getattr(reflex, name)) for name in ("firings", "refused", "tag")]
+        connect(m, reflex.transaction, flipped(self.transaction))
+        connect(m, reflex.table, flipped(self.table))
         m.d.sync += self.pending.eq(
             (self.pending & ~Mux(self.acknowledged, self.acknowledge, 0)) | reflex.fired)
         return m

@@ -5,8 +5,7 @@ one cycle to start and one for each row that is stored meanwhile. A copy is made
 change of the table in force and when a staged table is dropped, so that the staging bank equals the active one
 whenever a transaction begins.
 Staged rows may be read and stored during the copy: they answer as if it were done. The sums are those of the rows
-of the staging bank so far, so they are complete when the copy is, and follow each store in the next cycle. A row that
-is stored is broadcast one cycle later.
+of the staging bank so far; they follow each store by two cycles. A row that is stored is broadcast one cycle later.
 """
 
 from amaranth import *
@@ -34,6 +33,7 @@ class AllocationTable(wiring.Component):
     store, store_tenant, new, replaced: strobe: the staged row of `store_tenant` becomes `new`; `replaced` is what the
         staging bank holds there (of no consequence before the copy came to it).
     sum_weight, sum_pages: over the rows of the staging bank.
+    storing, storing_tenant: a row is stored in this cycle; `storing_replaced`: slots of the one that it replaces.
     write, write_bank, write_tenant, write_row: the broadcast.
     """
 
@@ -56,6 +56,9 @@ class AllocationTable(wiring.Component):
             "replaced": In(AllocationRow),
             "sum_weight": Out(SUM_WIDTH),
             "sum_pages": Out(SUM_WIDTH),
+            "storing": Out(1),
+            "storing_tenant": Out(range(config.tenants)),
+            "storing_replaced": Out(config.slots),
             "write": Out(1),
             "write_bank": Out(range(BANKS)),
             "write_tenant": Out(range(config.tenants)),
@@ -75,17 +78,22 @@ class AllocationTable(wiring.Component):
                 self.staging_bank, self.active_bank))),
             self.old.eq(self._bus_read.data),
             self.scan_row.eq(self._scan_read.data),
+            self.storing.eq(self._write.en),
+            self.storing_replaced.eq(Mux(stored.bit_select(self.storing_tenant, 1), self.replaced.slots, 0)),
         ]
         with m.If(self.refresh):
-            m.d.sync += [stored.eq(0), self.sum_weight.eq(0), self.sum_pages.eq(0)]
+            m.d.sync += stored.eq(0)
         with m.Elif(self._write.en):
-            m.d.sync += stored.bit_select(self.write_tenant_next, 1).eq(1)
-            self._elaborate_sum(m, self.sum_weight, "weight")
-            self._elaborate_sum(m, self.sum_pages, "pages")
+            m.d.sync += stored.bit_select(self.storing_tenant, 1).eq(1)
+        # What is broadcast in the cycle after `refresh` was stored before.
+        refreshed = Signal()
+        m.d.sync += refreshed.eq(self.refresh)
+        self._elaborate_sum(m, self.sum_weight, "weight", refreshed)
+        self._elaborate_sum(m, self.sum_pages, "pages", refreshed)
         m.d.sync += [
             self.write.eq(self._write.en),
             self.write_bank.eq(self.staging_bank),
-            self.write_tenant.eq(self.write_tenant_next),
+            self.write_tenant.eq(self.storing_tenant),
             self.write_row.eq(self._write.data),
         ]
         return m
@@ -106,7 +114,7 @@ class AllocationTable(wiring.Component):
 
     def _elaborate_copy(self, m, stored):
         """The copy goes from row to row; a row that is stored takes the write port from it for a cycle."""
-        self.write_tenant_next = target = Signal(range(self._config.tenants))
+        target = self.storing_tenant
         current = Signal(range(self._config.tenants))  # row to be stored next; its data has been read
         following = Signal.like(current)
         primed = Signal()
@@ -130,7 +138,11 @@ class AllocationTable(wiring.Component):
             with m.If(current == self._config.tenants - 1):
                 m.d.sync += self.copying.eq(0)
 
-    def _elaborate_sum(self, m, total, column):
-        """Add what is stored now, less what it replaces; a row not stored before replaces nothing."""
-        replaced = Mux(self._stored.bit_select(self.write_tenant_next, 1), self.replaced[column], 0)
-        m.d.sync += total.eq(total + self._write.data[column] - replaced)
+    def _elaborate_sum(self, m, total, column, refreshed):
+        """Add what is broadcast, less what it replaced; a row not stored before replaced nothing."""
+        replaced = Signal.like(self.replaced[column], name=f"replaced_{column}")
+        m.d.sync += replaced.eq(Mux(self._stored.bit_select(self.storing_tenant, 1), self.replaced[column], 0))
+        with m.If(refreshed):
+            m.d.sync += total.eq(0)
+        with m.Elif(self.write):
+            m.d.sync += total.eq(total + self.write_row[column] - replaced)

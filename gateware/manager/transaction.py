@@ -1,12 +1,12 @@
 """`Transaction`: carries out the allocation transaction, for software's commands and for reflex rules.
 
 A command is taken in the cycle of `command` and waits for what is under way; `full` says that one waits already.
-A commit is in force tenants + 6 cycles after `command`, 3 if the table was checked; other commands end within
-that, a begin once the staging bank equals the active one (tenants + 3 cycles after a change). Rules act only while
-nothing is staged, nothing awaits confirmation, no command waits and no packet of an older epoch is in flight;
-their table takes the same check and the same change. A guarantee that is written before the change is honoured: the
-check begins again. The token and the base epoch of a command are compared again in the cycle of the change, so that
-an owner who is deposed meanwhile changes nothing.
+A commit is in force 5 cycles after `command`, 3 if the table was checked, tenants + 8 if the check has to scan (see
+`checker.py`); other commands end within that, a begin once the staging bank equals the active one (tenants + 3 cycles
+after a change). Rules act only while nothing is staged, nothing awaits confirmation, no command waits and no packet of
+an older epoch is in flight; their table takes the same check and the same change. A guarantee that is written before
+the change is honoured: the check begins again. The token and the base epoch of a command are compared again in the
+cycle of the change, so that an owner who is deposed meanwhile changes nothing.
 """
 
 from amaranth import *
@@ -15,7 +15,7 @@ from amaranth.lib.wiring import In, Out
 
 from .checker import Result
 
-__all__ = ["Command", "Phase", "Transaction"]
+__all__ = ["Command", "Phase", "RulesSignature", "Transaction"]
 
 
 class Command(enum.Enum, shape=unsigned(4)):
@@ -38,20 +38,39 @@ class Phase(enum.Enum, shape=unsigned(3)):
     AWAITING = 3
 
 
+class RulesSignature(wiring.Signature):
+    """How reflex rules take part in the transaction, seen from the rules.
+
+    due: a rule wants to act. storing: they may store rows. stored: strobe, all are stored, or there is none (`none`),
+    or the target of one does not exist (`unknown`, and `row`). done: strobe that ends it, with `result`, `result_row`.
+    """
+
+    def __init__(self):
+        super().__init__({
+            "due": Out(1),
+            "storing": In(1),
+            "stored": Out(1),
+            "none": Out(1),
+            "unknown": Out(1),
+            "row": Out(8),
+            "done": In(1),
+            "result": In(Result),
+            "result_row": In(8),
+        })
+
+
 class Transaction(wiring.Component):
     """The state machine behind `rm.command`.
 
     command, op: strobe and number of a command; full: another cannot be taken.
-    owned: the caller's token is the owner's. base_epoch, confirm_within: registers of the caller.
+    owned: the caller's token is the owner's; not `settled`: one of them was written, decide in the next cycle.
+    base_epoch, confirm_within: registers of the caller.
     epoch, changed: of the table in force. draining: packets of other epochs are in flight.
     refresh, copying: to the table: make the staging bank equal to the active one.
     check, check_done, check_result, check_row: to the checker.
-    invalidate: strobe: a staged row or a guarantee changes; what was checked is no longer.
+    row_changed, guarantee_changed: strobes: what was checked is no longer. A row changes only while not `locked`.
     locked: staged rows must not change, because a command waits or a check is under way.
-    rules_due: a rule wants to act. rules_storing: they may store rows; rules_stored: strobe, all are stored, or
-        there is none (`rules_none`), or the target of one does not exist (`rules_unknown`, and `rules_row`).
-    rules_confirm_within: as for commands.
-    rules_done: strobe that ends it, with `rules_result` and `rules_result_row`.
+    rules: see `RulesSignature`. rules_confirm_within: as for commands.
     commit, roll_back: the change of this cycle, visible in the next one; for_rules: it is the rules'.
     """
 
@@ -61,6 +80,7 @@ class Transaction(wiring.Component):
             "op": In(4),
             "full": Out(1),
             "owned": In(1),
+            "settled": In(1),
             "base_epoch": In(8),
             "confirm_within": In(32),
             "epoch": In(8),
@@ -72,17 +92,10 @@ class Transaction(wiring.Component):
             "check_done": In(1),
             "check_result": In(Result),
             "check_row": In(8),
-            "invalidate": In(1),
-            "rules_due": In(1),
-            "rules_storing": Out(1),
-            "rules_stored": In(1),
-            "rules_none": In(1),
-            "rules_unknown": In(1),
-            "rules_row": In(8),
+            "row_changed": In(1),
+            "guarantee_changed": In(1),
+            "rules": In(RulesSignature()),
             "rules_confirm_within": In(32),
-            "rules_done": Out(1),
-            "rules_result": Out(Result),
-            "rules_result_row": Out(8),
             "commit": Out(1),
             "roll_back": Out(1),
             "for_rules": Out(1),
@@ -114,44 +127,44 @@ class Transaction(wiring.Component):
             m.d.sync += [self._waiting.eq(1), self._op.eq(self.op)]
         with m.If((self.phase == Phase.COPYING) & ~self.copying & ~self.changed):
             m.d.sync += self.phase.eq(Phase.STAGING)
-        with m.If(self.invalidate):
+        with m.If(self.row_changed | self.guarantee_changed):
             m.d.sync += self._is_checked.eq(0)
         self._elaborate_deadline(m)
         with m.FSM() as fsm:
             # Nothing is under way: take the command that waits, once the copy is complete; else rules that are due.
             with m.State("READY"):
-                with m.If(self._waiting & (self.phase != Phase.COPYING) & ~self._expiring):
+                with m.If(self._waiting & (self.phase != Phase.COPYING) & ~self._expiring & self.settled):
                     m.d.comb += self._taking.eq(1)
                     m.d.sync += self._waiting.eq(0)
                     self._elaborate_dispatch(m)
-                with m.Elif(self.rules_due & ~self._waiting & (self.phase == Phase.IDLE)
+                with m.Elif(self.rules.due & ~self._waiting & (self.phase == Phase.IDLE)
                             & ~self.changed & ~self.copying & ~self.draining):
                     m.d.sync += [self.for_rules.eq(1), self._committing.eq(1), self._is_checked.eq(0)]
                     m.next = "STORE"
             # The rules store their rows into the staging bank.
             with m.State("STORE"):
-                m.d.comb += self.rules_storing.eq(1)
-                with m.If(self.rules_stored & self.rules_unknown):
-                    self._answer(m, Result.UNKNOWN_TENANT, self.rules_row)
+                m.d.comb += self.rules.storing.eq(1)
+                with m.If(self.rules.stored & self.rules.unknown):
+                    self._answer(m, Result.UNKNOWN_TENANT, self.rules.row)
                     m.next = "READY"
-                with m.Elif(self.rules_stored & self.rules_none):
+                with m.Elif(self.rules.stored & self.rules.none):
                     m.d.sync += self.for_rules.eq(0)
                     m.next = "READY"
-                with m.Elif(self.rules_stored):
+                with m.Elif(self.rules.stored):
                     m.d.comb += self.check.eq(1)
                     m.next = "CHECK"
             # The checker runs; a guarantee that changes meanwhile starts it again.
             with m.State("CHECK"):
-                with m.If(self.invalidate):
+                with m.If(self.guarantee_changed):
                     m.d.comb += self.check.eq(1)
                 with m.Elif(self.check_done):
                     self._elaborate_verdict(m)
             # The staged table is checked: change to it, unless something came in between.
             with m.State("CHANGE"):
-                with m.If(self.invalidate | ~self._is_checked):
+                with m.If(self.guarantee_changed | ~self._is_checked):
                     m.d.comb += self.check.eq(1)
                     m.next = "CHECK"
-                with m.Else():
+                with m.Elif(self.settled):
                     self._elaborate_commit(m)
                     m.next = "READY"
         m.d.comb += self._running.eq(~fsm.ongoing("READY"))
@@ -166,15 +179,16 @@ class Transaction(wiring.Component):
         self._committing = Signal()
         self._is_checked = Signal()
         self._expiring = Signal()
+        self._no_time_left = Signal()   # `confirm_left` is 0; nothing waits for a comparison of 32 bits
         self._restore = Signal()   # what is staged is dropped
 
     def _answer(self, m, result, row=0):
         """How a command or the rules' transaction ends. A refused table of rules is dropped at once."""
         with m.If(self.for_rules):
             m.d.comb += [
-                self.rules_done.eq(1),
-                self.rules_result.eq(result),
-                self.rules_result_row.eq(row),
+                self.rules.done.eq(1),
+                self.rules.result.eq(result),
+                self.rules.result_row.eq(row),
                 self._restore.eq(0 if result is Result.OK else 1),
             ]
             m.d.sync += self.for_rules.eq(0)
@@ -259,12 +273,12 @@ class Transaction(wiring.Component):
 
     def _elaborate_deadline(self, m):
         """Count down to the deadline; the cycle after the last one restores the previous table."""
-        m.d.comb += self._expiring.eq((self.phase == Phase.AWAITING) & (self.confirm_left == 0))
+        m.d.comb += self._expiring.eq((self.phase == Phase.AWAITING) & self._no_time_left)
         with m.If(self._expiring):
             m.d.comb += self.roll_back.eq(1)
             m.d.sync += self.expired.eq(self.expired + 1)
         with m.Elif(self.phase == Phase.AWAITING):
-            m.d.sync += self.confirm_left.eq(self.confirm_left - 1)
+            m.d.sync += [self.confirm_left.eq(self.confirm_left - 1), self._no_time_left.eq(self.confirm_left == 1)]
 
     def _elaborate_change(self, m):
         """The phase that a change leads to."""
@@ -273,6 +287,7 @@ class Transaction(wiring.Component):
         with m.If(self.commit):
             m.d.sync += [
                 self.confirm_left.eq(confirm_within),
+                self._no_time_left.eq(0),
                 self.phase.eq(Mux(confirm_within == 0, Phase.IDLE, Phase.AWAITING)),
                 self.commits.eq(self.commits + 1),
             ]

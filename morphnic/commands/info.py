@@ -34,12 +34,14 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
           f"({facts['cycle'] / identity['clock_hz']:.6g} s since reset)")
     print(f"fabric      {config['ports']} ports x {config['data_width']} bits, {config['pages']} pages a crosspoint")
     print(f"tenants     {config['tenants']}, {config['slots']} engine slots of {config['slot_bytes']} bytes a cycle, "
-          f"{config['classifier_entries']} classifier entries")
+          f"{config['classifier_entries']} classifier entries, {config['rules']} reflex rules")
     print(f"serial      {identity['uart_baud']} baud")
     allocation, analyzer = facts["allocation"], facts["analyzer"]
     print(f"allocation  epoch {allocation['epoch']}, tag {allocation['tag']}, {allocation['state']}; "
           f"{allocation['commits']} commits, {allocation['rollbacks']} rollbacks, {allocation['refused']} refused")
-    print(f"analyzer    window {analyzer['window']} of {analyzer['window_cycles']} cycles")
+    missing = [name.replace("_", " ") for name in ("histograms", "access_patterns", "forecasts") if not config[name]]
+    print(f"analyzer    window {analyzer['window']} of {analyzer['window_cycles']} cycles"
+          + (f"; no {', no '.join(missing)}" if missing else ""))
     print(f"can         {', '.join(facts['capabilities'])}")
     return 0
 

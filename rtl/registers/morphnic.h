@@ -4,7 +4,7 @@
 #ifndef MORPHNIC_H
 #define MORPHNIC_H
 
-#define MORPHNIC_MAP_HASH 0x06400f8eu
+#define MORPHNIC_MAP_HASH 0xe2f3bd32u
 
 #ifdef __cplusplus
 extern "C" {
@@ -117,6 +117,22 @@ extern "C" {
 #define ID_BLOCK__CONFIG2__SLOT_BYTES_bp 0
 #define ID_BLOCK__CONFIG2__SLOT_BYTES_bw 8
 #define ID_BLOCK__CONFIG2__SLOT_BYTES_reset 0x0
+#define ID_BLOCK__CONFIG2__RULES_bm 0xff00
+#define ID_BLOCK__CONFIG2__RULES_bp 8
+#define ID_BLOCK__CONFIG2__RULES_bw 8
+#define ID_BLOCK__CONFIG2__RULES_reset 0x0
+#define ID_BLOCK__CONFIG2__HISTOGRAMS_bm 0x10000
+#define ID_BLOCK__CONFIG2__HISTOGRAMS_bp 16
+#define ID_BLOCK__CONFIG2__HISTOGRAMS_bw 1
+#define ID_BLOCK__CONFIG2__HISTOGRAMS_reset 0x0
+#define ID_BLOCK__CONFIG2__ACCESS_PATTERNS_bm 0x20000
+#define ID_BLOCK__CONFIG2__ACCESS_PATTERNS_bp 17
+#define ID_BLOCK__CONFIG2__ACCESS_PATTERNS_bw 1
+#define ID_BLOCK__CONFIG2__ACCESS_PATTERNS_reset 0x0
+#define ID_BLOCK__CONFIG2__FORECASTS_bm 0x40000
+#define ID_BLOCK__CONFIG2__FORECASTS_bp 18
+#define ID_BLOCK__CONFIG2__FORECASTS_bw 1
+#define ID_BLOCK__CONFIG2__FORECASTS_reset 0x0
 
 // regfile - id_block
 typedef struct __attribute__ ((__packed__)) {

@@ -15,7 +15,6 @@ from gateware.config import DeviceConfig
 from tests.gateware.manager.model import BusError, ResourceManagerModel
 
 ACCESS_CYCLES = 40
-RULES = 16
 MANAGED = ("rm", "guarantee", "staging", "active")
 
 
@@ -32,7 +31,7 @@ class DeviceModel:
         self.registers = {}
         self._window = (0, 0)  # number and start of the current one
         counts = {"objective": self.config.tenants, "snapshot": self.config.tenants, "detail": self.config.tenants,
-                  "port": self.config.ports, "rule": RULES, "prepared": RULES,
+                  "port": self.config.ports, "rule": self.config.rules, "prepared": self.config.rules,
                   "classifier": self.config.classifier_entries, "slot": self.config.slots}
         for block in self.map:
             if block.name in MANAGED or block.memory_words:
@@ -48,7 +47,8 @@ class DeviceModel:
             "id.magic": MAGIC, "id.map_hash": self.map.hash, "id.build_id_lo": 0x1234, "id.uid_hi": 0x5678,
             "id.boot_nonce": boot_nonce, "id.clock": config.clock_hz, "id.uart": config.uart_baud,
             "id.config0": config.ports | config.tenants << 8 | config.slots << 16 | config.classifier_entries << 24,
-            "id.config1": config.data_width | config.pages << 16, "id.config2": config.slot_bytes,
+            "id.config1": config.data_width | config.pages << 16, "id.config2": config.slot_bytes | config.rules << 8
+            | config.histograms << 16 | config.access_patterns << 17 | config.forecasts << 18,
             "analyzer.window": 100_000,
         }.items():
             self.poke(name, word)

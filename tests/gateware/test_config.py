@@ -11,6 +11,19 @@ def test_slot_bytes_that_no_shard_is_built_for_are_refused(value):
         DeviceConfig(slot_bytes=value)
 
 
+@pytest.mark.parametrize("value", [0, 17, -1])
+def test_rules_that_the_register_map_has_no_room_for_are_refused(value):
+    with pytest.raises(ValueError, match=rf"rules must be in 1\.\.16, not {value}"):
+        DeviceConfig(rules=value)
+
+
+@pytest.mark.parametrize("name", ["histograms", "access_patterns", "forecasts"])
+def test_what_a_device_may_leave_out_is_said_by_a_boolean(name):
+    with pytest.raises(ValueError, match=f"{name} must be False or True, not 1"):
+        DeviceConfig(**{name: 1})
+    assert DeviceConfig(**{name: False}).digest() != DeviceConfig().digest()
+
+
 @pytest.mark.parametrize(("slots", "slot_bytes", "data_width", "beats"), [
     (2, 4, 64, 1.0), (2, 2, 64, 0.5), (1, 1, 64, 0.125), (4, 4, 64, 1.0), (3, 1, 128, 3 / 16)])
 def test_engines_take_what_their_slots_take_and_at_most_the_port(slots, slot_bytes, data_width, beats):

@@ -279,6 +279,10 @@ def test_waveform_around_a_trigger_shows_the_cycles_asked_for(board, tmp_path: P
     stamps = [int(line[1:]) for line in path.read_text().splitlines() if line.startswith("#")]
     assert stamps[0] == first * 10
     assert stamps[-1] == (end - 1) * 10 + 5
+    save = path.with_suffix(".gtkw").read_text()
+    assert f'[dumpfile] "{path.resolve()}"' in save
+    assert "-host_rx__header__payload\n" in save, "a structure is a group of its fields"
+    assert ".host_rx__header__payload.tenant[5:0]\n" in save
     # The corrupted bit is visible: the cycle counter of the device names the cycle.
     assert board.waveform(path, start=10, cycles=5) == (10, 15)
     with pytest.raises(InputError, match="has not happened"):

@@ -56,9 +56,10 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
         if not answer.get("ok"):
             raise LinkError(f"{device.url} writes no waveform: {answer.get('error', 'no reason given')}")
     if context.json:
-        context.document("sim-wave", {"path": str(path), "first": answer["first"], "end": answer["end"]})
+        context.document("sim-wave", {"path": str(path), "save_file": str(path.with_suffix(".gtkw")),
+                                      "first": answer["first"], "end": answer["end"]})
     else:
-        print(f"{path}: cycles {answer['first']} to {answer['end']}")
+        print(f"{path}: cycles {answer['first']} to {answer['end']}; gtkwave {path.with_suffix('.gtkw')}")
     return 0
 
 

@@ -1,5 +1,6 @@
 """The whole analyzer against the golden model: every event in exactly one window, whatever else happens."""
 
+import itertools
 import random
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import pytest
 
 from gateware.analyzer.analyzer import RESET_WINDOW, Analyzer
 from gateware.analyzer.figures import FigureId
+from gateware.analyzer.flags import FlagBits
 from gateware.config import DeviceConfig
 from gateware.csr import regmap
 from tests.gateware.analyzer.harness import IDLE_EGRESS, IDLE_INGRESS, Bench, Traffic, address
@@ -19,6 +21,7 @@ CONFIG = DeviceConfig(ports=3, tenants=3)
 WINDOW = 530
 IDLE = Cycle([IDLE_INGRESS] * CONFIG.ports, [IDLE_EGRESS] * CONFIG.ports, [None] * CONFIG.slots)
 SLO = [0, 100, 5000]
+PATTERN_FLAGS = FlagBits.const({"is_sequential": 1, "is_strided": 1}).as_bits()
 HOST = [(0, 0), (255, 1), (7, 204)]
 COUNTED = ("bytes_in", "packets_in", "requests", "sequential", "bytes_out", "packets_out", "drops",
            "backpressure_cycles", "engine_cycles", "latency_sum_low", "latency_max", "slo_misses")
@@ -36,7 +39,8 @@ async def set_up(ctx, bench):
 def observe(traffic, *, windows, bench=None, ready=lambda: True, software=None, config=CONFIG, length=WINDOW):
     """Drive `traffic`, an iterator of `Cycle`s, until `windows` windows were pushed; return bench and model."""
     bench = bench or Bench(config, length)
-    model = Model(config, length, SLO, HOST, list(ELIGIBLE))
+    others = config.tenants - CONFIG.tenants
+    model = Model(config, length, SLO + [0] * others, HOST + [(0, 0)] * others, ELIGIBLE + [0] * others)
     started = []
 
     async def control(ctx):
@@ -78,6 +82,23 @@ def test_every_window_equals_the_model_with_events_at_all_ports(seed, load, tena
     bench, model = observe(random_traffic(seed, 700, load=load, tenants=tenants), windows=4)
     assert [window.number for window in bench.windows] == list(range(1, 5))
     assert_same(bench.windows, model)
+
+
+@pytest.mark.parametrize("part", [128, 191])
+def test_long_parts_of_several_slices_equal_the_model(part):
+    """Slices of 64 cycles: parts of two, and of one and the longest that there is."""
+    length = 16 * part
+    bench, model = observe(random_traffic(part, length, load=0.7), windows=1, length=length)
+    assert_same(bench.windows, model)
+
+
+def test_counts_hold_the_largest_amounts_in_every_cycle_of_the_longest_slice():
+    length = 16 * 191
+    busy = Cycle([Ingress(admit=(1, 4095), stalled=1)] * 2 + [Ingress(drop=1, stalled=1)],
+                 [Egress(leave=(1, 4095, (1 << 32) - 1, False))] * 2 + [IDLE_EGRESS], [1] * CONFIG.slots)
+    bench, model = observe(itertools.repeat(busy), windows=1, length=length)
+    assert_same(bench.windows, model)
+    assert bench.windows[0].rows[1]["latency_sum_low"] == 0xFFFFFFFF
 
 
 @pytest.mark.slow
@@ -367,6 +388,25 @@ def test_device_without_histograms_refuses_their_addresses_and_keeps_its_windows
     assert answers == [1, 0]
 
 
+def test_device_without_access_patterns_and_forecasts_shows_zeros_there_and_the_rest_as_ever():
+    lean = replace(CONFIG, access_patterns=False, forecasts=False)
+    details = []
+
+    async def software(ctx, bench, model):
+        while not bench.windows:
+            await ctx.tick()
+        details.append(await bench.read(ctx, "detail", 1, "strided"))
+
+    bench, model = observe(random_traffic(11, 700), windows=2, config=lean, software=software)
+    rows = [row for window in model.windows for row in window.rows]
+    for name in ("sequential", "predicted_bytes"):
+        assert any(row[name] for row in rows), "the traffic would show it"
+    for row in rows:
+        row |= {"sequential": 0, "predicted_bytes": 0, "flags": row["flags"] & ~PATTERN_FLAGS}
+    assert_same(bench.windows, model)
+    assert details == [0]
+
+
 def test_objective_bytes_are_written_one_by_one():
     bench = Bench(CONFIG, WINDOW)
     read = []
@@ -383,6 +423,15 @@ def test_objective_bytes_are_written_one_by_one():
     bench.simulator.add_testbench(software)
     bench.simulator.run()
     assert read == [0x11BBCC44, 0xEF, 0]
+
+
+def test_shortest_window_leaves_time_for_the_snapshot_of_many_tenants():
+    config = replace(CONFIG, ports=2, tenants=24)
+    length = Analyzer(config).shortest_window
+    assert length > 1024, "the snapshot decides"
+    traffic = Traffic(config, 3, load=0.3)
+    bench, model = observe((traffic.cycle() for _ in range(2 * length)), windows=2, config=config, length=length)
+    assert_same(bench.windows, model)
 
 
 def test_first_window_is_the_reset_value_of_the_register():

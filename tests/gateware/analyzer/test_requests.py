@@ -12,11 +12,12 @@ from tests.gateware.analyzer.model import Streams
 
 CONFIG = DeviceConfig(ports=4, tenants=3)
 PORTS = CONFIG.ports - 1
+EVENTS = 1 << 12
 
 
 def classify(offers, banks):
     """Offer lists of (tenant, sector) or None by port, a list a cycle; totals by (bank, tenant), and passed over."""
-    dut, totals, passed = RequestTap(CONFIG), {}, []
+    dut, totals, passed = RequestTap(CONFIG, EVENTS), {}, []
     simulator = Simulator(dut)
     simulator.add_clock(1e-8)
 

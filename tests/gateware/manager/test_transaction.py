@@ -1,5 +1,6 @@
 """The transaction in time: one burst, one cycle, deadlines, rollback and fencing at every cycle."""
 
+import itertools
 import random
 
 import pytest
@@ -66,9 +67,12 @@ def test_rows_written_during_the_copy_are_newer_than_it(seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("tenants", [2, 16, 64])
 def test_commit_takes_effect_within_tenants_plus_48_cycles(tenants):
-    """From the first cycle of the bus access: tenants + 7 with the check, 4 when it was done before."""
+    """From the first cycle of the bus access: 6 with the check, 4 when it was done before, and tenants + 9 once after a
+    guarantee was written."""
     async def test(harness, ctx):
-        for checked in (False, True):
+        for checked, exactly in ((False, 6), (True, 4), (False, 6), (None, tenants + 9), (False, 6)):
+            if checked is None:
+                await harness.write(ctx, "guarantee.min_weight", 1, 0)
             await harness.write(ctx, "rm.base_epoch", harness.mirror.epoch)
             await harness.command(ctx, "begin")
             if checked:
@@ -77,7 +81,7 @@ def test_commit_takes_effect_within_tenants_plus_48_cycles(tenants):
             assert await harness.command(ctx, "commit") == (model.OK, 0)
             took = harness.mirror.changes[-1] - start
             assert took <= tenants + 48
-            assert took == (4 if checked else tenants + 7)
+            assert took == exactly
 
     Harness(DeviceConfig(tenants=tenants)).run(test)
 
@@ -161,14 +165,17 @@ def test_epoch_rises_past_255_and_never_falls():
     ("base_epoch", model.STALE_EPOCH),
 ])
 def test_new_owner_or_epoch_fences_a_commit_that_is_under_way(register, refusal):
-    """It is written at every cycle around a commit: once the write is answered, nothing changes any more."""
+    """It is written at every cycle around a commit: once the write is answered, nothing changes any more. A guarantee
+    that was written makes the commit a long one."""
     async def test(harness, ctx):
-        fenced = 0
-        for delay in range(SMALL.tenants + 14):
+        fenced = {False: 0, True: 0}
+        for delay, scans in itertools.product(range(SMALL.tenants + 14), (False, True)):
             await harness.write(ctx, "rm.owner_token", 1)
             await harness.write(ctx, "rm.token", 1)
             await harness.command(ctx, "begin")
             await harness.write(ctx, "rm.base_epoch", harness.mirror.epoch)
+            if scans:
+                await harness.write(ctx, "guarantee.min_weight", 0, 0)
             await harness.write(ctx, "rm.command", COMMANDS["commit"])
             changes = len(harness.mirror.changes)
             await harness.tick(ctx, delay)
@@ -180,11 +187,12 @@ def test_new_owner_or_epoch_fences_a_commit_that_is_under_way(register, refusal)
                 assert harness.mirror.changes[-1] <= fence
                 assert (state, result) == (IDLE, model.OK)
             else:
-                fenced += 1
+                fenced[scans] += 1
                 assert (state, result, row) == (model.STAGING, refusal, 0)
                 await harness.write(ctx, "rm.token", await harness.read(ctx, "rm.owner_token"))
                 assert (await harness.command(ctx, "abandon"))[0] == model.OK
-        assert 4 < fenced < SMALL.tenants + 14
+        assert 1 < fenced[False] < fenced[True] < SMALL.tenants + 14
+        assert fenced[True] > SMALL.tenants
 
     Harness(SMALL).run(test)
 
