@@ -528,3 +528,31 @@ def test_client_that_asks_and_does_not_read_holds_up_itself_alone(share, monkeyp
             most = max(most, *(client.connection.backlog for client in list(shared.server.clients.values())))
         assert 0.9 < most < 1.5, "its answers were kept without end, or the flood was none"
         assert slowest < 0.5, "another client waits its turn, not for the whole flood"
+
+
+def test_device_time_is_granted_through_the_server_by_the_writer_alone(share):
+    granted = []
+
+    class Stepped(SessionTransport):
+        def _advance(self, cycles):
+            granted.append(cycles)
+            return {"ok": True, "ran": cycles, "cycle": sum(granted)}
+
+    model = LoggedModel()
+
+    def connect():
+        transport = Stepped(DirectPipe(model), url="test://model", writer=True)
+        transport.capabilities |= Capability.TIME_GRANTS
+        return transport
+
+    shared = share(model, connect=connect)
+    with device_link.open(shared.url) as reader:
+        assert reader.advance(100)["ran"] == 100, "nobody writes: anybody may let time pass"
+        with device_link.open(shared.url, writer=True) as writer:
+            assert writer.advance(50)["cycle"] == 150
+            with pytest.raises(DeviceBusy, match="grants the time"):
+                reader.advance(7)
+        with pytest.raises(ValueError, match="cycles must be"):
+            reader.advance(-1)
+        assert "shared without 'waveform'" in reader.transport.session.pipe.ask({"op": "waveform"})["error"]
+    assert granted == [100, 50]
