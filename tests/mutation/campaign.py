@@ -18,6 +18,7 @@ from typing import Any
 from tests.mutation.blocks import Target
 from tests.mutation.equivalence import Equivalence
 from tests.mutation.netlist import Mutation, prepare, sample, with_mutants
+from tests.mutation.runner import BASELINE
 
 ROOT = Path(__file__).parents[2]
 STEPS = 4     # cycles of the induction that survivors get
@@ -55,6 +56,7 @@ class Campaign:
         if not kept.exists() or json.loads(kept.read_text())["state"] != state:
             self.tests.unlink(missing_ok=True)
             self.proofs.unlink(missing_ok=True)
+            (self.folder / BASELINE).unlink(missing_ok=True)
             mutations = sample(self.folder, target.sources, count, seed)
             kept.write_text(json.dumps({"state": state, "mutations": [asdict(one) for one in mutations]}, indent=1))
         self._run_survivors_again_after_a_change_of_the_tests()
@@ -69,6 +71,7 @@ class Campaign:
         if seen.exists() and seen.read_text() != digest:
             left = [entry for entry in _read(self.tests).values() if entry["killed_by"]]
             self.tests.write_text("".join(json.dumps(entry) + "\n" for entry in left))
+            (self.folder / BASELINE).unlink(missing_ok=True)
         seen.write_text(digest)
 
     def kill(self, jobs: int, seconds: float) -> None:

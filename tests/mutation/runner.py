@@ -1,14 +1,14 @@
 """pytest plugin that runs the collected tests on one mutant after another, in one process.
 
-First every test runs on the unchanged netlist: one that fails there, or that does not simulate the target, is left
-out (and the former is reported). Then each mutant runs them until one fails: what killed most a second comes first. A
-test that takes ten times its cycles is a test that fails.
+A test runs on the unchanged netlist before it runs on the first mutant: one that fails there, or that does not simulate
+the target, is left out. Each mutant gets tests until one fails; what killed most a second comes first. A test that
+takes ten times its cycles is a test that fails.
 """
 
 import json
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,17 @@ from _pytest.runner import runtestprotocol
 from tests.mutation.stand_in import StandIn
 
 SLACK, TIMES = 2000, 10   # cycles beyond which a test hangs: SLACK + TIMES x those of the unchanged design
+BASELINE = "baseline.jsonl"
 
 
 @dataclass
 class Known:
-    """One test, and what is known about it from the unchanged design."""
+    """One test on the unchanged netlist: it passes, and simulates `cycles` of the target (none: not the target)."""
 
-    item: Any
-    seconds: float
-    cycles: int
+    test: str
+    seconds: float = 1.0   # until it is known
+    cycles: int = 0
+    passes: bool = True
     kills: int = 0
 
     @property
@@ -35,57 +37,53 @@ class Known:
         return (self.kills + 0.2) / self.seconds
 
 
-@dataclass
 class Runner:
-    """The plugin. mutants: numbers to run. results: file to which each verdict is appended as soon as it is known."""
+    """The plugin. Verdicts on `mutants` are appended to `folder` as soon as they are known, until `deadline`."""
 
-    stand_in: StandIn
-    mutants: list[int]
-    results: Path
-    deadline: float = float("inf")
-    tests: list[Known] = field(default_factory=list)
-    unusable: list[str] = field(default_factory=list)
+    def __init__(self, stand_in: StandIn, mutants: list[int], folder: Path, deadline: float):
+        self._stand_in, self._mutants, self._folder, self._deadline = stand_in, mutants, folder, deadline
+        baseline = folder / BASELINE
+        lines = baseline.read_text().splitlines() if baseline.exists() else []
+        self._known = {entry["test"]: Known(**entry) for entry in map(json.loads, lines)}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        self._baseline(session)
-        for mutant in self.mutants:
-            if time.monotonic() > self.deadline:
+        for mutant in self._mutants:
+            if time.monotonic() > self._deadline:
                 break
-            self._append(self._verdict(mutant))
+            verdict = self._verdict(session.items, mutant)
+            if not any(known.cycles and known.passes for known in self._known.values()):
+                raise RuntimeError("no test simulates the component with these parameters, and passes")
+            self._append("tests.jsonl", verdict)
         return True
 
-    def _baseline(self, session: pytest.Session) -> None:
-        for item in session.items:
-            self.stand_in.start(0)
-            started = time.monotonic()
-            failed = _fails(item)
-            if self.stand_in.edges and not failed:
-                self.tests.append(Known(item, time.monotonic() - started, self.stand_in.edges))
-            elif self.stand_in.edges:
-                self.unusable.append(item.nodeid)
-        seconds = sum(test.seconds for test in self.tests)
-        print(f"{len(self.tests)} tests, {seconds:.1f} s, {sum(test.cycles for test in self.tests)} cycles; "
-              f"not usable on a netlist: {self.unusable}", file=sys.__stderr__, flush=True)
-        if not self.tests:
-            raise RuntimeError("no test simulates the component with these parameters")
-
-    def _verdict(self, mutant: int) -> dict[str, Any]:
+    def _verdict(self, items: list[Any], mutant: int) -> dict[str, Any]:
         started = time.monotonic()
         killer = ""
-        for test in sorted(self.tests, key=lambda one: -one.merit):
-            self.stand_in.start(mutant, SLACK + TIMES * test.cycles)
-            if _fails(test.item):
-                test.kills += 1
-                killer = test.item.nodeid
+        for item in sorted(items, key=lambda one: -self._known.get(one.nodeid, Known("")).merit):
+            known = self._known.get(item.nodeid) or self._learn(item)
+            if not known.cycles or not known.passes:
+                continue
+            self._stand_in.start(mutant, SLACK + TIMES * known.cycles)
+            if _fails(item):
+                known.kills += 1
+                killer = item.nodeid
                 break
+        print(f"{mutant}: {killer or 'SURVIVES'}", file=sys.__stderr__, flush=True)
         return {"mutant": mutant, "killed_by": killer, "seconds": round(time.monotonic() - started, 2)}
 
-    def _append(self, verdict: dict[str, Any]) -> None:
-        with open(self.results, "a") as file:
-            file.write(json.dumps(verdict) + "\n")
-        print(f"{verdict['mutant']}: {verdict['killed_by'] or 'SURVIVES'} ({verdict['seconds']} s)",
-              file=sys.__stderr__, flush=True)
+    def _learn(self, item: Any) -> Known:
+        self._stand_in.start(0, only=True)
+        started = time.process_time()
+        fails = _fails(item)
+        known = Known(item.nodeid, time.process_time() - started, self._stand_in.edges, not fails)
+        self._known[item.nodeid] = known
+        self._append(BASELINE, asdict(known))
+        return known
+
+    def _append(self, name: str, entry: dict[str, Any]) -> None:
+        with open(self._folder / name, "a") as file:
+            file.write(json.dumps(entry) + "\n")
 
 
 def _fails(item: Any) -> bool:

@@ -16,7 +16,7 @@ def main() -> int:
     folder, seconds, numbers = sys.argv[1:]
     target = pickle.loads((Path(folder) / "target.pickle").read_bytes())
     stand_in = StandIn(target.make(), model_of((Path(folder) / "mutants.v").read_text()))
-    runner = Runner(stand_in, [int(number) for number in numbers.split(",")], Path(folder) / "tests.jsonl",
+    runner = Runner(stand_in, [int(number) for number in numbers.split(",")], Path(folder),
                     time.monotonic() + float(seconds))
     with installed(stand_in):
         return int(pytest.main(["-q", "-p", "no:cacheprovider", "--capture=sys", *target.tests], plugins=[runner]))
