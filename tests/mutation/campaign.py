@@ -6,6 +6,7 @@ design, sample or seed begins anew. Verdicts are lines of JSON, added as soon as
 
 import hashlib
 import json
+import math
 import os
 import pickle
 import subprocess
@@ -138,3 +139,10 @@ def shares(targets: Sequence[Target], count: int) -> list[int]:
     """`count` mutants divided among the targets by lines of source, at least one each."""
     total = sum(target.lines for target in targets)
     return [max(round(count * target.lines / total), 1) for target in targets]
+
+
+def killed_of(verdicts: Sequence[Verdict], waiting: int) -> float:
+    """Killed among those not shown equivalent; those `waiting` for a verdict count as survivors. NaN of nothing."""
+    killed = sum(bool(verdict.killed_by) for verdict in verdicts)
+    counted = killed + sum(verdict.survives for verdict in verdicts) + waiting
+    return killed / counted if counted else math.nan

@@ -1,13 +1,15 @@
 """The machinery of the mutation campaigns, on a component of which is known what its tests see and what they do not."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 import amaranth.sim
 import pytest
 
-from tests.mutation.campaign import Campaign
+from tests.mutation.campaign import Campaign, Verdict, killed_of
+from tests.mutation.netlist import Mutation
 from tests.mutation.stand_in import StandIn, TestHangs, installed, model_of
 from tests.mutation.survivors import explained, unexplained
 from tests.mutation.tiny import TINY, Tiny
@@ -79,6 +81,15 @@ def test_campaign_goes_on_where_it_stopped_and_another_sample_begins_anew(campai
     other = Campaign(TINY, 5, 2, tmp_path)
     assert other.verdicts() == []
     assert len(other.mutations) == 5
+
+
+def test_what_is_undecided_or_has_not_run_counts_as_a_survivor():
+    mutation = Mutation(1, "-mode inv", "")
+    verdicts = [Verdict(mutation, "a test", False, False), Verdict(mutation, "", True, False),
+                Verdict(mutation, "", False, False), Verdict(mutation, "", False, True)]
+    assert killed_of(verdicts, 0) == 1 / 3
+    assert killed_of(verdicts, 7) == 1 / 10
+    assert math.isnan(killed_of(verdicts[1:2], 0))
 
 
 def test_list_of_survivors_speaks_of_lines_that_exist():
