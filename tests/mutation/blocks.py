@@ -122,8 +122,3 @@ BLOCKS: dict[str, list[Target]] = {
             "analyzer collector depth divider latency load objectives push requests slices snapshot taps window")),
             _ANALYZER)],
 }
-
-
-def target_named(name: str) -> Target:
-    """The target of that name."""
-    return next(target for targets in BLOCKS.values() for target in targets if target.name == name)
