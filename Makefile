@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export MORPHNIC_DATA ?= $(wildcard ../shared/data)
 
-.PHONY: demo test test-fast lint bench bench-boards registers recordings models regress prove netlist soak clean setup
+.PHONY: demo test test-fast lint bench bench-boards registers recordings models regress prove netlist mutate soak clean setup
 
 $(STAMP): pyproject.toml constraints.txt deploy/check_system.py
 	$(PYTHON) deploy/check_system.py
@@ -38,7 +38,7 @@ recordings: $(STAMP) models  ## remake the recorded session of the simulated dev
 	$(BIN)/python -m tests.hil.record
 
 bench: $(STAMP)  ## every figure, side by side with its reference
-	set -e; for script in $(filter-out bench/boards.py,$(wildcard bench/[a-z]*.py)); do $(BIN)/python $$script; done
+	set -e; for script in $(filter-out bench/boards.py bench/mutation.py,$(wildcard bench/[a-z]*.py)); do $(BIN)/python $$script; done
 
 bench-boards: $(STAMP)  ## timing and size on real parts; minutes a seed
 	$(BIN)/python bench/boards.py $(BENCH_ARGS)
@@ -53,6 +53,10 @@ prove: $(STAMP)  ## every proof, the long ones included
 
 netlist: $(STAMP)  ## the benches of the small configuration on its post-synthesis netlists; minutes of synthesis, once
 	$(BIN)/python -m pytest tests/hdl/test_benches.py --netlist $(PYTEST_ARGS)
+
+MUTANTS ?= 200
+mutate: $(STAMP)  ## do the tests notice a wrong design? hours: make mutate MUTANTS=50 BLOCK=manager; may be interrupted and goes on
+	$(BIN)/python bench/mutation.py --mutants $(MUTANTS) $(if $(BLOCK),--block $(BLOCK)) --jobs $(JOBS) $(MUTATE_ARGS)
 
 soak: $(STAMP) models  ## random commits under traffic: make soak COMMITS=1000000 SEED=1; may be interrupted and goes on
 	$(BIN)/python -m sim.soak --commits $(or $(COMMITS),1000000) --seed $(or $(SEED),1)

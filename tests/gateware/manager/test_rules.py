@@ -5,12 +5,15 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from amaranth.lib.data import Layout
 
 from gateware.config import DeviceConfig
+from gateware.manager.allocation import AllocationRow
 from tests.gateware.manager import model
 from tests.gateware.manager.harness import Harness, watch_word
-from tests.gateware.manager.model import AWAITING, COMMANDS, IDLE, STAGING, BusError, ResourceManagerModel
+from tests.gateware.manager.model import AWAITING, COLUMNS, COMMANDS, IDLE, STAGING, BusError, ResourceManagerModel
 from tests.gateware.manager.rule_model import ABOVE, BELOW, RULE_COUNT, RULES_TAG, Rule, RuleModel
+from tests.gateware.manager.test_tables import legal_table
 
 SMALL = DeviceConfig(ports=3, tenants=5, slots=3, pages=32)
 DEPTH, STALLED = 3, 5
@@ -383,6 +386,41 @@ def test_prepared_row_is_closed_while_its_rule_is_enabled():
         for name in ("rule.firings", "rule.fired_at", "rule.outcome", "rules.pending", "prepared.reserved"):
             with pytest.raises(BusError):
                 await harness.write(ctx, name, 1)
+
+    Harness(SMALL).run(test)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_prepared_rows_read_back_bit_for_bit(seed):
+    """Also bits that a check would refuse: what is legal is asked when the rule fires."""
+    async def test(harness, ctx):
+        rng = random.Random(seed)
+        rows = [{name: rng.getrandbits(Layout.cast(AllocationRow)[name].width) for name in COLUMNS}
+                for _ in range(RULE_COUNT)]
+        for number, row in enumerate(rows):
+            for name in rng.sample(COLUMNS, len(COLUMNS)):
+                await harness.write(ctx, f"prepared.{name}", row[name], number)
+        for number in rng.sample(range(RULE_COUNT), RULE_COUNT):
+            read = {name: await harness.read(ctx, f"prepared.{name}", number) for name in COLUMNS}
+            assert read == rows[number], number
+
+    Harness(SMALL).run(test)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_every_column_of_a_prepared_row_comes_into_force(seed):
+    """A whole legal table, a rule a row: tenant 0, which holds everything, gives it up first."""
+    async def test(harness, ctx):
+        rng = random.Random(seed)
+        table = legal_table(rng, SMALL)
+        for tenant, row in enumerate(table):
+            await harness.prepare_rule(ctx, tenant, rule_of(target=tenant, row=row))
+        await harness.figure(ctx, 1, DEPTH, 101)
+        await settle(harness, ctx)
+        assert harness.mirror.active == table
+        assert await harness.active_table(ctx) == table
 
     Harness(SMALL).run(test)
 
