@@ -39,7 +39,7 @@ def stored_header():
 class ReadSignature(wiring.Signature):
     """An output's side of a crosspoint, seen from the output.
 
-    ready[t]: a complete packet of tenant *t* waits; several[t]: at least three.
+    ready[t]: a complete packet of tenant *t* waits.
     look: the oldest waiting packet of `tenant` is looked up; `fresh` (it begins at page `first`), `skip` (it begins
         on a new page) answer in the same cycle, its header is in `header` from the second cycle after, and for as
         long as `hold_header` was high. claim: it is taken out of the queue.
@@ -53,7 +53,6 @@ class ReadSignature(wiring.Signature):
         tenant, page = range(config.tenants), range(config.pages)
         super().__init__({
             "ready": In(config.tenants),
-            "several": In(config.tenants),
             "tenant": Out(tenant),
             "look": Out(1),
             "claim": Out(1),
@@ -100,21 +99,25 @@ class Crosspoint(wiring.Component):
         wiring.connect(m, wiring.flipped(self.allocation), account.allocation)
         wiring.connect(m, wiring.flipped(self.booking), account.booking)
         wiring.connect(m, wiring.flipped(self.w), chain.w)
+        writing = Signal()   # between a packet's first beat and its last
+        with m.If(w.write):
+            m.d.sync += writing.eq(~w.end)
         m.d.comb += [
             self.room.eq(account.room),
             self.own.eq(account.own),
             waiting.arrive.eq(w.write & w.end),
             waiting.arrived.eq(w.tenant),
-            waiting.claim.eq(r.claim),
-            waiting.claimed.eq(r.tenant),
-            waiting.asked.eq(account.walk_tenant),
+            waiting.empty.eq(r.claim & chain.r_final),
+            waiting.emptied.eq(r.tenant),
             r.ready.eq(waiting.ready),
-            r.several.eq(waiting.several),
+            account.waiting.eq(waiting.ready),
+            account.writing.eq(writing),
+            account.writer.eq(w.tenant),
+            account.closings_of.eq(r.tenant),
+            chain.r_closings.eq(account.closings),
             chain.walk_tenant.eq(account.walk_tenant),
             chain.home.eq(account.home),
             chain.home_page.eq(account.home_page),
-            chain.closed.eq(account.closed),
-            account.walk_claimed.eq(waiting.asked_claimed),
             account.walk_page.eq(chain.walk_page),
         ]
         m.d.comb += [account.held_tenant[n].eq(tenant) for n, tenant in enumerate(r.held_tenant)]

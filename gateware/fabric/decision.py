@@ -57,7 +57,7 @@ class Decision(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self._config
-        m.submodules.rows = self.rows = Rows(config, ["weight", "ports", "pages", "host_share"])
+        m.submodules.rows = self.rows = Rows(config, ["admits", "ports", "pages", "host_share"])
         wiring.connect(m, wiring.flipped(self.allocation), self.rows.allocation)
         self.accumulators = memory.Memory(shape=8, depth=config.tenants, init=[])
         m.submodules.accumulators = self.accumulators
@@ -139,12 +139,24 @@ class Decision(wiring.Component):
             found.beats.eq(beats),
             found.used.eq(used + Mux(follows, known.placed.need, 0)),
             found.quota.eq(row.pages),
+            found.spare.eq(self._spare(m, found.used, row.pages, found.placed.need)),
             found.placed.eq(place_packet(m, place, found.beats)),
-            found.granted.eq((header.tenant < config.tenants) & (row.weight != 0) & (destination < config.ports)
+            found.granted.eq((header.tenant < config.tenants) & row.admits & (destination < config.ports)
                              & row.ports.bit_select(destination, 1) & legal),
             found.hopeless.eq(((beats + PAGE_BEATS - 1) >> 4) > row.pages + self._shared_pages(m)),
         ]
         return found
+
+    def _spare(self, m, used, quota, need):
+        """How many of `need` pages are above the quota."""
+        left = Signal(signed(len(used) + 1))
+        spare = Signal(range(32))
+        m.d.comb += left.eq(quota - used)
+        with m.If(left <= 0):
+            m.d.comb += spare.eq(need)
+        with m.Elif(need > left):
+            m.d.comb += spare.eq(need - left)
+        return spare
 
     def _shared_pages(self, m):
         """Pages of a crosspoint that the active table guarantees to nobody."""
@@ -168,6 +180,7 @@ class Decision(wiring.Component):
                 crosspoint.tenant.eq(held.tenant),
                 crosspoint.used.eq(known.used),
                 crosspoint.need.eq(known.placed.need),
+                crosspoint.spare.eq(known.spare),
                 crosspoint.quota.eq(known.quota),
                 crosspoint.exact.eq(known.exact),
                 crosspoint.after.eq(known.placed.after),
@@ -201,6 +214,6 @@ def _known_layout(config):
     """What a lookup finds. used: pages held, at most one too many unless `exact`. hopeless: can never be admitted."""
     return data.StructLayout({
         "epoch": 8, "destination": 4, "process": 1, "total": 10, "beats": range(MAX_PACKET_BEATS + 1),
-        "used": range(2 * config.pages), "quota": 16, "exact": 1, "granted": 1, "hopeless": 1,
+        "used": range(2 * config.pages), "quota": range(config.pages + 1), "spare": range(32), "exact": 1, "granted": 1, "hopeless": 1,
         "placed": placement_layout(),
     })
