@@ -133,12 +133,16 @@ class Crosspoint(wiring.Component):
     def _store(self, m, chain):
         """Beats and descriptors in block RAM; what is read passes one more register before any logic."""
         config, w, r = self._config, self.w, self.r
+        # Nothing is read in the cycle in which it is written: what would come out then need not be defined, which
+        # spares a bypass around each block RAM. Synthesis believes that only of a register behind a port.
+        attributes = {"no_rw_check": 1}
         m.submodules.beats = beats = memory.Memory(
-            shape=beat_layout(config), depth=config.pages * PAGE_BEATS, init=[])
+            shape=beat_layout(config), depth=config.pages * PAGE_BEATS, init=[], attrs=attributes)
         m.submodules.descriptors = descriptors = memory.Memory(
-            shape=stored_header(), depth=config.pages * PAGE_DESCRIPTORS, init=[])
-        beat_write, beat_read = beats.write_port(), beats.read_port()
-        descriptor_write, descriptor_read = descriptors.write_port(), descriptors.read_port()
+            shape=stored_header(), depth=config.pages * PAGE_DESCRIPTORS, init=[], attrs=attributes)
+        beat_write, beat_read = beats.write_port(), beats.read_port(domain="comb")
+        descriptor_write, descriptor_read = descriptors.write_port(), descriptors.read_port(domain="comb")
+        beat, descriptor = Signal(beat_layout(config), reset_less=True), Signal(stored_header(), reset_less=True)
         # A first beat is written before it is known whether it counts: if not, nothing refers to the place. Without a
         # vacant page there is no such place.
         put = Signal()
@@ -149,12 +153,14 @@ class Crosspoint(wiring.Component):
             beat_write.data.eq(w.beat),
             descriptor_write.en.eq(put & w.end),
             descriptor_write.addr.eq(chain.descriptor_place),
-            beat_read.en.eq(r.read),
             beat_read.addr.eq(r.address),
-            descriptor_read.en.eq(r.look),
             descriptor_read.addr.eq(chain.r_descriptor),
         ]
         for name in STORED:
             m.d.comb += descriptor_write.data[name].eq(getattr(w.header, name))
+        with m.If(r.read):
+            m.d.sync += beat.eq(beat_read.data)
+        with m.If(r.look):
+            m.d.sync += descriptor.eq(descriptor_read.data)
         with m.If(r.move):
-            m.d.sync += [r.beat.eq(beat_read.data), r.header.eq(descriptor_read.data)]
+            m.d.sync += [r.beat.eq(beat), r.header.eq(descriptor)]
