@@ -116,7 +116,7 @@ class Account(wiring.Component):
     def _book(self, m):
         """Passes the booking to the pool, and keeps it."""
         pool, booking = self.pool, self.booking
-        before, released, is_open = self._look(m, booking.tenant)
+        before, released, _ = self._look(m, booking.tenant)
         write = self.booked.write_port()
         m.d.comb += [
             pool.need.eq(booking.need),
@@ -194,7 +194,10 @@ class Account(wiring.Component):
             booking.tenant.eq(self.booking.tenant),
             booking.used.eq(self.booking.used + self.booking.need),
             booking.quota.eq(self.booking.quota),
-            walk.valid.eq(1),
+        ]
+        # What the walk saw is a cycle old then: not news of a tenant that has booked since.
+        m.d.sync += [
+            walk.valid.eq(~(self.booking.reserve & (self.booking.tenant == pool.reader_tenant))),
             walk.tenant.eq(pool.reader_tenant),
             walk.used.eq(pool.reader_used - pool.release),
             walk.quota.eq(pool.reader_quota),

@@ -41,9 +41,10 @@ class ReadSignature(wiring.Signature):
 
     ready[t]: a complete packet of tenant *t* waits.
     look: the oldest waiting packet of `tenant` is looked up; `fresh` (it begins at page `first`), `skip` (it begins
-        on a new page) answer in the same cycle, its header is in `header` from the second cycle after, and for as
-        long as `hold_header` was high. claim: it is taken out of the queue.
-    read: the beat at `address` is read; it is in `beat` from the second cycle after if `move` is high in both.
+        on a new page) answer in the same cycle. claim: it is taken out of the queue.
+    read: the beat at `address` is read.
+    move: what was read last comes out, in the next cycle and until the next `move`: the beat with `beat_wanted`, the
+        header with `header_wanted`; without, zeros, so that a column needs no multiplexer.
     link_of, link; follow_of, follow: the page that follows a page, in the same cycle.
     free: `freed_page` of `freed_tenant` has been read.
     held[n], held_tenant[n]: a claimed packet of that tenant has beats that were not read yet.
@@ -60,6 +61,8 @@ class ReadSignature(wiring.Signature):
             "skip": In(1),
             "first": In(page),
             "move": Out(1),
+            "header_wanted": Out(1),
+            "beat_wanted": Out(1),
             "header": In(stored_header()),
             "read": Out(1),
             "address": Out(range(config.pages * PAGE_BEATS)),
@@ -142,7 +145,10 @@ class Crosspoint(wiring.Component):
             shape=stored_header(), depth=config.pages * PAGE_DESCRIPTORS, init=[], attrs=attributes)
         beat_write, beat_read = beats.write_port(), beats.read_port(domain="comb")
         descriptor_write, descriptor_read = descriptors.write_port(), descriptors.read_port(domain="comb")
-        beat, descriptor = Signal(beat_layout(config), reset_less=True), Signal(stored_header(), reset_less=True)
+        # Without reset, so that a register's own reset pin is free for what is not wanted.
+        beat, beat_out = (Signal(beat_layout(config), reset_less=True, name=name) for name in ("beat", "beat_out"))
+        descriptor, header_out = (Signal(stored_header(), reset_less=True, name=name)
+                                  for name in ("descriptor", "header_out"))
         # A first beat is written before it is known whether it counts: if not, nothing refers to the place. Without a
         # vacant page there is no such place.
         put = Signal()
@@ -163,4 +169,5 @@ class Crosspoint(wiring.Component):
         with m.If(r.look):
             m.d.sync += descriptor.eq(descriptor_read.data)
         with m.If(r.move):
-            m.d.sync += [r.beat.eq(beat), r.header.eq(descriptor)]
+            m.d.sync += [beat_out.eq(Mux(r.beat_wanted, beat, 0)), header_out.eq(Mux(r.header_wanted, descriptor, 0))]
+        m.d.comb += [r.beat.eq(beat_out), r.header.eq(header_out)]

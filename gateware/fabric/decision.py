@@ -214,6 +214,6 @@ def _known_layout(config):
     """What a lookup finds. used: pages held, at most one too many unless `exact`. hopeless: can never be admitted."""
     return data.StructLayout({
         "epoch": 8, "destination": 4, "process": 1, "total": 10, "beats": range(MAX_PACKET_BEATS + 1),
-        "used": range(2 * config.pages), "quota": range(config.pages + 1), "spare": range(32), "exact": 1, "granted": 1, "hopeless": 1,
-        "placed": placement_layout(),
+        "used": range(2 * config.pages), "quota": range(config.pages + 1), "spare": range(32), "exact": 1,
+        "granted": 1, "hopeless": 1, "placed": placement_layout(),
     })

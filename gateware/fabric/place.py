@@ -15,7 +15,7 @@ PAGE_DESCRIPTORS = 8
 
 
 def place_layout():
-    """open: the queue holds a page that is its end; `beats` and `descriptors` of it are used, 0 when all of them are."""
+    """open: the queue holds a page that is its end; `beats` and `descriptors` of it are used, 0 stands for all."""
     return data.StructLayout({
         "open": 1,
         "beats": range(PAGE_BEATS),

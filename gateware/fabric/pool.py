@@ -7,11 +7,11 @@ quota is told to `hold`. `reserve` in the same cycle books it; `release` books o
 side back.
 
 The reading side shows the pool one tenant a cycle: the one that releases (`busy`), else `scan_tenant`, which walks
-for ever. What is left of the pool (`slack`, negative while a lowered quota leaves a debt) is kept incrementally; after a
-commit it is made anew in one walk (T cycles plus one for each cycle that was busy). In that time reservations within
-the quota are allowed and others are told to `hold`: nobody is refused for want of a sum. `free[n]`: the shared pool
-has n + 1 pages left; `total[n]`: it has so many at all. There are no errors; a release of more than is used cannot
-happen by construction of the crosspoint.
+for ever. What is left of the pool (`slack`, negative while a lowered quota leaves a debt) is kept incrementally; after
+a commit it is made anew in one walk (T cycles plus one for each cycle that was busy). In that time reservations
+within the quota are allowed and others are told to `hold`: nobody is refused for want of a sum. `free[n]`: the
+shared pool has n + 1 pages left; `total[n]`: it has so many at all. There are no errors; a release of more than is
+used cannot happen by construction of the crosspoint.
 """
 
 from amaranth import *

@@ -11,6 +11,8 @@ Stages: *next* (a packet is picked and its descriptor is being read), *current* 
 behind *next* moves together, when the beat in *out* is taken or there is none.
 """
 
+from functools import reduce
+from operator import or_
 
 from amaranth import *
 from amaranth.lib import data, memory, stream, wiring
@@ -72,6 +74,8 @@ class Reader(wiring.Component):
         for number, crosspoint in enumerate(self.crosspoints):
             m.d.comb += [
                 crosspoint.move.eq(self.move),
+                crosspoint.header_wanted.eq(self.next.key.source == number),
+                crosspoint.beat_wanted.eq(self.current.key.source == number),
                 crosspoint.held.eq(Cat(self.next.valid & (self.next.key.source == number),
                                        busy & (self.current.key.source == number))),
                 crosspoint.held_tenant[0].eq(self.next.key.tenant),
@@ -131,9 +135,7 @@ class Reader(wiring.Component):
         """Whether the current packet has more beats to address: from its header while the first beat is read."""
         config = self._config
         header = Signal(stored_header())
-        for number, crosspoint in enumerate(self.crosspoints):
-            with m.If(self.current.key.source == number):
-                m.d.comb += header.eq(crosspoint.header)
+        m.d.comb += header.as_value().eq(reduce(or_, (point.header.as_value() for point in self.crosspoints)))
         beats = Signal(range(MAX_PACKET_BEATS + 1))
         left, left_now = Signal(range(MAX_PACKET_BEATS)), Signal(range(MAX_PACKET_BEATS))
         first = self.read.valid & self.read.first
@@ -210,14 +212,6 @@ class Reader(wiring.Component):
 
     def _output(self, m):
         """The beat that was read, of the crosspoint that it was read from."""
-        source, read_source = Signal(range(self._config.ports)), Signal(range(self._config.ports))
-        m.d.comb += read_source.eq(self.current.key.source)
+        m.d.comb += self.beat.as_value().eq(reduce(or_, (point.beat.as_value() for point in self.crosspoints)))
         with m.If(self.move):
-            m.d.sync += [
-                self.valid.eq(self.read.valid),
-                self.first.eq(self.read.first),
-                source.eq(read_source),
-            ]
-        for number, crosspoint in enumerate(self.crosspoints):
-            with m.If(source == number):
-                m.d.comb += self.beat.eq(crosspoint.beat)
+            m.d.sync += [self.valid.eq(self.read.valid), self.first.eq(self.read.first)]

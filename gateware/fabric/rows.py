@@ -4,8 +4,8 @@ Contract: `rows[n]` is, combinationally, the row of `tenants[n]` in the bank tha
 a commit (which only changes `allocation.active_bank`) takes effect for every reader in the same cycle. A row
 written on the bus is readable one cycle later. Columns are kept as wide as a legal table needs them: `ports` and
 `slots` have a bit for each that exists, and `pages` above those of a crosspoint are read as those. `admits` is no
-column of the allocation but whether `weight` is above 0. After reset every bank holds `reset_row`. A tenant index that the
-configuration does not have reads an unspecified row: range checks are the reader's.
+column of the allocation but whether `weight` is above 0. After reset every bank holds `reset_row`. A tenant index
+that the configuration does not have reads an unspecified row: range checks are the reader's.
 """
 
 from amaranth import *

@@ -96,7 +96,8 @@ def placement(place, beats):
     start = used if shares else 0
     end = start + beats - 1
     slot = descriptors if shares and end < 16 else 0
-    return shares, start, end // 16 + (not shares), slot, {"open": 1, "beats": (end + 1) % 16, "descriptors": (slot + 1) % 8}
+    after = {"open": 1, "beats": (end + 1) % 16, "descriptors": (slot + 1) % 8}
+    return shares, start, end // 16 + (not shares), slot, after
 
 
 class Driver:
