@@ -26,14 +26,17 @@ from .waiting import Waiting
 
 __all__ = ["Crosspoint", "ReadSignature", "stored_header"]
 
-#: Members of a header that are stored: the others are known from the queue that the packet is in.
-STORED = ("epoch", "length", "flow_hash", "flow_class", "timestamp")
+#: Members of a header that are stored as they are: the others are known from the queue that the packet is in.
+STORED = ("epoch", "flow_hash", "flow_class", "timestamp")
 
 
 def stored_header():
-    """Layout of a descriptor: 72 bits, the width of two block RAMs."""
+    """Layout of a descriptor: 72 bits, the width of two block RAMs.
+
+    extent: the length less one byte, so that its upper bits are the number of beats behind the first.
+    """
     members = data.Layout.cast(PacketHeader).members
-    return data.StructLayout({name: members[name] for name in STORED})
+    return data.StructLayout({"extent": members["length"], **{name: members[name] for name in STORED}})
 
 
 class ReadSignature(wiring.Signature):
@@ -162,6 +165,7 @@ class Crosspoint(wiring.Component):
             beat_read.addr.eq(r.address),
             descriptor_read.addr.eq(chain.r_descriptor),
         ]
+        m.d.comb += descriptor_write.data.extent.eq(w.header.length - 1)
         for name in STORED:
             m.d.comb += descriptor_write.data[name].eq(getattr(w.header, name))
         with m.If(r.read):

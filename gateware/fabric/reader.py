@@ -136,13 +136,13 @@ class Reader(wiring.Component):
         config = self._config
         header = Signal(stored_header())
         m.d.comb += header.as_value().eq(reduce(or_, (point.header.as_value() for point in self.crosspoints)))
-        beats = Signal(range(MAX_PACKET_BEATS + 1))
+        behind = Signal(range(MAX_PACKET_BEATS))   # beats behind the first
         left, left_now = Signal(range(MAX_PACKET_BEATS)), Signal(range(MAX_PACKET_BEATS))
         first = self.read.valid & self.read.first
         m.d.comb += [
-            beats.eq((header.length + config.beat_bytes - 1) >> (config.beat_bytes.bit_length() - 1)),
-            left_now.eq(Mux(first, beats - 1, left)),
-            self.more.eq(left_now.any()),
+            behind.eq(header.extent >> (config.beat_bytes.bit_length() - 1)),
+            left_now.eq(Mux(first, behind, left)),
+            self.more.eq(Mux(first, behind.any(), left.any())),
         ]
         charged = Signal(config.tenants)
         m.d.sync += [self.charge.eq(first & self.move), charged.eq(0)]
@@ -152,10 +152,11 @@ class Reader(wiring.Component):
                 m.d.sync += [
                     charged.eq(self.current.mask),
                     self.tenant.eq(self.current.key.tenant),
-                    self.beats.eq(beats),
+                    self.beats.eq(behind + 1),
                     self.header.tenant.eq(self.current.key.tenant),
                     self.header.source.eq(self.current.key.source),
                     self.header.destination.eq(self._port),
+                    self.header.length.eq(header.extent + 1),
                     *(getattr(self.header, name).eq(getattr(header, name)) for name in STORED),
                 ]
         m.d.comb += self.open.eq(Mux(self.next.valid, self.next.mask, 0) | Mux(first, self.current.mask, 0) | charged)

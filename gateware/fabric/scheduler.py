@@ -11,7 +11,7 @@ caller's mask of grants taken and not charged yet).
 Weights are those of the active bank when an account is filled; weight 0 (it cannot be admitted any more, but has
 packets of an earlier table) counts as 1024 until they are gone. There are no errors.
 
-A round is 512 units for weights that sum to 65536, more by a power of four when accounts are so deep in debt that
+A round is 512 units for weights that sum to 65536, more by a power of two when accounts are so deep in debt that
 rounds pass in vain, and at most `largest_fill` units for any one tenant.
 """
 
@@ -125,15 +125,16 @@ class Scheduler(wiring.Component):
             m.d.sync += first.eq(0)
 
     def _account(self, m, starving, swap):
-        """One account a cycle: a charge, else a filling that is owed; its flags follow six cycles later.
+        """One account a cycle: a charge, else a filling that is owed; its flags follow seven cycles later.
 
-        Stages: the weight is looked up; made the worth of a round; the change is summed; the account is written; its
-        flags are.
+        Stages: the weight is looked up; made the worth of a round; the change is summed; the account is written; it is
+        compared; its flags are written.
         """
         tenants = self._config.tenants
         layout = data.StructLayout({"tenant": range(tenants), "fill": 1, "charge": 1, "cost": self._cost_width})
         turn = Signal(layout)
-        stages = [Signal(layout, name=name) for name in ("weighed", "valued", "summed", "written", "flagged")]
+        stages = [Signal(layout, name=name)
+                  for name in ("weighed", "valued", "summed", "written", "compared", "flagged")]
         next_owed = Signal(tenants)   # one-hot
         m.d.comb += [
             next_owed.eq(lowest(self.owed)),
@@ -145,13 +146,14 @@ class Scheduler(wiring.Component):
         ]
         for before, after in pairwise([turn, *stages]):
             m.d.sync += after.eq(before)
-        weighed, valued, summed, written, flagged = stages
+        weighed, valued, summed, written, compared, flagged = stages
         worth = self._weigh(m, weighed, valued)   # of the tenant in `summed`
 
         shape = signed(self._width)
         change, level = Signal(shape), Signal(shape)
         brings, brought = Signal.like(worth), Signal.like(worth)
-        m.submodules.accounts = accounts = memory.Memory(shape=shape, depth=tenants, init=[])
+        # An account is kept one low: its sign says whether it holds anything.
+        m.submodules.accounts = accounts = memory.Memory(shape=shape, depth=tenants, init=[-1] * tenants)
         read, write = accounts.read_port(domain="comb"), accounts.write_port()
         m.d.comb += [
             read.addr.eq(written.tenant),
@@ -168,20 +170,20 @@ class Scheduler(wiring.Component):
         with m.If(~swap):
             m.d.sync += [
                 self.owed.eq(self.owed & ~Mux(self.charge, 1 << self.tenant, next_owed)),
-                self.coming.eq(self.coming & ~Mux(written.fill, 1 << written.tenant, 0)),
+                self.coming.eq(self.coming & ~Mux(compared.fill, 1 << compared.tenant, 0)),
             ]
 
     def _flag(self, m, flagged, level, worth, swap):
         """The flags of an account: of what it holds, and of what it will with what the next round adds."""
-        tenants, shape = self._config.tenants, signed(self._width + 1)
-        here, held = Signal(tenants), Signal(shape)
+        tenants = self._config.tenants
+        here, rounds = Signal(tenants), Signal(3)   # bit n: the account is above 0 when n rounds have been added
         positive, next_positive = Signal(), Signal()
         solvent, next_ok = Signal(tenants, name="solvent_now"), Signal(tenants, name="next_ok_now")
+        m.d.sync += rounds.eq(Cat(~level[-1], ~(level + worth)[-1], ~(level + (worth << 1))[-1]))
         m.d.comb += [
             here.eq(Mux(flagged.charge | flagged.fill, 1 << flagged.tenant, 0)),
-            held.eq(level + Mux(self.coming.bit_select(flagged.tenant, 1), worth, 0)),
-            positive.eq(held > 0),
-            next_positive.eq(held + worth > 0),
+            # What is coming for the round under way, behind this very event, counts as if it were there.
+            Cat(positive, next_positive).eq(Mux(self.coming.bit_select(flagged.tenant, 1), rounds[1:], rounds[:2])),
             solvent.eq((self.solvent & ~here) | (here & positive.replicate(tenants))),
             next_ok.eq((self.next_ok & ~here) | (here & next_positive.replicate(tenants))),
         ]
@@ -193,15 +195,15 @@ class Scheduler(wiring.Component):
             m.d.sync += [self.owed.eq(~solvent), self.coming.eq(~solvent)]
 
     def _weigh(self, m, weighed, valued):
-        """What a round is worth to a tenant: weight times a power of four that is the same for everybody."""
-        self.scale = Signal(range(self._limit.bit_length() // 2 + 1))
+        """What a round is worth to a tenant: weight times a power of two that is the same for everybody."""
+        self.scale = Signal(range(self._limit.bit_length()))
         self.too_coarse = Signal()
         weight, worth = Signal(16), Signal(range(self._limit + 1))
         scaled = Signal(16 + self._limit.bit_length())
         row = self.rows.rows[0]
         m.d.comb += [
             self.rows.tenants[0].eq(weighed.tenant),
-            scaled.eq(weight << (self.scale << 1)),
+            scaled.eq(weight << self.scale),
         ]
         m.d.sync += [
             weight.eq(Mux(row.weight == 0, DRAIN_WEIGHT, row.weight)),
@@ -227,5 +229,5 @@ class Scheduler(wiring.Component):
         with m.If(self.too_coarse | long):
             with m.If(self.scale != 0):
                 m.d.sync += self.scale.eq(self.scale - 1)
-        with m.Elif(swap & (idle | late) & (self.scale != self._limit.bit_length() // 2)):
+        with m.Elif(swap & (idle | late) & (self.scale != self._limit.bit_length() - 1)):
             m.d.sync += self.scale.eq(self.scale + 1)
