@@ -16,6 +16,9 @@ admitted after all.
 `pending`: tenants whose headers are offered or not done with, which the page account does not know of yet.
 """
 
+from functools import reduce
+from operator import or_
+
 from amaranth import *
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -73,16 +76,18 @@ class Decision(wiring.Component):
             done.eq(self.admit | self.drop),
             incoming.o.ready.eq(~valid | done),
         ]
-        repeat = Signal()
+        # A change of table comes too late to be regarded here: then the lookup is made once more.
+        repeat, first_time = Signal(), Signal()
         next_header = Signal(PacketHeader)
         m.d.comb += [
-            repeat.eq(valid & (~judged | stuck)),
+            first_time.eq(valid & self.now & right & ~stuck),
+            repeat.eq(valid & ~first_time),
             next_header.eq(Mux(repeat, held, incoming.o.payload)),
         ]
         with m.If(incoming.o.ready):
             m.d.sync += [held.eq(incoming.o.payload), valid.eq(incoming.o.valid)]
         m.d.sync += [
-            known.eq(self._look_up(m, next_header, judged & ~repeat, held, known)),
+            known.eq(self._look_up(m, next_header, first_time, held, known)),
             # A drop voids what was looked up behind it for the same tenant, which had counted on its admission.
             right.eq((repeat ^ incoming.o.ready) & ~(self.drop & (next_header.tenant == held.tenant))),
             stuck.eq((stuck | judged) & ~done),
@@ -102,27 +107,32 @@ class Decision(wiring.Component):
         found = Signal(known.shape(), name="found")
         accumulator = self.accumulators.read_port(domain="comb")
         same = Signal()
-        process = header.destination == PROCESS
+        process, to_host = Signal(), Signal()
         destination = Signal(4)
         m.d.comb += [
             same.eq(judged & (header.tenant == held.tenant)),
             self.rows.tenants[0].eq(header.tenant),
             accumulator.addr.eq(header.tenant),
             found.total.eq(Mux(same & known.process, known.total[:8], accumulator.data) + row.host_share),
+            process.eq(header.destination == PROCESS),
+            to_host.eq(found.total >= 256),
             destination.eq(header.destination),
         ]
         with m.If(process):
-            m.d.comb += destination.eq(Mux(found.total >= 256, config.host_port, config.engine_port))
+            m.d.comb += destination.eq(Mux(to_host, config.host_port, config.engine_port))
 
-        place, used = Signal(place_layout()), Signal(range(2 * config.pages))
-        for number, crosspoint in enumerate(self.crosspoints):
+        # The answers are chosen without waiting for `to_host`: of the two that it chooses from, and of the others.
+        answers = []
+        for crosspoint in self.crosspoints:
             m.d.comb += crosspoint.ask.eq(header.tenant)
-            with m.If(destination == number):
-                m.d.comb += [
-                    place.eq(crosspoint.place),
-                    used.eq(crosspoint.asked_used),
-                    found.exact.eq(~crosspoint.asked_raced),
-                ]
+            answers.append(Cat(crosspoint.place, crosspoint.asked_used, crosspoint.asked_raced))
+        plain = reduce(or_, (Mux(header.destination == number, answer, 0) for number, answer in enumerate(answers)))
+        either = Mux(to_host, answers[config.host_port], answers[config.engine_port])
+        place, used, raced = Signal(place_layout()), Signal(range(2 * config.pages)), Signal()
+        m.d.comb += [
+            Cat(place, used, raced).eq(Mux(process, either, plain)),
+            found.exact.eq(~raced),
+        ]
         follows = Signal()   # right behind the judged packet
         m.d.comb += follows.eq(same & (destination == known.destination))
         with m.If(follows):
