@@ -63,32 +63,29 @@ class PagePool(wiring.Component):
             m.d.comb += shared.eq(pages - self.allocation.sum_pages)
 
         ptr, scanning, stale = self._scan(m)
-        above = Signal()
-        m.d.comb += [
-            above.eq(self.spare != 0),
-            self.hold.eq(above & (stale | ~self.exact)),
-            self.fits.eq((self.need <= vacant) & (~above | (~stale & (self.spare <= slack)))),
-            self.free.eq(Cat(~stale & (slack >= n) & (vacant >= CREDIT_PAGES) for n in range(1, CREDIT_PAGES + 1))),
-            self.total.eq(Cat(shared >= n for n in range(1, CREDIT_PAGES + 1))),
-        ]
-
-        # What the reader's tenant holds above its quota; a page of it that comes home was one of those. A tenant that
-        # the new sum has not reached yet is counted when the scan does, with what it has by then.
-        difference = Signal(range(-2 * pages, 2 * pages))
-        taken = Signal(range(2 * pages))
-        given = Signal()
+        # What would be left if the asked for were taken. While the sum is made anew, nothing is taken from the pool but
+        # what the walked tenant holds above its quota.
+        summing = scanning & ~self.busy
+        difference, taken = Signal(range(-2 * pages, 2 * pages)), Signal(range(2 * pages))
+        slack_left, vacant_left = Signal.like(slack), Signal(signed(len(vacant) + 1))
+        above, given = Signal(), Signal()
         m.d.comb += [
             difference.eq(self.reader_quota - self.reader_used),
+            taken.eq(Mux(summing, Mux(difference < 0, -difference, 0), self.spare)),
+            slack_left.eq(slack - taken),
+            vacant_left.eq(vacant - self.need),
+            above.eq(self.spare != 0),
+            self.hold.eq(above & (stale | ~self.exact)),
+            self.fits.eq((vacant_left >= 0) & (~above | (~stale & (slack_left >= 0)))),
+            self.free.eq(Cat(~stale & (slack >= n) & (vacant >= CREDIT_PAGES) for n in range(1, CREDIT_PAGES + 1))),
+            self.total.eq(Cat(shared >= n for n in range(1, CREDIT_PAGES + 1))),
+            # A page that comes home was above the quota if anything was. A tenant that the new sum has not reached yet
+            # is counted when the scan does, with what it has by then.
             given.eq(self.release & (difference < 0) & (~stale | (scanning & (self.reader_tenant < ptr)))),
         ]
-        # While the sum is made nothing is taken from the pool.
-        with m.If(scanning & ~self.busy):
-            m.d.comb += taken.eq(Mux(difference < 0, -difference, 0))
-        with m.Elif(self.reserve):
-            m.d.comb += taken.eq(self.spare)
         m.d.sync += [
-            slack.eq(Mux(stale & ~scanning, shared, slack - taken + given)),
-            vacant.eq(vacant - Mux(self.reserve, self.need, 0) + self.release),
+            slack.eq(Mux(stale & ~scanning, shared, Mux(summing | self.reserve, slack_left, slack) + given)),
+            vacant.eq(Mux(self.reserve, vacant_left, vacant) + self.release),
         ]
         return m
 
