@@ -159,14 +159,9 @@ class Decision(wiring.Component):
 
     def _spare(self, m, used, quota, need):
         """How many of `need` pages are above the quota."""
-        left = Signal(signed(len(used) + 1))
-        spare = Signal(range(32))
-        m.d.comb += left.eq(quota - used)
-        with m.If(left <= 0):
-            m.d.comb += spare.eq(need)
-        with m.Elif(need > left):
-            m.d.comb += spare.eq(need - left)
-        return spare
+        left, above = Signal(signed(len(used) + 1)), Signal(signed(len(used) + 2))
+        m.d.comb += [left.eq(quota - used), above.eq(need - left)]
+        return Mux(left < 0, need, Mux(above < 0, 0, above))
 
     def _shared_pages(self, m):
         """Pages of a crosspoint that the active table guarantees to nobody."""
