@@ -164,7 +164,6 @@ class Chain(wiring.Component):
         found = Signal(self._position)
         m.d.comb += [
             self.r_fresh.eq(head.data.anew == self.r_closings),
-            self.r_final.eq(found == tail.data),
             self.r_skip.eq(head.data.at.slot == PAGE_DESCRIPTORS - 1),
             self.r_first.eq(start.data),
             self.r_descriptor.eq(Cat(found.slot, found.page)),
@@ -173,12 +172,20 @@ class Chain(wiring.Component):
             head_write.data.at.eq(found),
             head_write.data.anew.eq(head.data.anew ^ self.r_fresh),
         ]
+        # Each candidate is compared with the end of the queue while it is chosen.
+        follows, at = Signal(), head.data.at
+        m.d.comb += follows.eq(slot.data != at.slot)
+
+        def find(page, number):
+            m.d.comb += [found.page.eq(page), found.slot.eq(number),
+                         self.r_final.eq((tail.data.page == page) & (tail.data.slot == number))]
+
         with m.If(self.r_fresh):
-            m.d.comb += found.page.eq(first.data)
-        with m.Elif(slot.data != head.data.at.slot):
-            m.d.comb += [found.page.eq(head.data.at.page), found.slot.eq(head.data.at.slot + 1)]
+            find(first.data, 0)
+        with m.Elif(follows):
+            find(at.page, (at.slot + 1)[:3])
         with m.Else():
-            m.d.comb += found.page.eq(end.data)
+            find(end.data, 0)
 
         link, follow = self.links.read_port(domain="comb"), self.links.read_port(domain="comb")
         m.d.comb += [
