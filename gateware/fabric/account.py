@@ -1,14 +1,16 @@
 """Account: what each tenant holds of one crosspoint, and where its queue ends.
 
 Contract: `ask` is answered in the same cycle: `place` (see `place`), the pages held, and `raced`: a page of that
-tenant comes home in this cycle, so that the number is one too high in the next. A booking (`tenant`, `used`, `need`,
-`quota` as it was answered, `exact` unless raced) is answered by `fits` and `hold` in the same cycle; `reserve` books
-it, with the queue's new end `after`. A page of `free` is home two cycles later.
+tenant comes home in this cycle, so that the number is one too high in the next. A booking (`tenant`, `need`, and
+`spare`: how many of those are above the quota; `exact` unless raced) is answered by `fits` and `hold` in the same
+cycle; `reserve` books it, with the queue's new end `after`. A page of `free` is home two cycles later.
 
 A walk shows one tenant a cycle, in the cycles in which no page comes home. It closes an open queue that is empty: no
 packet is booked that was not claimed, and none is `held` by the output; the queue's page comes home (`home`,
-`home_page`) and `closed` tells the chain. A booking of the same cycle goes before: the page is then shared.
-`walk_page` and `walk_claimed` are the walked tenant's last page and claimed packets, by return.
+`home_page`), and `closed` says so. A booking of the same cycle goes before: the page is then shared.
+`walk_page` is the walked tenant's last page, by return. `waiting` are the tenants with complete packets that are not
+claimed; `writing`, that a packet of `writer` was booked and is not complete yet. `closings_of` asks how often the
+queue of a tenant was closed, modulo 2.
 """
 
 from amaranth import *
@@ -21,7 +23,6 @@ from .credit import Credit
 from .place import place_layout
 from .pool import PagePool
 from .rows import Rows
-from .waiting import packet_count
 
 __all__ = ["Account", "BookingSignature"]
 
@@ -30,7 +31,8 @@ class BookingSignature(wiring.Signature):
     """An input's view of the account, seen from admission; answers come in the same cycle.
 
     ask: a tenant. Answered: `place`, `asked_used`, and `asked_raced`: a page of that tenant comes home in this cycle.
-    tenant, used, need, quota, exact: a booking. Answered: `fits`, and `hold`: ask again.
+    tenant, need, spare, exact: a booking. Answered: `fits`, and `hold`: ask again. `used` and `quota` of the tenant
+    are what `spare` was computed from.
     reserve: books it; only with `fits` and without `hold`. `after` is where the queue ends then.
     """
 
@@ -43,14 +45,14 @@ class BookingSignature(wiring.Signature):
             "tenant": Out(range(config.tenants)),
             "used": Out(range(2 * config.pages)),
             "need": Out(range(32)),
-            "quota": Out(16),
+            "quota": Out(range(config.pages + 1)),
+            "spare": Out(range(32)),
             "exact": Out(1),
             "fits": In(1),
             "hold": In(1),
             "reserve": Out(1),
             "after": Out(place_layout()),
         })
-
 
 
 class Account(wiring.Component):
@@ -68,12 +70,16 @@ class Account(wiring.Component):
             "freed_tenant": In(tenant),
             "held": In(2),
             "held_tenant": In(tenant).array(2),
+            "waiting": In(config.tenants),
+            "writing": In(1),
+            "writer": In(tenant),
             "walk_tenant": Out(tenant),
             "walk_page": In(page),
-            "walk_claimed": In(packet_count(config)),
             "home": Out(1),
             "home_page": Out(page),
             "closed": Out(1),
+            "closings_of": In(tenant),
+            "closings": Out(1),
             "room": Out(config.tenants),
             "own": Out(config.tenants),
         })
@@ -86,87 +92,91 @@ class Account(wiring.Component):
         for part in (self.pool, self.quotas):
             wiring.connect(m, wiring.flipped(self.allocation), part.allocation)
 
-        # Pages and packets are modular counts with one writer each: booked here, released here, claimed elsewhere.
+        # What is counted on both sides is two modular counts with one writer each: a queue is open when it was opened
+        # once more than closed; pages are booked by the input and released by the output.
+        place = {name: field.shape for name, field in place_layout()}
         booked_layout = data.StructLayout({
-            "beats": self.booking.place.beats.shape(), "descriptors": self.booking.place.descriptors.shape(),
-            "pages": self._pages, "packets": packet_count(config)})
-        m.submodules.booked = booked = memory.Memory(shape=booked_layout, depth=config.tenants, init=[])
-        m.submodules.released = self.released = memory.Memory(shape=self._pages, depth=config.tenants, init=[])
-        self.open = Signal(config.tenants)
-        self._book(m, booked)
-        closing = self._walk(m, booked)
-        self._answer(m, booked, closing)
+            "beats": place["beats"], "descriptors": place["descriptors"], "openings": 1,
+            "pages": self._pages})
+        released_layout = data.StructLayout({"pages": self._pages, "closings": 1})
+        m.submodules.booked = self.booked = memory.Memory(shape=booked_layout, depth=config.tenants, init=[])
+        m.submodules.released = self.released = memory.Memory(shape=released_layout, depth=config.tenants, init=[])
+        self._book(m)
+        closing = self._walk(m)
+        self._answer(m, closing)
         self._count_credit(m)
         return m
 
-    def _book(self, m, booked):
-        """Passes the booking to the pool, and keeps it."""
-        pool = self.pool
-        before, write = booked.read_port(domain="comb"), booked.write_port()
-        m.d.comb += [
-            pool.used.eq(self.booking.used),
-            pool.need.eq(self.booking.need),
-            pool.quota.eq(self.booking.quota),
-            pool.exact.eq(self.booking.exact & ~(pool.busy & (pool.reader_tenant == self.booking.tenant))),
-            pool.reserve.eq(self.booking.reserve),
-            self.booking.fits.eq(pool.fits),
-            self.booking.hold.eq(pool.hold),
-            before.addr.eq(self.booking.tenant),
-            write.en.eq(self.booking.reserve),
-            write.addr.eq(self.booking.tenant),
-            write.data.beats.eq(self.booking.after.beats),
-            write.data.descriptors.eq(self.booking.after.descriptors),
-            write.data.pages.eq(before.data.pages + self.booking.need),
-            write.data.packets.eq(before.data.packets + 1),
-        ]
-        with m.If(self.booking.reserve):
-            m.d.sync += self.open.bit_select(self.booking.tenant, 1).eq(1)
+    def _look(self, m, tenant):
+        """(booked, released, the queue is open) of a tenant."""
+        booked, released = self.booked.read_port(domain="comb"), self.released.read_port(domain="comb")
+        m.d.comb += [booked.addr.eq(tenant), released.addr.eq(tenant)]
+        return booked.data, released.data, booked.data.openings ^ released.data.closings
 
-    def _walk(self, m, booked):
+    def _book(self, m):
+        """Passes the booking to the pool, and keeps it."""
+        pool, booking = self.pool, self.booking
+        before, released, _ = self._look(m, booking.tenant)
+        write = self.booked.write_port()
+        m.d.comb += [
+            pool.need.eq(booking.need),
+            pool.spare.eq(booking.spare),
+            pool.exact.eq(booking.exact & ~(pool.busy & (pool.reader_tenant == booking.tenant))),
+            pool.reserve.eq(booking.reserve),
+            booking.fits.eq(pool.fits),
+            booking.hold.eq(pool.hold),
+            write.en.eq(booking.reserve),
+            write.addr.eq(booking.tenant),
+            write.data.beats.eq(booking.after.beats),
+            write.data.descriptors.eq(booking.after.descriptors),
+            write.data.openings.eq(~released.closings),
+            write.data.pages.eq(before.pages + booking.need),
+        ]
+
+    def _walk(self, m):
         """Brings pages home, else looks at the walked tenant; returns that its queue is about to be closed."""
         pool, tenant = self.pool, self.pool.reader_tenant
         freed, freed_page, freed_tenant = Signal(), Signal.like(self.freed_page), Signal.like(self.freed_tenant)
         m.d.sync += [freed.eq(self.free), freed_page.eq(self.freed_page), freed_tenant.eq(self.freed_tenant)]
 
-        look, gone = booked.read_port(domain="comb"), self.released.read_port(domain="comb")
+        booked, released, is_open = self._look(m, tenant)
         write = self.released.write_port()
         closing, in_use = Signal(), Signal()
         m.d.comb += [
             tenant.eq(Mux(freed, freed_tenant, pool.scan_tenant)),
             self.walk_tenant.eq(pool.scan_tenant),
-            look.addr.eq(tenant),
-            gone.addr.eq(tenant),
-            in_use.eq(Cat(held & (who == tenant)
-                          for held, who in zip(self.held, self.held_tenant, strict=True)).any()),
-            closing.eq(~freed & self.open.bit_select(tenant, 1) & ~in_use & (look.data.packets == self.walk_claimed)),
+            in_use.eq(self.waiting.bit_select(pool.scan_tenant, 1)
+                      | (self.writing & (self.writer == pool.scan_tenant))
+                      | Cat(held & (who == pool.scan_tenant)
+                            for held, who in zip(self.held, self.held_tenant, strict=True)).any()),
+            closing.eq(~freed & is_open & ~in_use),
             self.closed.eq(closing & ~(self.booking.reserve & (self.booking.tenant == tenant))),
             self.home.eq(freed | self.closed),
             self.home_page.eq(Mux(freed, freed_page, self.walk_page)),
             self.quotas.tenants[0].eq(tenant),
             # Also when a booking keeps the queue open: whoever looks at the number must not depend on bookings.
             pool.busy.eq(freed | closing),
-            pool.reader_used.eq(look.data.pages - gone.data),
+            pool.reader_used.eq(booked.pages - released.pages),
             pool.reader_quota.eq(self.quotas.rows[0].pages),
             pool.release.eq(self.home),
             write.en.eq(self.home),
             write.addr.eq(tenant),
-            write.data.eq(gone.data + 1),
+            write.data.pages.eq(released.pages + 1),
+            write.data.closings.eq(released.closings ^ self.closed),
         ]
-        with m.If(self.closed):
-            m.d.sync += self.open.bit_select(tenant, 1).eq(0)
+        count = self.released.read_port(domain="comb")
+        m.d.comb += [count.addr.eq(self.closings_of), self.closings.eq(count.data.closings)]
         return closing
 
-    def _answer(self, m, booked, closing):
+    def _answer(self, m, closing):
         """Where the asked tenant's queue ends; one that is about to be closed counts as closed."""
-        look, gone = booked.read_port(domain="comb"), self.released.read_port(domain="comb")
+        booked, released, is_open = self._look(m, self.booking.ask)
         comes_home = self.pool.reader_tenant == self.booking.ask
         m.d.comb += [
-            look.addr.eq(self.booking.ask),
-            gone.addr.eq(self.booking.ask),
-            self.booking.place.open.eq(self.open.bit_select(self.booking.ask, 1) & ~(closing & comes_home)),
-            self.booking.place.beats.eq(look.data.beats),
-            self.booking.place.descriptors.eq(look.data.descriptors),
-            self.booking.asked_used.eq(look.data.pages - gone.data),
+            self.booking.place.open.eq(is_open & ~(closing & comes_home)),
+            self.booking.place.beats.eq(booked.beats),
+            self.booking.place.descriptors.eq(booked.descriptors),
+            self.booking.asked_used.eq(booked.pages - released.pages),
             self.booking.asked_raced.eq(self.pool.busy & comes_home),
         ]
 
@@ -184,7 +194,10 @@ class Account(wiring.Component):
             booking.tenant.eq(self.booking.tenant),
             booking.used.eq(self.booking.used + self.booking.need),
             booking.quota.eq(self.booking.quota),
-            walk.valid.eq(1),
+        ]
+        # What the walk saw is a cycle old then: not news of a tenant that has booked since.
+        m.d.sync += [
+            walk.valid.eq(~(self.booking.reserve & (self.booking.tenant == pool.reader_tenant))),
             walk.tenant.eq(pool.reader_tenant),
             walk.used.eq(pool.reader_used - pool.release),
             walk.quota.eq(pool.reader_quota),

@@ -5,11 +5,13 @@ lies (`w`, see `place`); `beat_place` and `descriptor_place` are, in the same cy
 belong (for a first beat that does not count: would belong, while `vacant` or it shares a page), and a new page is
 taken from the free list when one is needed (admission has booked it). The reading side asks
 for the oldest unclaimed packet of `r_tenant` and gets its descriptor's place, whether its queue began anew with it
-(`r_fresh`, then at page `r_first`) or it begins on a new page (`r_skip`); `r_claim` goes on to the next. `home` gives
-a page back; `closed` says that a queue is empty and has no page any more. All lookups are combinational.
+(`r_fresh`, then at page `r_first`) or it begins on a new page (`r_skip`), and whether no complete packet is behind it
+(`r_final`); `r_claim` goes on to the next. `r_closings` is how often the queue of `r_tenant` was closed, modulo 2.
+`home` gives a page back. All lookups are combinational.
 
 Every memory here has one writer. The next descriptor of a queue is in the same page if more packets end there than
-were claimed (`counts`), else in the page where the next packet ends (`ends`).
+were claimed (`slots`), else in the page where the next packet ends (`ends`). A queue began anew if it was closed as
+often as such a beginning was claimed (`anew`).
 """
 
 from amaranth import *
@@ -58,7 +60,9 @@ class Chain(wiring.Component):
             "descriptor_place": Out(range(config.pages * PAGE_DESCRIPTORS)),
             "r_tenant": In(tenant),
             "r_claim": In(1),
+            "r_closings": In(1),
             "r_fresh": Out(1),
+            "r_final": Out(1),
             "r_skip": Out(1),
             "r_first": Out(page),
             "r_descriptor": Out(range(config.pages * PAGE_DESCRIPTORS)),
@@ -70,12 +74,12 @@ class Chain(wiring.Component):
             "walk_page": Out(page),
             "home": In(1),
             "home_page": In(page),
-            "closed": In(1),
         })
 
     def elaborate(self, platform):
         m = Module()
         page, pages, tenants = range(self._config.pages), self._config.pages, self._config.tenants
+        self._position = data.StructLayout({"page": page, "slot": range(PAGE_DESCRIPTORS)})
 
         def make(name, shape, depth, init=()):
             m.submodules[name] = part = memory.Memory(shape=shape, depth=depth, init=init)
@@ -84,8 +88,8 @@ class Chain(wiring.Component):
         self.free = make("free", page, pages, range(pages))
         self.links = make("links", page, pages)                          # the next page of the queue
         self.ends = make("ends", page, pages)                            # where the next packet of the queue ends
-        self.counts = make("counts", range(PAGE_DESCRIPTORS + 1), pages)  # packets that end in the page
-        self.tails = make("tails", page, tenants)                        # where the last packet ends
+        self.slots = make("slots", range(PAGE_DESCRIPTORS), pages)       # of the last packet that ends in the page
+        self.tails = make("tails", self._position, tenants)              # where the last packet ends
         self.starts = make("starts", page, tenants)                      # where a queue that began anew starts
         self.firsts = make("firsts", page, tenants)                      # where its first packet ends
         self._write(m)
@@ -100,7 +104,7 @@ class Chain(wiring.Component):
         m.d.comb += [
             tail.addr.eq(self.w.tenant),
             walk.addr.eq(self.walk_tenant),
-            self.walk_page.eq(walk.data),
+            self.walk_page.eq(walk.data.page),
         ]
         held_page, held_tail = Signal(page), Signal(page)   # of the packet under way
         offset = Signal(range(PAGE_BEATS))                  # of its next beat
@@ -109,8 +113,8 @@ class Chain(wiring.Component):
         here = Signal(page)
         popped = self._take_page(m, self.w.write & begins)
         m.d.comb += [
-            before.eq(Mux(self.w.first, tail.data, held_page)),
-            old.eq(Mux(self.w.first, tail.data, held_tail)),
+            before.eq(Mux(self.w.first, tail.data.page, held_page)),
+            old.eq(Mux(self.w.first, tail.data.page, held_tail)),
             begins.eq(Mux(self.w.first, ~self.w.placed.shares, offset == 0)),
             here.eq(Mux(begins, popped, before)),
             self.beat_place.eq(Cat(Mux(self.w.first, self.w.placed.start, offset), here)),
@@ -128,8 +132,8 @@ class Chain(wiring.Component):
         write(self.starts, self.w.first & ~self.w.placed.open, self.w.tenant, here)
         write(self.ends, self.w.end & self.w.placed.open & (self.w.placed.slot == 0), old, here)
         write(self.firsts, self.w.end & ~self.w.placed.open, self.w.tenant, here)
-        write(self.counts, self.w.end, here, self.w.placed.slot + 1)
-        write(self.tails, self.w.end, self.w.tenant, here)
+        write(self.slots, self.w.end, here, self.w.placed.slot)
+        write(self.tails, self.w.end, self.w.tenant, Cat(here, self.w.placed.slot))
 
     def _take_page(self, m, take):
         """The free list, a ring: the page at its head, which `take` removes; pages that come home go to its tail."""
@@ -149,35 +153,39 @@ class Chain(wiring.Component):
 
     def _read(self, m):
         """Finds the oldest unclaimed packet of a tenant."""
-        tenants = self._config.tenants
-        position = data.StructLayout({"page": range(self._config.pages), "slot": range(PAGE_DESCRIPTORS)})
-        m.submodules.heads = heads = memory.Memory(shape=position, depth=tenants, init=[])  # last claimed packet
+        layout = data.StructLayout({"at": self._position, "anew": 1})   # the last claimed packet
+        m.submodules.heads = heads = memory.Memory(shape=layout, depth=self._config.tenants, init=[])
         head, head_write = heads.read_port(domain="comb"), heads.write_port()
         first, start = self.firsts.read_port(domain="comb"), self.starts.read_port(domain="comb")
-        count, end = self.counts.read_port(domain="comb"), self.ends.read_port(domain="comb")
-        for stores, address in (((head, first, start), self.r_tenant), ((count, end), head.data.page)):
+        slot, end = self.slots.read_port(domain="comb"), self.ends.read_port(domain="comb")
+        tail = self.tails.read_port(domain="comb")
+        for stores, address in (((head, first, start, tail), self.r_tenant), ((slot, end), head.data.at.page)):
             m.d.comb += [store.addr.eq(address) for store in stores]
-        fresh = Signal(tenants, init=(1 << tenants) - 1)
-        found = Signal(position)
+        found = Signal(self._position)
         m.d.comb += [
-            self.r_fresh.eq(fresh.bit_select(self.r_tenant, 1)),
-            self.r_skip.eq(head.data.slot == PAGE_DESCRIPTORS - 1),
+            self.r_fresh.eq(head.data.anew == self.r_closings),
+            self.r_skip.eq(head.data.at.slot == PAGE_DESCRIPTORS - 1),
             self.r_first.eq(start.data),
             self.r_descriptor.eq(Cat(found.slot, found.page)),
             head_write.en.eq(self.r_claim),
             head_write.addr.eq(self.r_tenant),
-            head_write.data.eq(found),
+            head_write.data.at.eq(found),
+            head_write.data.anew.eq(head.data.anew ^ self.r_fresh),
         ]
+        # Each candidate is compared with the end of the queue while it is chosen.
+        follows, at = Signal(), head.data.at
+        m.d.comb += follows.eq(slot.data != at.slot)
+
+        def find(page, number):
+            m.d.comb += [found.page.eq(page), found.slot.eq(number),
+                         self.r_final.eq((tail.data.page == page) & (tail.data.slot == number))]
+
         with m.If(self.r_fresh):
-            m.d.comb += found.page.eq(first.data)
-        with m.Elif(count.data > head.data.slot + 1):
-            m.d.comb += [found.page.eq(head.data.page), found.slot.eq(head.data.slot + 1)]
+            find(first.data, 0)
+        with m.Elif(follows):
+            find(at.page, (at.slot + 1)[:3])
         with m.Else():
-            m.d.comb += found.page.eq(end.data)
-        with m.If(self.r_claim):
-            m.d.sync += fresh.bit_select(self.r_tenant, 1).eq(0)
-        with m.If(self.closed):
-            m.d.sync += fresh.bit_select(self.walk_tenant, 1).eq(1)
+            find(end.data, 0)
 
         link, follow = self.links.read_port(domain="comb"), self.links.read_port(domain="comb")
         m.d.comb += [

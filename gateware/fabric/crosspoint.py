@@ -26,24 +26,28 @@ from .waiting import Waiting
 
 __all__ = ["Crosspoint", "ReadSignature", "stored_header"]
 
-#: Members of a header that are stored: the others are known from the queue that the packet is in.
-STORED = ("epoch", "length", "flow_hash", "flow_class", "timestamp")
+#: Members of a header that are stored as they are: the others are known from the queue that the packet is in.
+STORED = ("epoch", "flow_hash", "flow_class", "timestamp")
 
 
 def stored_header():
-    """Layout of a descriptor: 72 bits, the width of two block RAMs."""
+    """Layout of a descriptor: 72 bits, the width of two block RAMs.
+
+    extent: the length less one byte, so that its upper bits are the number of beats behind the first.
+    """
     members = data.Layout.cast(PacketHeader).members
-    return data.StructLayout({name: members[name] for name in STORED})
+    return data.StructLayout({"extent": members["length"], **{name: members[name] for name in STORED}})
 
 
 class ReadSignature(wiring.Signature):
     """An output's side of a crosspoint, seen from the output.
 
-    ready[t]: a complete packet of tenant *t* waits; several[t]: at least three.
+    ready[t]: a complete packet of tenant *t* waits.
     look: the oldest waiting packet of `tenant` is looked up; `fresh` (it begins at page `first`), `skip` (it begins
-        on a new page) answer in the same cycle, its header is in `header` from the second cycle after, and for as
-        long as `hold_header` was high. claim: it is taken out of the queue.
-    read: the beat at `address` is read; it is in `beat` from the second cycle after if `move` is high in both.
+        on a new page) answer in the same cycle. claim: it is taken out of the queue.
+    read: the beat at `address` is read.
+    move: what was read last comes out, in the next cycle and until the next `move`: the beat with `beat_wanted`, the
+        header with `header_wanted`; without, zeros, so that a column needs no multiplexer.
     link_of, link; follow_of, follow: the page that follows a page, in the same cycle.
     free: `freed_page` of `freed_tenant` has been read.
     held[n], held_tenant[n]: a claimed packet of that tenant has beats that were not read yet.
@@ -53,7 +57,6 @@ class ReadSignature(wiring.Signature):
         tenant, page = range(config.tenants), range(config.pages)
         super().__init__({
             "ready": In(config.tenants),
-            "several": In(config.tenants),
             "tenant": Out(tenant),
             "look": Out(1),
             "claim": Out(1),
@@ -61,6 +64,8 @@ class ReadSignature(wiring.Signature):
             "skip": In(1),
             "first": In(page),
             "move": Out(1),
+            "header_wanted": Out(1),
+            "beat_wanted": Out(1),
             "header": In(stored_header()),
             "read": Out(1),
             "address": Out(range(config.pages * PAGE_BEATS)),
@@ -100,21 +105,25 @@ class Crosspoint(wiring.Component):
         wiring.connect(m, wiring.flipped(self.allocation), account.allocation)
         wiring.connect(m, wiring.flipped(self.booking), account.booking)
         wiring.connect(m, wiring.flipped(self.w), chain.w)
+        writing = Signal()   # between a packet's first beat and its last
+        with m.If(w.write):
+            m.d.sync += writing.eq(~w.end)
         m.d.comb += [
             self.room.eq(account.room),
             self.own.eq(account.own),
             waiting.arrive.eq(w.write & w.end),
             waiting.arrived.eq(w.tenant),
-            waiting.claim.eq(r.claim),
-            waiting.claimed.eq(r.tenant),
-            waiting.asked.eq(account.walk_tenant),
+            waiting.empty.eq(r.claim & chain.r_final),
+            waiting.emptied.eq(r.tenant),
             r.ready.eq(waiting.ready),
-            r.several.eq(waiting.several),
+            account.waiting.eq(waiting.ready),
+            account.writing.eq(writing),
+            account.writer.eq(w.tenant),
+            account.closings_of.eq(r.tenant),
+            chain.r_closings.eq(account.closings),
             chain.walk_tenant.eq(account.walk_tenant),
             chain.home.eq(account.home),
             chain.home_page.eq(account.home_page),
-            chain.closed.eq(account.closed),
-            account.walk_claimed.eq(waiting.asked_claimed),
             account.walk_page.eq(chain.walk_page),
         ]
         m.d.comb += [account.held_tenant[n].eq(tenant) for n, tenant in enumerate(r.held_tenant)]
@@ -130,12 +139,19 @@ class Crosspoint(wiring.Component):
     def _store(self, m, chain):
         """Beats and descriptors in block RAM; what is read passes one more register before any logic."""
         config, w, r = self._config, self.w, self.r
+        # Nothing is read in the cycle in which it is written: what would come out then need not be defined, which
+        # spares a bypass around each block RAM. Synthesis believes that only of a register behind a port.
+        attributes = {"no_rw_check": 1}
         m.submodules.beats = beats = memory.Memory(
-            shape=beat_layout(config), depth=config.pages * PAGE_BEATS, init=[])
+            shape=beat_layout(config), depth=config.pages * PAGE_BEATS, init=[], attrs=attributes)
         m.submodules.descriptors = descriptors = memory.Memory(
-            shape=stored_header(), depth=config.pages * PAGE_DESCRIPTORS, init=[])
-        beat_write, beat_read = beats.write_port(), beats.read_port()
-        descriptor_write, descriptor_read = descriptors.write_port(), descriptors.read_port()
+            shape=stored_header(), depth=config.pages * PAGE_DESCRIPTORS, init=[], attrs=attributes)
+        beat_write, beat_read = beats.write_port(), beats.read_port(domain="comb")
+        descriptor_write, descriptor_read = descriptors.write_port(), descriptors.read_port(domain="comb")
+        # Without reset, so that a register's own reset pin is free for what is not wanted.
+        beat, beat_out = (Signal(beat_layout(config), reset_less=True, name=name) for name in ("beat", "beat_out"))
+        descriptor, header_out = (Signal(stored_header(), reset_less=True, name=name)
+                                  for name in ("descriptor", "header_out"))
         # A first beat is written before it is known whether it counts: if not, nothing refers to the place. Without a
         # vacant page there is no such place.
         put = Signal()
@@ -146,12 +162,16 @@ class Crosspoint(wiring.Component):
             beat_write.data.eq(w.beat),
             descriptor_write.en.eq(put & w.end),
             descriptor_write.addr.eq(chain.descriptor_place),
-            beat_read.en.eq(r.read),
             beat_read.addr.eq(r.address),
-            descriptor_read.en.eq(r.look),
             descriptor_read.addr.eq(chain.r_descriptor),
         ]
+        m.d.comb += descriptor_write.data.extent.eq(w.header.length - 1)
         for name in STORED:
             m.d.comb += descriptor_write.data[name].eq(getattr(w.header, name))
+        with m.If(r.read):
+            m.d.sync += beat.eq(beat_read.data)
+        with m.If(r.look):
+            m.d.sync += descriptor.eq(descriptor_read.data)
         with m.If(r.move):
-            m.d.sync += [r.beat.eq(beat_read.data), r.header.eq(descriptor_read.data)]
+            m.d.sync += [beat_out.eq(Mux(r.beat_wanted, beat, 0)), header_out.eq(Mux(r.header_wanted, descriptor, 0))]
+        m.d.comb += [r.beat.eq(beat_out), r.header.eq(header_out)]

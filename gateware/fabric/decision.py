@@ -17,6 +17,9 @@ admitted after all.
 `pending`: tenants whose headers are offered or not done with, which the page account does not know of yet.
 """
 
+from functools import reduce
+from operator import or_
+
 from amaranth import *
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -59,7 +62,7 @@ class Decision(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self._config
-        m.submodules.rows = self.rows = Rows(config, ["weight", "ports", "pages", "host_share"])
+        m.submodules.rows = self.rows = Rows(config, ["admits", "ports", "pages", "host_share"])
         wiring.connect(m, wiring.flipped(self.allocation), self.rows.allocation)
         self.accumulators = memory.Memory(shape=8, depth=config.tenants, init=[])
         m.submodules.accumulators = self.accumulators
@@ -75,16 +78,18 @@ class Decision(wiring.Component):
             done.eq(self.admit | self.drop),
             incoming.o.ready.eq(~valid | done),
         ]
-        repeat = Signal()
+        # A change of table comes too late to be regarded here: then the lookup is made once more.
+        repeat, first_time = Signal(), Signal()
         next_header = Signal(PacketHeader)
         m.d.comb += [
-            repeat.eq(valid & (~judged | stuck)),
+            first_time.eq(valid & self.now & right & ~stuck),
+            repeat.eq(valid & ~first_time),
             next_header.eq(Mux(repeat, held, incoming.o.payload)),
         ]
         with m.If(incoming.o.ready):
             m.d.sync += [held.eq(incoming.o.payload), valid.eq(incoming.o.valid)]
         m.d.sync += [
-            known.eq(self._look_up(m, next_header, judged & ~repeat, held, known)),
+            known.eq(self._look_up(m, next_header, first_time, held, known)),
             # A drop voids what was looked up behind it for the same tenant, which had counted on its admission.
             right.eq((repeat ^ incoming.o.ready) & ~(self.drop & (next_header.tenant == held.tenant))),
             stuck.eq((stuck | judged) & ~done),
@@ -104,27 +109,32 @@ class Decision(wiring.Component):
         found = Signal(known.shape(), name="found")
         accumulator = self.accumulators.read_port(domain="comb")
         same = Signal()
-        process = header.destination == PROCESS
+        process, to_host = Signal(), Signal()
         destination = Signal(4)
         m.d.comb += [
             same.eq(judged & (header.tenant == held.tenant)),
             self.rows.tenants[0].eq(header.tenant),
             accumulator.addr.eq(header.tenant),
             found.total.eq(Mux(same & known.process, known.total[:8], accumulator.data) + row.host_share),
+            process.eq(header.destination == PROCESS),
+            to_host.eq(found.total >= 256),
             destination.eq(header.destination),
         ]
         with m.If(process):
-            m.d.comb += destination.eq(Mux(found.total >= 256, config.host_port, config.engine_port))
+            m.d.comb += destination.eq(Mux(to_host, config.host_port, config.engine_port))
 
-        place, used = Signal(place_layout()), Signal(range(2 * config.pages))
-        for number, crosspoint in enumerate(self.crosspoints):
+        # The answers are chosen without waiting for `to_host`: of the two that it chooses from, and of the others.
+        answers = []
+        for crosspoint in self.crosspoints:
             m.d.comb += crosspoint.ask.eq(header.tenant)
-            with m.If(destination == number):
-                m.d.comb += [
-                    place.eq(crosspoint.place),
-                    used.eq(crosspoint.asked_used),
-                    found.exact.eq(~crosspoint.asked_raced),
-                ]
+            answers.append(Cat(crosspoint.place, crosspoint.asked_used, crosspoint.asked_raced))
+        plain = reduce(or_, (Mux(header.destination == number, answer, 0) for number, answer in enumerate(answers)))
+        either = Mux(to_host, answers[config.host_port], answers[config.engine_port])
+        place, used, raced = Signal(place_layout()), Signal(range(2 * config.pages)), Signal()
+        m.d.comb += [
+            Cat(place, used, raced).eq(Mux(process, either, plain)),
+            found.exact.eq(~raced),
+        ]
         follows = Signal()   # right behind the judged packet
         m.d.comb += follows.eq(same & (destination == known.destination))
         with m.If(follows):
@@ -141,12 +151,19 @@ class Decision(wiring.Component):
             found.beats.eq(beats),
             found.used.eq(used + Mux(follows, known.placed.need, 0)),
             found.quota.eq(row.pages),
+            found.spare.eq(self._spare(m, found.used, row.pages, found.placed.need)),
             found.placed.eq(place_packet(m, place, found.beats)),
-            found.granted.eq((header.tenant < config.tenants) & (row.weight != 0) & (destination < config.ports)
+            found.granted.eq((header.tenant < config.tenants) & row.admits & (destination < config.ports)
                              & row.ports.bit_select(destination, 1) & legal),
             found.hopeless.eq(((beats + PAGE_BEATS - 1) >> 4) > row.pages + self._shared_pages(m)),
         ]
         return found
+
+    def _spare(self, m, used, quota, need):
+        """How many of `need` pages are above the quota."""
+        left, above = Signal(signed(len(used) + 1)), Signal(signed(len(used) + 2))
+        m.d.comb += [left.eq(quota - used), above.eq(need - left)]
+        return Mux(left < 0, need, Mux(above < 0, 0, above))
 
     def _shared_pages(self, m):
         """Pages of a crosspoint that the active table guarantees to nobody."""
@@ -170,6 +187,7 @@ class Decision(wiring.Component):
                 crosspoint.tenant.eq(held.tenant),
                 crosspoint.used.eq(known.used),
                 crosspoint.need.eq(known.placed.need),
+                crosspoint.spare.eq(known.spare),
                 crosspoint.quota.eq(known.quota),
                 crosspoint.exact.eq(known.exact),
                 crosspoint.after.eq(known.placed.after),
@@ -204,6 +222,6 @@ def _known_layout(config):
     """What a lookup finds. used: pages held, at most one too many unless `exact`. hopeless: can never be admitted."""
     return data.StructLayout({
         "epoch": 8, "destination": 4, "process": 1, "total": 10, "beats": range(MAX_PACKET_BEATS + 1),
-        "used": range(2 * config.pages), "quota": 16, "exact": 1, "granted": 1, "hopeless": 1,
-        "placed": placement_layout(),
+        "used": range(2 * config.pages), "quota": range(config.pages + 1), "spare": range(32), "exact": 1,
+        "granted": 1, "hopeless": 1, "placed": placement_layout(),
     })

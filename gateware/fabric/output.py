@@ -95,10 +95,10 @@ class Output(wiring.Component):
         """Who may be granted, and what it costs."""
         scheduler, shaper, reader = self.scheduler, self.shaper, self.reader
         waiting = reduce(or_, (crosspoint.ready for crosspoint in self.crosspoints))
-        several = reduce(or_, (crosspoint.several for crosspoint in self.crosspoints))
         m.d.comb += [
             scheduler.ready.eq(waiting & shaper.ok & (self.engine.eligible if self._feedback else ~0)),
-            scheduler.again.eq(several & shaper.ample),
+            # One too many finds no packet, and is forgotten.
+            scheduler.again.eq(shaper.ample),
             scheduler.open.eq(reader.open),
             shaper.charge.eq(reader.charge),
             shaper.tenant.eq(reader.tenant),

@@ -15,11 +15,11 @@ PAGE_DESCRIPTORS = 8
 
 
 def place_layout():
-    """open: the queue holds a page that is its end; `beats` and `descriptors` of it are used."""
+    """open: the queue holds a page that is its end; `beats` and `descriptors` of it are used, 0 stands for all."""
     return data.StructLayout({
         "open": 1,
-        "beats": range(PAGE_BEATS + 1),
-        "descriptors": range(PAGE_DESCRIPTORS + 1),
+        "beats": range(PAGE_BEATS),
+        "descriptors": range(PAGE_DESCRIPTORS),
     })
 
 
@@ -48,12 +48,12 @@ def place_packet(m, place, beats):
         end.eq(result.start + beats - 1),
         crosses.eq(end[4:].any()),
         result.open.eq(place.open),
-        result.shares.eq(place.open & (place.beats != PAGE_BEATS) & (place.descriptors != PAGE_DESCRIPTORS)),
+        result.shares.eq(place.open & (place.beats != 0) & (place.descriptors != 0)),
         result.start.eq(Mux(result.shares, place.beats, 0)),
         result.need.eq(end[4:] + ~result.shares),
         result.slot.eq(Mux(result.shares & ~crosses, place.descriptors, 0)),
         result.after.open.eq(1),
-        result.after.beats.eq(end[:4] + 1),
+        result.after.beats.eq(end[:4] + 1),   # modulo 16: a full page counts as 0; so do descriptors
         result.after.descriptors.eq(result.slot + 1),
     ]
     return result

@@ -1,16 +1,17 @@
 """Page account of one crosspoint: who may take how many pages, under quotas that a commit changes at once.
 
-Contract: `fits` is combinational: a reservation of `need` pages for a tenant that holds `used` is allowed when
-`used + need <= quota`, or when the excesses of all tenants over their quotas, this one included, fit the shared
-pool (`pages - sum_pages`); in both cases the pages must exist. `reserve` in the same cycle books it; `release`
-books one page of the tenant at the reading side back. `used` may be too large when `exact` is low; then only what
-fits the quota all the same is answered, and the rest told to `hold`.
+Contract: a reservation of `need` pages, of which `spare` are above the quota of the tenant that asks, is answered in
+the same cycle. `fits`: the pages exist, and `spare` of them are left in the shared pool (`pages - sum_pages`, less
+what all tenants hold above their quotas). `spare` may be too large when `exact` is low; then what is not within the
+quota is told to `hold`. `reserve` in the same cycle books it; `release` books one page of the tenant at the reading
+side back.
 
 The reading side shows the pool one tenant a cycle: the one that releases (`busy`), else `scan_tenant`, which walks
-for ever. The sum of excesses is kept incrementally; after a commit it is made anew in one walk (T cycles plus one for
-each cycle that was busy). In that time reservations within the quota are allowed and others are told to `hold`:
-nobody is refused for want of a sum. `free[n]`: the shared pool has n + 1 pages left; `total[n]`: it has so many at
-all. There are no errors; a release of more than is used cannot happen by construction of the crosspoint.
+for ever. What is left of the pool (`slack`, negative while a lowered quota leaves a debt) is kept incrementally; after
+a commit it is made anew in one walk (T cycles plus one for each cycle that was busy). In that time reservations
+within the quota are allowed and others are told to `hold`: nobody is refused for want of a sum. `free[n]`: the
+shared pool has n + 1 pages left; `total[n]`: it has so many at all. There are no errors; a release of more than is
+used cannot happen by construction of the crosspoint.
 """
 
 from amaranth import *
@@ -28,14 +29,13 @@ class PagePool(wiring.Component):
 
     def __init__(self, config: DeviceConfig):
         self._config = config
-        count = range(config.pages + 1)
+        used = range(2 * config.pages)
         tenant = range(config.tenants)
         super().__init__({
             "allocation": In(AllocationSignature(config)),
-            # Writing side: the tenant that asks.
-            "used": In(count),
+            # Writing side: what is asked for.
             "need": In(range(32)),
-            "quota": In(16),
+            "spare": In(range(32)),
             "exact": In(1, init=1),
             "fits": Out(1),
             "hold": Out(1),
@@ -46,60 +46,46 @@ class PagePool(wiring.Component):
             "busy": In(1),
             "scan_tenant": Out(tenant),
             "reader_tenant": In(tenant),
-            "reader_used": In(count),
-            "reader_quota": In(16),
+            "reader_used": In(used),
+            "reader_quota": In(range(config.pages + 1)),
             "release": In(1),
         })
 
     def elaborate(self, platform):
         m = Module()
         pages = self._config.pages
-
-        # Sums of excesses may pass `pages` for as long as a lowered quota leaves a debt, never twice of it.
-        excess = Signal(range(4 * pages))
+        # After reset tenant 0 is guaranteed all pages: nothing is shared.
+        slack = Signal(range(-2 * pages, 2 * pages))
         vacant = Signal(range(pages + 1), init=pages)
         shared = Signal(range(pages + 1))
         with m.If(self.allocation.sum_pages <= pages):
             m.d.comb += shared.eq(pages - self.allocation.sum_pages)
 
-        def over(used, quota, name):
-            """Pages of `used` that are above `quota`."""
-            result = Signal(range(2 * pages), name=name)
-            with m.If(used > quota):
-                m.d.comb += result.eq(used - quota)
-            return result
-
         ptr, scanning, stale = self._scan(m)
-        wanted = Signal(range(2 * pages))
-        m.d.comb += wanted.eq(self.used + self.need)
-        before = over(self.used, self.quota, "before")
-        after = over(wanted, self.quota, "after")
-        within = Signal()
+        # What would be left if the asked for were taken. While the sum is made anew, nothing is taken from the pool but
+        # what the walked tenant holds above its quota.
+        summing = scanning & ~self.busy
+        difference, taken = Signal(range(-2 * pages, 2 * pages)), Signal(range(2 * pages))
+        slack_left, vacant_left = Signal.like(slack), Signal(signed(len(vacant) + 1))
+        above, given = Signal(), Signal()
         m.d.comb += [
-            within.eq(wanted <= self.quota),
-            self.hold.eq(~within & (stale | ~self.exact)),
-            self.fits.eq((self.need <= vacant)
-                         & (within | (~stale & (excess + after - before <= shared)))),
-        ]
-
-        m.d.comb += [
-            self.free.eq(Cat(~stale & (excess + n <= shared) & (vacant >= CREDIT_PAGES)
-                             for n in range(1, CREDIT_PAGES + 1))),
+            difference.eq(self.reader_quota - self.reader_used),
+            taken.eq(Mux(summing, Mux(difference < 0, -difference, 0), self.spare)),
+            slack_left.eq(slack - taken),
+            vacant_left.eq(vacant - self.need),
+            above.eq(self.spare != 0),
+            self.hold.eq(above & (stale | ~self.exact)),
+            self.fits.eq((vacant_left >= 0) & (~above | (~stale & (slack_left >= 0)))),
+            self.free.eq(Cat(~stale & (slack >= n) & (vacant >= CREDIT_PAGES) for n in range(1, CREDIT_PAGES + 1))),
             self.total.eq(Cat(shared >= n for n in range(1, CREDIT_PAGES + 1))),
+            # A page that comes home was above the quota if anything was. A tenant that the new sum has not reached yet
+            # is counted when the scan does, with what it has by then.
+            given.eq(self.release & (difference < 0) & (~stale | (scanning & (self.reader_tenant < ptr)))),
         ]
-
-        held = over(self.reader_used, self.reader_quota, "held")
-        left = over(self.reader_used - self.release, self.reader_quota, "left")
-        # A tenant that the new sum has not reached yet is counted when the scan does, with what it has by then.
-        counted = ~stale | (scanning & (self.reader_tenant < ptr))
-        taken = Mux(self.reserve & ~within, after - before, 0)
-        given = Mux(self.release & counted, held - left, 0)
-        found = Mux(scanning & ~self.busy, left, 0)
-        with m.If(stale & ~scanning):
-            m.d.sync += excess.eq(0)
-        with m.Else():
-            m.d.sync += excess.eq(excess + taken - given + found)
-        m.d.sync += vacant.eq(vacant - Mux(self.reserve, self.need, 0) + self.release)
+        m.d.sync += [
+            slack.eq(Mux(stale & ~scanning, shared, Mux(summing | self.reserve, slack_left, slack) + given)),
+            vacant.eq(Mux(self.reserve, vacant_left, vacant) + self.release),
+        ]
         return m
 
     def _scan(self, m):

@@ -11,6 +11,8 @@ Stages: *next* (a packet is picked and its descriptor is being read), *current* 
 behind *next* moves together, when the beat in *out* is taken or there is none.
 """
 
+from functools import reduce
+from operator import or_
 
 from amaranth import *
 from amaranth.lib import data, memory, stream, wiring
@@ -72,6 +74,8 @@ class Reader(wiring.Component):
         for number, crosspoint in enumerate(self.crosspoints):
             m.d.comb += [
                 crosspoint.move.eq(self.move),
+                crosspoint.header_wanted.eq(self.next.key.source == number),
+                crosspoint.beat_wanted.eq(self.current.key.source == number),
                 crosspoint.held.eq(Cat(self.next.valid & (self.next.key.source == number),
                                        busy & (self.current.key.source == number))),
                 crosspoint.held_tenant[0].eq(self.next.key.tenant),
@@ -131,16 +135,14 @@ class Reader(wiring.Component):
         """Whether the current packet has more beats to address: from its header while the first beat is read."""
         config = self._config
         header = Signal(stored_header())
-        for number, crosspoint in enumerate(self.crosspoints):
-            with m.If(self.current.key.source == number):
-                m.d.comb += header.eq(crosspoint.header)
-        beats = Signal(range(MAX_PACKET_BEATS + 1))
+        m.d.comb += header.as_value().eq(reduce(or_, (point.header.as_value() for point in self.crosspoints)))
+        behind = Signal(range(MAX_PACKET_BEATS))   # beats behind the first
         left, left_now = Signal(range(MAX_PACKET_BEATS)), Signal(range(MAX_PACKET_BEATS))
         first = self.read.valid & self.read.first
         m.d.comb += [
-            beats.eq((header.length + config.beat_bytes - 1) >> (config.beat_bytes.bit_length() - 1)),
-            left_now.eq(Mux(first, beats - 1, left)),
-            self.more.eq(left_now.any()),
+            behind.eq(header.extent >> (config.beat_bytes.bit_length() - 1)),
+            left_now.eq(Mux(first, behind, left)),
+            self.more.eq(Mux(first, behind.any(), left.any())),
         ]
         charged = Signal(config.tenants)
         m.d.sync += [self.charge.eq(first & self.move), charged.eq(0)]
@@ -150,10 +152,11 @@ class Reader(wiring.Component):
                 m.d.sync += [
                     charged.eq(self.current.mask),
                     self.tenant.eq(self.current.key.tenant),
-                    self.beats.eq(beats),
+                    self.beats.eq(behind + 1),
                     self.header.tenant.eq(self.current.key.tenant),
                     self.header.source.eq(self.current.key.source),
                     self.header.destination.eq(self._port),
+                    self.header.length.eq(header.extent + 1),
                     *(getattr(self.header, name).eq(getattr(header, name)) for name in STORED),
                 ]
         m.d.comb += self.open.eq(Mux(self.next.valid, self.next.mask, 0) | Mux(first, self.current.mask, 0) | charged)
@@ -210,14 +213,6 @@ class Reader(wiring.Component):
 
     def _output(self, m):
         """The beat that was read, of the crosspoint that it was read from."""
-        source, read_source = Signal(range(self._config.ports)), Signal(range(self._config.ports))
-        m.d.comb += read_source.eq(self.current.key.source)
+        m.d.comb += self.beat.as_value().eq(reduce(or_, (point.beat.as_value() for point in self.crosspoints)))
         with m.If(self.move):
-            m.d.sync += [
-                self.valid.eq(self.read.valid),
-                self.first.eq(self.read.first),
-                source.eq(read_source),
-            ]
-        for number, crosspoint in enumerate(self.crosspoints):
-            with m.If(source == number):
-                m.d.comb += self.beat.eq(crosspoint.beat)
+            m.d.sync += [self.valid.eq(self.read.valid), self.first.eq(self.read.first)]

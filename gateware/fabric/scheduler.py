@@ -15,8 +15,10 @@ A round is 512 units for weights that sum to 65536, more by a power of two when 
 rounds pass in vain, and at most `largest_fill` units for any one tenant.
 """
 
+from itertools import pairwise
+
 from amaranth import *
-from amaranth.lib import memory, stream, wiring
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import DeviceConfig
@@ -33,6 +35,12 @@ ROUND = 1 << 16 - UNIT  # units of a round for weights that sum to 65536
 def lowest(bits):
     """The lowest set bit of a value, one-hot, by a carry chain."""
     return (bits & -bits)[:len(bits)]
+
+
+def number_of(one_hot):
+    """Index of the bit that is set."""
+    return Cat(Cat(one_hot[number] for number in range(len(one_hot)) if number >> bit & 1).any()
+               for bit in range((len(one_hot) - 1).bit_length()))
 
 
 class Scheduler(wiring.Component):
@@ -74,13 +82,13 @@ class Scheduler(wiring.Component):
         self.solvent = Signal(tenants, init=everybody)   # may be granted in this round
         self.next_ok = Signal(tenants, init=everybody)   # will be solvent in the next one
         self.owed = Signal(tenants)                      # is to get its weight for the round under way
+        self.coming = Signal(tenants)                    # has not got it yet
         starving, swap = Signal(), Signal()   # nobody who is ready is solvent; so the next round begins
         m.d.comb += [
             starving.eq(self.ready.any() & ~(self.ready & self.solvent).any()),
-            swap.eq(starving & ~self.owed.any()),
         ]
         self._choose(m, swap)
-        self._account(m, swap)
+        self._account(m, starving, swap)
         self._adapt(m, starving, swap)
         return m
 
@@ -116,83 +124,107 @@ class Scheduler(wiring.Component):
         with m.Elif(taken):
             m.d.sync += first.eq(0)
 
-    def _account(self, m, swap):
-        """One account a cycle: a charge, else a filling that is owed; its flags follow a cycle later."""
-        tenants = self._config.tenants
-        shape = signed(self._width)
-        m.submodules.accounts = accounts = memory.Memory(shape=shape, depth=tenants, init=[])
-        read, write = accounts.read_port(domain="comb"), accounts.write_port()
-        who, owed = self._turn(m)
-        fill = self._filling(m, who, owed)
-        m.d.comb += [
-            read.addr.eq(who),
-            write.addr.eq(who),
-            write.en.eq(self.charge | owed),
-            write.data.eq(read.data + Mux(owed, fill, 0) - Mux(self.charge, self.cost << UNIT, 0)),
-        ]
+    def _account(self, m, starving, swap):
+        """One account a cycle: a charge, else a filling that is owed; its flags follow seven cycles later.
 
-        # The flags of the account, from registers: what it holds and what the next round will add.
-        changed, changed_who = Signal(), Signal.like(who)
-        level, worth, held = Signal(shape), Signal.like(fill), Signal(shape)
-        here, solvent, next_ok = (Signal(tenants, name=name) for name in ("here", "solvent_now", "next_ok_now"))
-        m.d.sync += [changed.eq(write.en), changed_who.eq(who), level.eq(write.data), worth.eq(fill)]
+        Stages: the weight is looked up; made the worth of a round; the change is summed; the account is written; it is
+        compared; its flags are written.
+        """
+        tenants = self._config.tenants
+        layout = data.StructLayout({"tenant": range(tenants), "fill": 1, "charge": 1, "cost": self._cost_width})
+        turn = Signal(layout)
+        stages = [Signal(layout, name=name)
+                  for name in ("weighed", "valued", "summed", "written", "compared", "flagged")]
+        next_owed = Signal(tenants)   # one-hot
         m.d.comb += [
-            held.eq(level + Mux(self.owed.bit_select(changed_who, 1), worth, 0)),
-            here.eq(Mux(changed, 1 << changed_who, 0)),
-            solvent.eq(Mux(held > 0, self.solvent | here, self.solvent & ~here)),
-            next_ok.eq(Mux(held + worth > 0, self.next_ok | here, self.next_ok & ~here)),
+            next_owed.eq(lowest(self.owed)),
+            turn.tenant.eq(Mux(self.charge, self.tenant, number_of(next_owed))),
+            turn.charge.eq(self.charge),
+            turn.cost.eq(self.cost),
+            turn.fill.eq(Mux(self.charge, self.owed.bit_select(self.tenant, 1), self.owed.any())),
+            swap.eq(starving & ~self.coming.any() & ~stages[-1].fill),
         ]
-        done = Mux(owed, 1 << who, 0)
+        for before, after in pairwise([turn, *stages]):
+            m.d.sync += after.eq(before)
+        weighed, valued, summed, written, compared, flagged = stages
+        worth = self._weigh(m, weighed, valued)   # of the tenant in `summed`
+
+        shape = signed(self._width)
+        change, level = Signal(shape), Signal(shape)
+        brings, brought = Signal.like(worth), Signal.like(worth)
+        # An account is kept one low: its sign says whether it holds anything.
+        m.submodules.accounts = accounts = memory.Memory(shape=shape, depth=tenants, init=[-1] * tenants)
+        read, write = accounts.read_port(domain="comb"), accounts.write_port()
+        m.d.comb += [
+            read.addr.eq(written.tenant),
+            write.addr.eq(written.tenant),
+            write.en.eq(written.charge | written.fill),
+            write.data.eq(read.data + change),
+        ]
+        m.d.sync += [
+            change.eq(Mux(summed.fill, worth, 0) - Mux(summed.charge, summed.cost << UNIT, 0)),
+            level.eq(write.data),
+            Cat(brings, brought).eq(Cat(worth, brings)),
+        ]
+        self._flag(m, flagged, level, brought, swap)
+        with m.If(~swap):
+            m.d.sync += [
+                self.owed.eq(self.owed & ~Mux(self.charge, 1 << self.tenant, next_owed)),
+                self.coming.eq(self.coming & ~Mux(compared.fill, 1 << compared.tenant, 0)),
+            ]
+
+    def _flag(self, m, flagged, level, worth, swap):
+        """The flags of an account: of what it holds, and of what it will with what the next round adds."""
+        tenants = self._config.tenants
+        here, rounds = Signal(tenants), Signal(3)   # bit n: the account is above 0 when n rounds have been added
+        positive, next_positive = Signal(), Signal()
+        solvent, next_ok = Signal(tenants, name="solvent_now"), Signal(tenants, name="next_ok_now")
+        m.d.sync += rounds.eq(Cat(~level[-1], ~(level + worth)[-1], ~(level + (worth << 1))[-1]))
+        m.d.comb += [
+            here.eq(Mux(flagged.charge | flagged.fill, 1 << flagged.tenant, 0)),
+            # What is coming for the round under way, behind this very event, counts as if it were there.
+            Cat(positive, next_positive).eq(Mux(self.coming.bit_select(flagged.tenant, 1), rounds[1:], rounds[:2])),
+            solvent.eq((self.solvent & ~here) | (here & positive.replicate(tenants))),
+            next_ok.eq((self.next_ok & ~here) | (here & next_positive.replicate(tenants))),
+        ]
         m.d.sync += [
             self.next_ok.eq(next_ok),
-            self.solvent.eq(Mux(swap, solvent | next_ok, solvent)),
-            self.owed.eq(Mux(swap, ~solvent, self.owed & ~done)),
+            self.solvent.eq(solvent | (next_ok & swap.replicate(tenants))),
         ]
+        with m.If(swap):
+            m.d.sync += [self.owed.eq(~solvent), self.coming.eq(~solvent)]
 
-    def _turn(self, m):
-        """(Tenant whose account is written in this cycle, whether it gets its filling)."""
-        tenants = self._config.tenants
-        who, owed = Signal(range(tenants)), Signal()
-        next_owed = Signal(tenants)
-        m.d.comb += [next_owed.eq(lowest(self.owed)), who.eq(self.tenant)]
-        with m.If(~self.charge):
-            for number in range(tenants):
-                with m.If(next_owed[number]):
-                    m.d.comb += who.eq(number)
-        m.d.comb += owed.eq(Mux(self.charge, self.owed.bit_select(self.tenant, 1), self.owed.any()))
-        return who, owed
-
-    def _filling(self, m, who, used):
-        """What a round is worth to `who`: weight times a power of two that is the same for everybody."""
-        largest_scale = self._limit.bit_length() - 1
-        self.scale = Signal(range(largest_scale + 1))
+    def _weigh(self, m, weighed, valued):
+        """What a round is worth to a tenant: weight times a power of two that is the same for everybody."""
+        self.scale = Signal(range(self._limit.bit_length()))
         self.too_coarse = Signal()
-        weight = Signal(16)
-        scaled = Signal(16 + largest_scale)
-        fill = Signal(range(self._limit + 1))
+        weight, worth = Signal(16), Signal(range(self._limit + 1))
+        scaled = Signal(16 + self._limit.bit_length())
         row = self.rows.rows[0]
         m.d.comb += [
-            self.rows.tenants[0].eq(who),
-            weight.eq(Mux(row.weight == 0, DRAIN_WEIGHT, row.weight)),
+            self.rows.tenants[0].eq(weighed.tenant),
             scaled.eq(weight << self.scale),
-            fill.eq(Mux(scaled > self._limit, self._limit, scaled)),
-            self.too_coarse.eq(used & (scaled > self._limit)),
         ]
-        return fill
+        m.d.sync += [
+            weight.eq(Mux(row.weight == 0, DRAIN_WEIGHT, row.weight)),
+            worth.eq(Mux(scaled > self._limit, self._limit, scaled)),
+            self.too_coarse.eq(valued.fill & (scaled > self._limit)),
+        ]
+        return worth
 
     def _adapt(self, m, starving, swap):
         """Makes rounds coarser while they pass in vain, and finer again when they have become long.
 
         Scaling all weights changes the length of a round, not the shares.
         """
-        spent = Signal(range(2 * ROUND + (1 << self._cost_width)))
+        spent = Signal(range(2 * ROUND + (2 << self._cost_width)))
         idle, late = Signal(), Signal()   # nobody was granted since the last round began; it cannot end yet
         long = Signal()
-        m.d.comb += long.eq(spent >= 2 * ROUND)
         m.d.sync += [
+            long.eq((spent >= 2 * ROUND) & ~long),
             spent.eq(Mux(swap | long, 0, spent + Mux(self.charge, self.cost, 0))),
             idle.eq((swap | idle) & ~self.granted),
-            late.eq(~swap & (late | (starving & ~swap))),
+            late.eq(~swap & (late | starving)),
         ]
         with m.If(self.too_coarse | long):
             with m.If(self.scale != 0):

@@ -65,47 +65,50 @@ class Shaper(wiring.Component):
             level_left.eq(charged_filled.data - spent_now),
         ]
 
-        turn = Signal(range(tenants))
-        m.d.sync += turn.eq(Mux(turn == tenants - 1, 0, turn + 1))
+        # What a row grants is looked up in the cycle before its tenant's turn.
+        turn, next_turn = Signal(range(tenants)), Signal(range(tenants))
+        refill, refill_now = Signal(17 + tenants.bit_length()), Signal(17 + tenants.bit_length())
+        depth, cap = Signal(signed(width)), Signal(signed(width))
+        full = Signal(init=1)
+        row = rows.rows[0]
+        m.d.comb += [
+            next_turn.eq(Mux(turn == tenants - 1, 0, turn + 1)),
+            rows.tenants[0].eq(next_turn),
+            refill_now.eq(Mux(row.rate == 0, LEAST_RATE, row.rate) * tenants),
+            depth.eq(((row.burst - MAX_PACKET_BEATS) << FRACTION) - refill_now),
+        ]
+        m.d.sync += [
+            turn.eq(next_turn),
+            refill.eq(refill_now),
+            cap.eq(Mux(depth > 0, depth, 0)),
+            full.eq(row.rate >= FULL_RATE),
+        ]
+
+        # The turn looks at `spent` before a charge of the same cycle: that only makes its refill more careful.
         turn_spent = spent.read_port(domain="comb")
         turn_filled = filled.read_port(domain="comb")
         filled_write = filled.write_port()
-        rate = Signal(17)
-        refill = Signal(17 + tenants.bit_length())
-        depth = Signal(signed(width))
-        cap = Signal(signed(width))
-        level = Signal(signed(width))
-        capped = Signal(signed(width))
-        row = rows.rows[0]
-        # The turn looks at `spent` before a charge of the same cycle: that only makes its refill more careful.
+        level, above = Signal(signed(width)), Signal(signed(width))
         m.d.comb += [
-            rows.tenants[0].eq(turn),
             turn_spent.addr.eq(turn),
             turn_filled.addr.eq(turn),
-            rate.eq(Mux(row.rate == 0, LEAST_RATE, row.rate)),
-            refill.eq(rate * tenants),
-            depth.eq(((row.burst - MAX_PACKET_BEATS) << FRACTION) - refill),
-            cap.eq(Mux(depth > 0, depth, 0)),
-            level.eq(turn_filled.data - turn_spent.data + refill),
-            capped.eq(Mux(level > cap, cap, level)),
+            level.eq(turn_filled.data - turn_spent.data),
+            above.eq(level + (refill - cap)),   # of the brim, when refilled
             filled_write.en.eq(1),
             filled_write.addr.eq(turn),
-            filled_write.data.eq(turn_spent.data + capped),
+            filled_write.data.eq(Mux(above > 0, turn_spent.data + cap, turn_filled.data + refill)),
         ]
 
         everybody = (1 << tenants) - 1
         unlimited = Signal(tenants, init=everybody)
-        m.d.sync += unlimited.bit_select(turn, 1).eq(row.rate >= FULL_RATE)
-        charged_here = Signal()
-        level_here = Signal(signed(width))
-        m.d.comb += [
-            charged_here.eq(self.charge & (self.tenant == turn)),
-            level_here.eq(capped - Mux(charged_here, self.beats << FRACTION, 0)),
-        ]
+        m.d.sync += unlimited.bit_select(turn, 1).eq(full)
+        charged_here = Signal(range(MAX_PACKET_BEATS << FRACTION + 1))
+        m.d.comb += charged_here.eq(Mux(self.charge & (self.tenant == turn), self.beats << FRACTION, 0))
         for flag, least in ((self.ok, 0), (self.ample, (UNKNOWN - 1) * MAX_PACKET_BEATS << FRACTION)):
             spendable = Signal(tenants, init=everybody)
             with m.If(self.charge):
                 m.d.sync += spendable.bit_select(self.tenant, 1).eq(level_left >= least)
-            m.d.sync += spendable.bit_select(turn, 1).eq(level_here >= least)
+            m.d.sync += spendable.bit_select(turn, 1).eq(
+                Mux(above > 0, cap - charged_here >= least, level + refill - charged_here >= least))
             m.d.comb += flag.eq(spendable | unlimited)
         return m

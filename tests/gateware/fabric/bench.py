@@ -12,8 +12,8 @@ from amaranth.sim import Simulator
 from gateware.manager.allocation import FULL_RATE, reset_row
 from gateware.stream.packet import PROCESS, PacketHeader, RequestWord, beat_layout
 
-__all__ = ["PROCESS", "Bench", "Packet", "commit", "delivered_as", "header_dict", "open_rows", "row",
-           "without_stamps"]
+__all__ = ["PROCESS", "Bench", "Packet", "commit", "delivered_as", "drive_beats", "drive_headers", "header_dict",
+           "open_rows", "row", "without_stamps"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,38 @@ async def _transferred(ctx, stream):
         _, _, ready = await ctx.tick().sample(stream.ready)
         if ready:
             return
+
+
+async def drive_headers(ctx, stream, packets):
+    """Offers the headers of `packets`, one behind the other."""
+    for packet in packets:
+        ctx.set(stream.payload, {
+            "tenant": packet.tenant, "destination": packet.destination, "length": packet.announced,
+            "flow_hash": packet.flow_hash, "flow_class": packet.flow_class, "timestamp": packet.timestamp,
+        })
+        ctx.set(stream.valid, 1)
+        await _transferred(ctx, stream)
+    ctx.set(stream.valid, 0)
+
+
+async def drive_beats(ctx, stream, packets, size, idle, done=lambda: None):
+    """Offers the beats of `packets`, of `size` bytes each, and none while `idle()`; `done()` after each packet."""
+    for packet in packets:
+        payload = packet.payload
+        for start in range(0, len(payload), size):
+            while idle():
+                ctx.set(stream.valid, 0)
+                await ctx.tick()
+            chunk = payload[start:start + size]
+            ctx.set(stream.payload, {
+                "data": int.from_bytes(chunk, "little"),
+                "empty": size - len(chunk),
+                "last": start + size >= len(payload),
+            })
+            ctx.set(stream.valid, 1)
+            await _transferred(ctx, stream)
+        done()
+    ctx.set(stream.valid, 0)
 
 
 HEADER_FIELDS = ("tenant", "source", "destination", "epoch", "length", "flow_hash", "flow_class", "timestamp")
@@ -167,47 +199,21 @@ class Bench:
         packets = list(packets)
         self.pending += len(packets)
         begin = after or (lambda: True)
-        self.simulator.add_process(self._drive_headers(port, packets, begin))
-        self.simulator.add_process(self._drive_beats(port, packets, idle or (lambda: False), begin))
+        stream = self.dut.inputs[port]
 
-    def _drive_headers(self, port, packets, begin):
-        stream = self.dut.inputs[port].header
-
-        async def process(ctx):
+        async def headers(ctx):
             await self._opened(ctx, begin)
-            for packet in packets:
-                ctx.set(stream.payload, {
-                    "tenant": packet.tenant, "destination": packet.destination, "length": packet.announced,
-                    "flow_hash": packet.flow_hash, "flow_class": packet.flow_class, "timestamp": packet.timestamp,
-                })
-                ctx.set(stream.valid, 1)
-                await _transferred(ctx, stream)
-            ctx.set(stream.valid, 0)
-        return process
+            await drive_headers(ctx, stream.header, packets)
 
-    def _drive_beats(self, port, packets, idle, begin):
-        stream = self.dut.inputs[port].data
-        size = self.config.beat_bytes
-
-        async def process(ctx):
+        async def beats(ctx):
             await self._opened(ctx, begin)
-            for packet in packets:
-                payload = packet.payload
-                for start in range(0, len(payload), size):
-                    while idle():
-                        ctx.set(stream.valid, 0)
-                        await ctx.tick()
-                    chunk = payload[start:start + size]
-                    ctx.set(stream.payload, {
-                        "data": int.from_bytes(chunk, "little"),
-                        "empty": size - len(chunk),
-                        "last": start + size >= len(payload),
-                    })
-                    ctx.set(stream.valid, 1)
-                    await _transferred(ctx, stream)
-                self.pending -= 1
-            ctx.set(stream.valid, 0)
-        return process
+            await drive_beats(ctx, stream.data, packets, self.config.beat_bytes, idle or (lambda: False), self._sent)
+
+        self.simulator.add_process(headers)
+        self.simulator.add_process(beats)
+
+    def _sent(self):
+        self.pending -= 1
 
     async def _opened(self, ctx, begin):
         while not (self.open and begin()):

@@ -1,14 +1,15 @@
 """Admission of one input: grants, stamps, malformed packets, drop and stall, request events."""
 
 import random
+from functools import partial
 
 import pytest
-from amaranth.hdl import Cat, Signal
+from amaranth.hdl import Cat
 from amaranth.sim import Simulator
 
 from gateware.config import DeviceConfig
 from gateware.fabric.admission import Admission
-from tests.gateware.fabric.bench import Packet, commit, header_dict, row
+from tests.gateware.fabric.bench import Packet, commit, drive_beats, drive_headers, header_dict, row
 
 CONFIG = DeviceConfig(ports=3, data_width=64, tenants=4, pages=32)
 HOST, NET, ENGINE = 0, 1, 2
@@ -29,24 +30,24 @@ class Result:
         return [kind for kind, _ in self.events]
 
 
-def run(packets, rows, port=HOST, config=CONFIG, answers=None, cycles=None, idle=lambda: False, commits=()):
-    """Feeds `packets`; `answers(cycle, crosspoint)` gives (fits, hold), by default (1, 0).
+class Input:
+    """One input, its crosspoints played by `answers(cycle, crosspoint)` -> (fits, hold)."""
 
-    `commits` are (cycle, rows) pairs.
-    """
-    dut = Admission(config, port)
-    result = Result()
-    size = config.beat_bytes
-    cycle = 0
+    def __init__(self, port, config, answers):
+        self.dut, self.config, self.answers = Admission(config, port), config, answers
+        self.result = Result()
+        self.started = False
+        self.open = [None] * config.ports   # of the packet under way: [tenant, beats that fit its pages, payload]
 
-    async def watch(ctx):
-        open_packets = [None] * config.ports
-        samples = [value for b, p in zip(dut.bookings, dut.crosspoints, strict=True)
-                   for value in (b.reserve, Cat(b.tenant, b.need), p.write, p.beat, Cat(p.first, p.end), p.header,
-                                 p.tenant, p.placed)]
+    async def watch(self, ctx):
+        """Keeps what is reported, and what is written."""
+        dut, result = self.dut, self.result
+        written = [value for booking, point in zip(dut.bookings, dut.crosspoints, strict=True)
+                   for value in (booking.reserve, Cat(booking.tenant, booking.need), point.write, point.beat,
+                                 Cat(point.first, point.end), point.header, point.tenant, point.placed)]
         i = dut.ingress
         ticks = ctx.tick().sample(i.admit, i.drop, i.header, i.stalled, i.request, i.request_tenant, i.request_word,
-                                  dut.packets.data.valid & dut.packets.data.ready, *samples)
+                                  dut.packets.data.valid & dut.packets.data.ready, *written)
         async for (_, _, admit, drop, header, stalled, request, tenant, word, taken, *rest) in ticks:
             if admit or drop:
                 result.events.append(("admit" if admit else "drop", header_dict(header)))
@@ -54,90 +55,72 @@ def run(packets, rows, port=HOST, config=CONFIG, answers=None, cycles=None, idle
                 result.requests.append((tenant, int(word.lba), int(word.opcode.value), int(word.sequence)))
             result.stalled += stalled
             result.taken += taken
-            for number in range(config.ports):
-                reserve, booking, write, beat, marks, stored, writer, placed = rest[8 * number:8 * number + 8]
-                if reserve:
-                    assert open_packets[number] is None
-                    width = len(dut.bookings[number].tenant)
-                    who, need = booking & (1 << width) - 1, booking >> width
-                    assert placed.shares or not placed.start
-                    open_packets[number] = [who, 16 * (need + placed.shares) - placed.start, b""]
-                if write:
-                    current = open_packets[number]
-                    count = size - int(beat.empty)
-                    first, end = marks & 1, marks >> 1
-                    assert first == (current[2] == b"") == reserve
-                    assert writer == current[0]
-                    assert int(beat.last) == end
-                    assert end or count == size
-                    current[2] += int(beat.data).to_bytes(size, "little")[:count]
-                    if end:
-                        beats = -(-len(current[2]) // size)
-                        assert 0 <= current[1] - beats < 16, "not the pages that it needs"
-                        result.stored.append((number, current[0], beats, header_dict(stored), current[2]))
-                        open_packets[number] = None
+            for number in range(self.config.ports):
+                self.follow(number, *rest[8 * number:8 * number + 8])
 
-    async def headers(ctx):
-        stream = dut.packets.header
-        for packet in packets:
-            ctx.set(stream.payload, {"tenant": packet.tenant, "destination": packet.destination,
-                                     "length": packet.announced, "flow_class": packet.flow_class,
-                                     "flow_hash": packet.flow_hash, "timestamp": packet.timestamp})
-            ctx.set(stream.valid, 1)
-            ready = 0
-            while not ready:
-                _, _, ready = await ctx.tick().sample(stream.ready)
-        ctx.set(stream.valid, 0)
+    def follow(self, number, reserve, booking, write, beat, marks, header, writer, placed):
+        """One cycle of one crosspoint: bookings and beats must fit together."""
+        if reserve:
+            assert self.open[number] is None
+            width = len(self.dut.bookings[number].tenant)
+            tenant, need = booking & (1 << width) - 1, booking >> width
+            assert placed.shares or not placed.start
+            self.open[number] = [tenant, 16 * (need + placed.shares) - placed.start, b""]
+        if not write:
+            return
+        size, current = self.config.beat_bytes, self.open[number]
+        count = size - int(beat.empty)
+        first, end = marks & 1, marks >> 1
+        assert first == (current[2] == b"") == reserve
+        assert writer == current[0]
+        assert int(beat.last) == end
+        assert end or count == size
+        current[2] += int(beat.data).to_bytes(size, "little")[:count]
+        if end:
+            beats = -(-len(current[2]) // size)
+            assert 0 <= current[1] - beats < 16, "not the pages that it needs"
+            self.result.stored.append((number, current[0], beats, header_dict(header), current[2]))
+            self.open[number] = None
 
-    async def beats(ctx):
-        stream = dut.packets.data
-        for packet in packets:
-            for start in range(0, len(packet.payload), size):
-                chunk = packet.payload[start:start + size]
-                while idle():
-                    ctx.set(stream.valid, 0)
-                    await ctx.tick()
-                ctx.set(stream.payload, {"data": int.from_bytes(chunk, "little"), "empty": size - len(chunk),
-                                         "last": start + size >= len(packet.payload)})
-                ctx.set(stream.valid, 1)
-                ready = 0
-                while not ready:
-                    _, _, ready = await ctx.tick().sample(stream.ready)
-        ctx.set(stream.valid, 0)
-
-    async def main(ctx):
-        nonlocal cycle
+    async def control(self, ctx, rows, commits, cycles):
+        """Commits tables, lets the packets begin, and answers."""
+        dut = self.dut
         bank, epoch = await commit(ctx, dut.allocation, rows)
         pending = list(commits)
-        simulator_cycles = cycles or 40 + sum(6 + 3 * len(p.payload) // size for p in packets)
-        ctx.set(start, 1)
-        for cycle in range(simulator_cycles):
+        self.started = True
+        for cycle in range(cycles):
             if pending and pending[0][0] == cycle:
                 bank, epoch = await commit(ctx, dut.allocation, pending.pop(0)[1], bank, epoch)
             ctx.set(dut.cycle, 1000 + cycle)
-            for number in range(config.ports):
-                fits, hold = answers(cycle, number) if answers else (1, 0)
-                ctx.set(dut.bookings[number].fits, fits)
-                ctx.set(dut.bookings[number].hold, hold)
+            for number, booking in enumerate(dut.bookings):
+                fits, hold = self.answers(cycle, number)
+                ctx.set(booking.fits, fits)
+                ctx.set(booking.hold, hold)
             await ctx.tick()
 
-    start = Signal()
-
-    def started(process):
-        async def wrapped(ctx):
-            while not ctx.get(start):
+    def when_started(self, drive, *arguments):
+        """The driver, from when the table is in force."""
+        async def process(ctx):
+            while not self.started:
                 await ctx.tick()
-            await process(ctx)
-        return wrapped
+            await drive(ctx, *arguments)
+        return process
 
-    simulator = Simulator(dut)
+
+def run(packets, rows, port=HOST, config=CONFIG, answers=lambda cycle, number: (1, 0), cycles=None,
+        idle=lambda: False, commits=()):
+    """Feeds `packets` to one input, and returns what it did; `commits` are (cycle, rows) pairs."""
+    bench = Input(port, config, answers)
+    stream, size = bench.dut.packets, config.beat_bytes
+    cycles = cycles or 40 + sum(6 + 3 * len(packet.payload) // size for packet in packets)
+    simulator = Simulator(bench.dut)
     simulator.add_clock(1e-6)
-    simulator.add_testbench(watch, background=True)
-    simulator.add_testbench(started(headers), background=True)
-    simulator.add_testbench(started(beats), background=True)
-    simulator.add_testbench(main)
+    simulator.add_testbench(bench.watch, background=True)
+    simulator.add_testbench(bench.when_started(drive_headers, stream.header, packets), background=True)
+    simulator.add_testbench(bench.when_started(drive_beats, stream.data, packets, size, idle), background=True)
+    simulator.add_testbench(partial(bench.control, rows=rows, commits=commits, cycles=cycles))
     simulator.run()
-    return result
+    return bench.result
 
 
 def granted(**changes):

@@ -11,10 +11,10 @@ from gateware.fabric.credit import Credit
 CONFIG = DeviceConfig(ports=2, tenants=4, pages=32)
 
 
-def has_room(used, quota, free, total):
-    """Whether a packet of `CREDIT_PAGES` need not wait: it fits, or it can never be admitted."""
+def lack(used, quota, total):
+    """Pages of the pool that a packet of `CREDIT_PAGES` would wait for; 0 too if it can never be admitted."""
     above = max(0, used + CREDIT_PAGES - max(quota, used))
-    return above <= free or (used == 0 and above > total)
+    return 0 if used == 0 and above > total else above
 
 
 def bits(pages):
@@ -27,7 +27,7 @@ def test_room_follows_what_each_tenant_holds_and_what_the_pool_has(seed):
     dut = Credit(CONFIG)
 
     async def bench(ctx):
-        holds = [(0, 32)] * CONFIG.tenants  # nobody lacks anything after reset
+        lacks = [0] * CONFIG.tenants  # nobody lacks anything after reset
         for _ in range(400):
             total = rng.randrange(7)
             free = rng.randrange(total + 1)
@@ -41,13 +41,13 @@ def test_room_follows_what_each_tenant_holds_and_what_the_pool_has(seed):
                 for name, value in (("valid", valid), ("tenant", tenant), ("used", used), ("quota", quota)):
                     ctx.set(getattr(event, name), value)
                 if valid:
-                    news[tenant] = used, quota
+                    news[tenant] = lack(used, quota, total)
             await ctx.tick()
-            for tenant, hold in news.items():
-                holds[tenant] = hold
+            for tenant, pages in news.items():
+                lacks[tenant] = pages
             room, own = ctx.get(dut.room), ctx.get(dut.own)
-            assert [bool(room >> t & 1) for t in range(CONFIG.tenants)] == [has_room(*h, free, total) for h in holds]
-            assert [bool(own >> t & 1) for t in range(CONFIG.tenants)] == [u + CREDIT_PAGES <= q for u, q in holds]
+            assert [bool(room >> t & 1) for t in range(CONFIG.tenants)] == [pages <= free for pages in lacks]
+            assert [bool(own >> t & 1) for t in range(CONFIG.tenants)] == [pages == 0 for pages in lacks]
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-8)

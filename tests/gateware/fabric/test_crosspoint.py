@@ -39,7 +39,7 @@ class Model:
         after[tenant] += need
         if sum(self.used) + need > CONFIG.pages:
             return False
-        if after[tenant] <= self.quotas[tenant]:
+        if need == 0 or after[tenant] <= self.quotas[tenant]:   # what shares a page takes none, whatever is owed
             return True
         excess = sum(max(0, used - quota) for used, quota in zip(after, self.quotas, strict=True))
         return excess <= CONFIG.pages - sum(self.quotas)
@@ -90,13 +90,14 @@ class Bench(wiring.Component):
 
 
 def placement(place, beats):
-    """(shares, start, new pages, slot, after) of a packet behind `place` = (open, beats, descriptors)."""
+    """(shares, start, new pages, slot, after) of a packet behind `place` = (open, beats, descriptors; 0 is all)."""
     is_open, used, descriptors = place
-    shares = bool(is_open) and used < 16 and descriptors < 8
+    shares = bool(is_open) and used != 0 and descriptors != 0
     start = used if shares else 0
     end = start + beats - 1
     slot = descriptors if shares and end < 16 else 0
-    return shares, start, end // 16 + (not shares), slot, {"open": 1, "beats": end % 16 + 1, "descriptors": slot + 1}
+    after = {"open": 1, "beats": (end + 1) % 16, "descriptors": (slot + 1) % 8}
+    return shares, start, end // 16 + (not shares), slot, after
 
 
 class Driver:
@@ -123,9 +124,11 @@ class Driver:
         self.place = (place.open, place.beats, place.descriptors)
         self.placed = placement(self.place, beats)
         ctx.set(booking.tenant, tenant)
-        ctx.set(booking.used, ctx.get(booking.asked_used))
-        ctx.set(booking.need, self.placed[2])
-        ctx.set(booking.quota, self.model.quotas[tenant])
+        used, need, quota = ctx.get(booking.asked_used), self.placed[2], self.model.quotas[tenant]
+        ctx.set(booking.used, used)
+        ctx.set(booking.need, need)
+        ctx.set(booking.quota, quota)
+        ctx.set(booking.spare, need - min(need, max(0, quota - used)))
         ctx.set(booking.exact, 1)
         ctx.set(booking.after, self.placed[4])
         return ctx.get(booking.fits) and not ctx.get(booking.hold)

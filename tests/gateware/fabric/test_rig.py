@@ -35,7 +35,7 @@ def test_saturated_inputs_and_full_buffers_lose_and_mix_up_nothing(sizes, seed):
         # Nobody may be left without weight and with packets behind a header that waits.
         rig.commit([Row(pages=8)] * 4)
         rig.drain()
-        assert rig.admitted > 100
+        assert rig.admitted * np.mean(sizes) > 20_000   # beats: a third of what the inputs could have brought
         assert rig.faults == 0
         # Every page has come home: each tenant finds its own again.
         rig.run(100)
