@@ -25,12 +25,14 @@ from amaranth.lib.wiring import In, Out
 from ..config import DeviceConfig
 from .shard import COST_BITS, Answer, ShardId, Status, TaggedPacketSignature
 
-__all__ = ["LATE_GRANTS", "QUEUED_REQUESTS", "EngineSlot", "Finished", "SlotBusy"]
+__all__ = ["LATE_GRANTS", "MOST_COMING", "QUEUED_REQUESTS", "EngineSlot", "Finished", "SlotBusy"]
 
 #: Request headers that one slot's queue holds.
 QUEUED_REQUESTS = 16
-#: Largest packets that find room behind the one at work: one more was asked for, and two were granted meanwhile.
-LATE_GRANTS = 3
+#: Requests that may be on the way from the fabric.
+MOST_COMING = 2
+#: Largest packets that find room behind the one at work: one more was asked for, the others were on the way.
+LATE_GRANTS = MOST_COMING + 1
 SETTLE = LATE_GRANTS + 1
 #: Cycles from `takes` to the first beat of the request that it brings, and some for a packet that goes before it.
 LOOKAHEAD = 64

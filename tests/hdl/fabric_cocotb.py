@@ -14,6 +14,7 @@ from amaranth.lib.data import Layout
 from cocotb.triggers import FallingEdge, ReadOnly
 
 from gateware.config import PAGE_BEATS, DeviceConfig
+from gateware.fabric.events import MOST_WANTED
 from gateware.manager.allocation import FULL_RATE, AllocationRow, reset_row
 from gateware.stream.packet import PROCESS, PacketHeader, beat_layout
 from tests.hdl.bench import Bench, parameters
@@ -161,8 +162,9 @@ class FabricBench:
     async def start(self):
         await reset(self.dut, "inputs__", "outputs__", "allocation__", "engine__", "cycle", "stall_timeout")
         if "engine__eligible" in {handle._name for handle in self.dut}:
-            # Engines that can always take a request, and charge nobody.
+            # Engines that can always take a request.
             self.dut.engine__eligible.value = (1 << self.config.tenants) - 1
+            self.dut.engine__wanted.value = MOST_WANTED
         self.dut.allocation__sum_pages.value = self.config.pages  # the table after reset: all of them are tenant 0's
         cocotb.start_soon(self._count())
         self.sources, self.sinks = [], []

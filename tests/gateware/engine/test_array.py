@@ -24,12 +24,13 @@ def requests_of(rng, count, tenants, longest=120):
         for number in range(count)]
 
 
-async def give_slots(ctx, dut, slots_of, bank=1):
+async def give_slots(ctx, dut, slots_of, weights=(1000,) * TENANTS, bank=1):
     """Write a table into `bank`, as the resource manager does, and commit it."""
     for tenant in range(TENANTS):
         ctx.set(dut.allocation.tenant, tenant)
         ctx.set(dut.allocation.bank, bank)
         ctx.set(dut.allocation.row.slots, slots_of.get(tenant, 0))
+        ctx.set(dut.allocation.row.weight, weights[tenant])
         ctx.set(dut.allocation.write, 1)
         await ctx.tick()
     ctx.set(dut.allocation.write, 0)
