@@ -1,7 +1,7 @@
 """The engine array: every engine slot behind the fabric's engine port, and the slots' registers.
 
-Contract: each request packet is answered with one response packet to its source; the responses of one tenant
-leave in the order of its requests. A tenant that owns slots is served by these alone, others by the slots that
+Contract: each request packet is answered with one response packet to its source, under its epoch; the responses of one
+tenant leave in the order of its requests. A tenant that owns slots is served by these alone, others by the slots that
 nobody owns; if there are none either, the answer has status `NO_SLOT`.
 
 Requests wait in the fabric, by tenant, until `feedback` lets them come: `eligible[t]` says that one of the slots of
@@ -106,6 +106,7 @@ class EngineArray(wiring.Component):
             collector.issue.eq(dispatcher.assigned),
             collector.tenant.eq(dispatcher.tenant),
             collector.ticket.destination.eq(header.source),
+            collector.ticket.epoch.eq(header.epoch),
             collector.ticket.flow_hash.eq(header.flow_hash),
             collector.word_enable.eq(dispatcher.word_enable),
             collector.word.eq(dispatcher.word),

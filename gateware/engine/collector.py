@@ -28,6 +28,7 @@ class Ticket(data.Struct):
     """What a response copies from its request's header."""
 
     destination: 4
+    epoch: 8
     flow_hash: 16
 
 
@@ -173,6 +174,7 @@ class ResponseCollector(wiring.Component):
         m.d.comb += [
             record.tenant.eq(sender),
             record.destination.eq(reads[0].data.destination),
+            record.epoch.eq(reads[0].data.epoch),
             record.flow_hash.eq(reads[0].data.flow_hash),
             record.request_word.eq(reads[1].data),
             sent.eq(records.valid & records.ready),
