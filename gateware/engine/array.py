@@ -7,9 +7,9 @@ nobody owns; if there are none either, the answer has status `NO_SLOT`.
 Requests wait in the fabric, by tenant, until `feedback` lets them come: `eligible[t]` says that one of the slots of
 tenant *t* is idle or soon will be (one request then waits in it), that the tenant has few requests without response,
 and, where slots are shared, that it is its turn by engine time (see `rounds`); `wanted` is one for each such slot that
-somebody waits for, and one for requests that are to be refused, at most `MOST_COMING`. So the choice whose request goes
-next is made when a slot is about to be free, and not before. A packet that comes against that may wait, and with it
-those behind it. `busy` reports each slot's work.
+somebody waits for (two while requests are short), and one for those to be refused, at most `MOST_COMING`. So the choice
+whose request goes next is made when a slot is about to be free, and not before. A packet that comes against that may
+wait, and with it those behind it. `busy` reports each slot's work.
 """
 
 from amaranth import *
@@ -141,7 +141,8 @@ class EngineArray(wiring.Component):
         for index in range(len(slots)):
             users = Cat(ownership.eligible[tenant][index] for tenant in range(config.tenants))
             m.d.comb += demand[index].eq(takes[index] & (users & ready).any())
-        wanted = sum(demand) + (refused & ready).any()
+        wanted = sum(one + (one & slot.takes_two) for one, slot in zip(demand, slots, strict=True)) \
+            + (refused & ready).any()
         m.d.sync += feedback.wanted.eq(Mux(wanted > MOST_COMING, MOST_COMING, wanted))
 
     def _attach_registers(self, m, index, registers, slot):

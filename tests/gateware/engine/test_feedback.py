@@ -215,3 +215,14 @@ def test_grants_on_their_way_when_their_slot_is_quiesced_are_served_by_it():
     taken = len(requests) - len(column.queues[0])
     assert 1 <= taken <= 4
     assert len(sink.packets) == taken, "a request that was granted was not served"
+
+
+@pytest.mark.parametrize(("length", "rate"), [(8, 0.38), (16, 0.24)])
+def test_short_requests_are_answered_nearly_as_fast_as_the_slots_can(length, rate):
+    """Two slots of two bytes a cycle could do a request of 8 bytes every other cycle, one of 16 in four."""
+    config = DeviceConfig(tenants=TENANTS, slots=2)
+    requests = numbered([(number % TENANTS, length) for number in range(1000)], random.Random(length))
+    sink, column = run(config, requests, {}, until=lambda sink, _: len(sink.packets) >= 600)
+    first, last = sink.cycles[199], sink.cycles[599]
+    assert 400 / (last - first) >= rate
+    assert column.most <= 4
