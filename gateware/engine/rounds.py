@@ -9,8 +9,8 @@ round takes part in it with a share, and has saved nothing up. A tenant that doe
 
 A round is `ROUND` to 2 x `ROUND` cycles of engine time for those who are asking, whatever their number and weights:
 all weights are multiplied by one power of two, whose exponent grows by one when a round was smaller, or brought nobody
-a request (for requests that cost more than a round), and shrinks by one when it was larger. `LARGEST` is the most that
-one tenant gets.
+a request (for requests that cost more than a round), and shrinks by one when it was larger, or at once and until
+nobody gets more than `LARGEST`.
 
 Weights are those of the active bank when an account is filled; weight 0 (an earlier table's requests) counts as
 `DRAIN_WEIGHT`. There are no errors.
@@ -31,7 +31,7 @@ __all__ = ["DRAIN_WEIGHT", "LARGEST", "ROUND", "EngineRounds"]
 DRAIN_WEIGHT = 1024
 UNIT = 7             # bits of an account below one cycle: weights that sum to 65536 are worth 512 cycles, unscaled
 ROUND = 512
-LARGEST = 8 * ROUND
+LARGEST = 2 * ROUND
 
 
 class EngineRounds(wiring.Component):
@@ -116,18 +116,21 @@ class EngineRounds(wiring.Component):
         weight = Signal(16)
         scaled = Signal(16 + self._limit.bit_length())
         fill = Signal(range(self._limit + 1))
-        fills = Signal(data.StructLayout({"valid": 1, "large": 1, "amount": fill.shape()}))
+        fills = Signal(data.StructLayout({"valid": 1, "amount": fill.shape()}))
+        again = Signal()   # too much: it is still owed, of a smaller scale
         m.d.comb += [
             rows.tenants[0].eq(entry.tenant),
             weight.eq(Mux(rows.rows[0].weight == 0, DRAIN_WEIGHT, rows.rows[0].weight)),
             scaled.eq(weight << self.scale),
             fill.eq(Mux(scaled > self._limit, self._limit, scaled)),
-            fills.valid.eq(entered & entry.fills),
-            fills.large.eq(scaled > self._limit),
+            again.eq(entered & entry.fills & ~entry.sets & (scaled > self._limit)),
+            fills.valid.eq(entered & entry.fills & ~again),
             fills.amount.eq(fill),
         ]
+        with m.If(again):
+            m.d.sync += [self.owed.bit_select(entry.tenant, 1).eq(1), self.scale.eq(self.scale - 1)]
         m.d.sync += [
-            changed.eq(entered),
+            changed.eq(entered & ~again),
             change.tenant.eq(entry.tenant),
             change.contends.eq(entry.contends),
             change.keeps.eq(~entry.sets),
@@ -153,10 +156,10 @@ class EngineRounds(wiring.Component):
     def _adapt(self, m, entry, fills, served):
         """Keeps rounds at their length. `served`: somebody may be granted, so the round was not in vain."""
         handed = Signal(range((self._config.tenants + 1) * self._limit))  # to those who were asking
-        useful, saturated = Signal(), Signal()
+        useful = Signal()
         with m.If(self.begin):
-            m.d.sync += [handed.eq(0), useful.eq(0), saturated.eq(0)]
-            with m.If(saturated | (useful & (handed >= 2 * ROUND << UNIT))):
+            m.d.sync += [handed.eq(0), useful.eq(0)]
+            with m.If(useful & (handed >= 2 * ROUND << UNIT)):
                 with m.If(self.scale != 0):
                     m.d.sync += self.scale.eq(self.scale - 1)
             with m.Elif((~useful | (handed < ROUND << UNIT)) & (self.scale != self._limit.bit_length() - 1)):
@@ -164,4 +167,4 @@ class EngineRounds(wiring.Component):
         with m.Else():
             m.d.sync += useful.eq(useful | served)
             with m.If(fills.valid & entry.counts):
-                m.d.sync += [saturated.eq(saturated | fills.large), handed.eq(handed + fills.amount)]
+                m.d.sync += handed.eq(handed + fills.amount)
