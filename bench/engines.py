@@ -54,7 +54,7 @@ def saturating(rng: np.random.Generator, longest: int, work: int) -> Arrivals:
 
 def visiting(rng: np.random.Generator, longest: int, share: float, cycles: int, pause: int) -> Arrivals:
     """Bursts that last about `pause` at `share` of the engines, and pauses as long on average."""
-    times, costs, now = [], [], int(rng.exponential(pause))
+    times, costs, now = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], int(rng.exponential(pause))
     while now < cycles:
         burst = costs_of(rng, longest, int(share * rng.exponential(pause)) + BACKLOGGED * longest)
         times.append(np.full(len(burst), now))
@@ -160,12 +160,20 @@ def changing(kind: str, ratio: int, seed: int, slots: int) -> tuple[Case, int, i
     return Case([Arrivals(times, np.concatenate([first, second])), *others], weights, cycles), 0, len(first)
 
 
-def recovery_of(case: Case, service: Service, tenant: int, index: int) -> float:
-    """Cycles from the change until every window that begins later is fair; infinite if there is none."""
+def change_of(case: Case, service: Service, tenant: int, index: int) -> int | None:
+    """The bin in which request `index` of `tenant` could begin at the earliest; None if it was never served."""
     if index >= len(service.ends[tenant]):
-        return float("inf")
+        return None
     before = int(service.ends[tenant][index - 1]) if index else 0
-    start = max(int(case.arrivals[tenant].cycles[index]), before) // BIN
+    return max(int(case.arrivals[tenant].cycles[index]), before) // BIN
+
+
+def recovery_of(case: Case, service: Service, tenant: int, index: int) -> float:
+    """Cycles from the change until every window of `case.window` that begins later is fair, to the end of the run;
+    infinite if there is none. A window is that of the fairness target, and so is what is fair."""
+    start = change_of(case, service, tenant, index)
+    if start is None:
+        return float("inf")
     fair = jain_of_windows(case, service) >= TARGET
     unfair = np.flatnonzero(~fair[start:])
     if len(unfair) == 0:
@@ -174,21 +182,37 @@ def recovery_of(case: Case, service: Service, tenant: int, index: int) -> float:
     return float("inf") if start + last + 1 >= len(fair) else (last + 1) * float(BIN)
 
 
+def lag_of(case: Case, service: Service, tenant: int, index: int) -> float:
+    """Most engine time that any tenant was behind its share of what all got since the change, within one window, in
+    longest service times. Who had saved up, or has to pay back, is seen here. All have requests all the time."""
+    start = change_of(case, service, tenant, index)
+    if start is None:
+        return float("inf")
+    got = np.cumsum(service.busy[start:start + case.window // service.bin], 0)
+    shares = np.array(case.weights) / sum(case.weights)
+    longest = max(int(one.costs.max()) for one in case.arrivals)
+    return float((got.sum(1, keepdims=True) * shares - got).max()) / longest
+
+
 def recovery(systems: dict[str, Serve], config: DeviceConfig, seeds: Sequence[int]) -> list[Figure]:
-    """One row a kind of change: the worst of all seeds."""
+    """Two rows a kind of change: the worst of all seeds."""
     figures = []
     to_us = 1e6 / config.clock_hz
     for kind in CHANGES:
-        worst = dict.fromkeys(systems, 0.0)
+        worst, lags = dict.fromkeys(systems, 0.0), dict.fromkeys(systems, 0.0)
         for seed in seeds:
             case, tenant, index = changing(kind, RATIOS[-1], seed, config.slots)
             progress(f"recovery, {kind}, seed {seed}: {case.cycles:,} cycles")
             for name, serve in systems.items():
-                worst[name] = max(worst[name], recovery_of(case, serve(case), tenant, index) * to_us)
+                service = serve(case)
+                worst[name] = max(worst[name], recovery_of(case, service, tenant, index) * to_us)
+                lags[name] = max(lags[name], lag_of(case, service, tenant, index))
         limit = 10 + 2 * SHORT * RATIOS[-1] * to_us
-        figures.append(Figure("engines.recovery_us", worst.pop("gateware"), "us", worst, ("<=", limit), {
-            "change": kind, "service_time_ratio": f"1:{RATIOS[-1]}", "changes": len(seeds),
-            "window_cycles": case.window, "slots": config.slots}))
+        conditions = {"change": kind, "service_time_ratio": f"1:{RATIOS[-1]}", "changes": len(seeds),
+                      "window_cycles": case.window, "slots": config.slots}
+        figures.append(Figure("engines.recovery_us", worst.pop("gateware"), "us", worst, ("<=", limit), conditions))
+        figures.append(Figure("engines.lag_after_change", lags.pop("gateware"), "longest services", lags, None,
+                              conditions))
     return figures
 
 

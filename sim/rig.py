@@ -66,12 +66,11 @@ class Row:
 
 
 class Rig:
-    """One fabric, after reset. on_the_way: as of `Fabric`; with 8 the engines' port is a port like the others."""
+    """One fabric, after reset; its engines' port is a port like the others, unless `want` says less."""
 
-    def __init__(self, config: DeviceConfig, *, seed: int = 1, on_the_way: int = 8,
-                 progress: Progress = print_progress) -> None:
+    def __init__(self, config: DeviceConfig, *, seed: int = 1, progress: Progress = print_progress) -> None:
         self.config = config
-        self._library = _library(config, on_the_way, progress)
+        self._library = _library(config, progress)
         self._rig = ctypes.c_void_p(self._library.rig_new(seed))
 
     def __enter__(self) -> Rig:
@@ -103,10 +102,9 @@ class Rig:
         """The sink of `output` takes a beat in every `every`-th cycle, or none at all."""
         self._library.rig_sink(self._rig, output, every, stuck)
 
-    def service(self, cycles: Sequence[int]) -> None:
-        """Engine cycles a beat, by tenant: the engines' sink takes the next packet when the one before is served."""
-        for tenant, each in enumerate(cycles):
-            self._library.rig_service(self._rig, tenant, each)
+    def want(self, packets: int) -> None:
+        """How many packets may be on the way to the engines at any time (`wanted` of the fabric's `engine` port)."""
+        self._library.rig_want(self._rig, packets)
 
     def sample(self, every: int) -> None:
         """From now on, count beats by output and tenant in windows of `every` cycles; forget what was counted."""
@@ -185,10 +183,12 @@ def _bindings(ports: Sequence[Port], config: DeviceConfig) -> str:
         return lines
 
     pins = ["allocation__bank", "allocation__tenant", "allocation__row", "allocation__write", "allocation__active_bank",
-            "allocation__epoch", "allocation__sum_pages", "engine__eligible", "engine__charged", "engine__tenant",
-            "engine__cost"]
+            "allocation__epoch", "allocation__sum_pages", "engine__eligible", "engine__wanted"]
     packet = [f"{stream}__{pin}" for stream in ("header", "data") for pin in ("payload", "valid", "ready")]
-    lines = ["#pragma once", f"#define RIG_PORTS {config.ports}", f"#define RIG_TENANTS {config.tenants}",
+    from gateware.fabric.events import MOST_WANTED
+
+    lines = ["#pragma once", f"#define RIG_MOST_WANTED {MOST_WANTED}",
+             f"#define RIG_PORTS {config.ports}", f"#define RIG_TENANTS {config.tenants}",
              f"#define RIG_WIDTH {config.data_width}",
              *(f"inline auto& {name}(Vtop& t) {{ return t.{members[name]}; }}" for name in pins),
              *table("inputs", packet), *table("outputs", packet), *table("ingress", ["admit", "drop"]),
@@ -198,14 +198,14 @@ def _bindings(ports: Sequence[Port], config: DeviceConfig) -> str:
 
 
 @cache
-def _library(config: DeviceConfig, on_the_way: int, progress: Progress) -> ctypes.CDLL:
+def _library(config: DeviceConfig, progress: Progress) -> ctypes.CDLL:
     def elaborate() -> str:
         from gateware.fabric.fabric import Fabric
 
-        return to_verilog(Fabric(config, on_the_way=on_the_way))
+        return to_verilog(Fabric(config))
 
     sources = sorted((_ROOT / "gateware").rglob("*.py"))
-    verilog = cached_verilog(["fabric", config.digest(), str(on_the_way)], sources, elaborate, progress,
+    verilog = cached_verilog(["fabric", config.digest()], sources, elaborate, progress,
                              what="the fabric")
     harness = Harness("rig", _SOURCES, lambda ports: {"rig_ports.h": _bindings(ports, config)},
                       version=config.digest() + Path(__file__).read_text())

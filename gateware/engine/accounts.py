@@ -1,10 +1,9 @@
-"""Engine accounts: what each tenant is charged for engine time, as the fabric's scheduler is told.
+"""Engine accounts: what each tenant is charged for engine time, as `EngineRounds` is told.
 
-Contract: `feedback` charges amount, in the long run, to the measured cost of the requests. How long a request takes is
-known only when it is over, and several of one tenant could be granted until then. So a tenant is charged twice for
-each: when it is given to a slot, the `price` of the tenant (what its last finished request cost); when it is finished,
-the difference. A price that was too high is a balance that pays the next charges. A refused request, which no engine
-works on, costs its beats.
+Contract: the `amount`s of a tenant add up to the measured cost of its requests. How long a request takes is known
+only when it is over, and several of one tenant could be granted until then. So a tenant is charged twice for each: when
+it is given to a slot, the `price` of the tenant (what its last finished request cost); when it is finished, the
+difference, which is negative if the price was too high. A refused request, which no engine works on, costs nothing.
 
 `assigned` is charged two cycles later; finished requests queue behind that, `QUEUE` a slot. `settled[s]` is high while
 none of slot *s* waits: a slot that takes new requests only then cannot overrun its queue.
@@ -14,20 +13,23 @@ from amaranth import *
 from amaranth.lib import data, fifo, memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import MAX_PACKET_BEATS, DeviceConfig
-from .shard import COST_BITS, outstanding_limit
+from ..config import DeviceConfig
+from .shard import COST_BITS
 from .slot import Finished
 
-__all__ = ["EngineAccounts"]
+__all__ = ["AMOUNT", "EngineAccounts"]
 
 QUEUE = 8
 
+#: Shape of a charge in cycles of engine time.
+AMOUNT = signed(COST_BITS + 1)
+
 
 class EngineAccounts(wiring.Component):
-    """Prices, balances, and the queue of charges.
+    """Prices, and the queue of charges.
 
-    assigned: `tenant` gives a request of `beats` to a slot, or (`refused`) to none; `price` is that of `tenant`, in the
-    same cycle. finished, bills: as in `EngineSlot`. charged, charge_tenant, cost: see `EngineFeedbackSignature`.
+    assigned: `tenant` gives a request to a slot, or (`refused`) to none; `price` is that of `tenant`, in the same
+    cycle. finished, bills: as in `EngineSlot`. charged: `charge_tenant` owes `amount` more.
     """
 
     def __init__(self, config: DeviceConfig):
@@ -36,45 +38,46 @@ class EngineAccounts(wiring.Component):
             "assigned": In(1),
             "tenant": In(range(config.tenants)),
             "refused": In(1),
-            "beats": In(range(MAX_PACKET_BEATS + 1)),
             "price": Out(COST_BITS),
             "finished": In(config.slots),
             "bills": In(Finished).array(config.slots),
             "settled": Out(config.slots),
             "charged": Out(1),
             "charge_tenant": Out(range(config.tenants)),
-            "cost": Out(COST_BITS),
+            "amount": Out(AMOUNT),
         })
 
     def elaborate(self, platform):
         m = Module()
         config = self._config
-        event = data.StructLayout({
-            "tenant": range(config.tenants), "amount": signed(COST_BITS + 1), "cost": COST_BITS, "final": 1})
-        arrival, next_event = Signal(event), Signal(event)
-        arrived, due = Signal(), Signal()
+        m.submodules.prices = prices = memory.Memory(shape=COST_BITS, depth=config.tenants, init=[])
+        price, new_price = prices.read_port(domain="comb"), prices.write_port()
+        arrival = Signal(data.StructLayout({"tenant": range(config.tenants), "amount": COST_BITS}))
+        arrived = Signal()
+        m.d.comb += [price.addr.eq(self.tenant), self.price.eq(price.data)]
         m.d.sync += [
-            arrived.eq(self.assigned),
+            arrived.eq(self.assigned & ~self.refused),
             arrival.tenant.eq(self.tenant),
-            arrival.amount.eq(Mux(self.refused, self.beats, self.price)),
+            arrival.amount.eq(self.price),
+            self.charged.eq(0),
         ]
         waiting = [self._queue_bills(m, index) for index in range(config.slots)]
         with m.If(arrived):
-            m.d.comb += [next_event.eq(arrival), due.eq(1)]
+            m.d.sync += [self.charged.eq(1), self.charge_tenant.eq(arrival.tenant), self.amount.eq(arrival.amount)]
         for bills in waiting:
             bill = data.View(Finished, bills.r_data)
             with m.Elif(bills.r_rdy):
                 m.d.comb += [
                     bills.r_en.eq(1),
-                    due.eq(1),
-                    next_event.tenant.eq(bill.tenant),
-                    next_event.amount.eq(bill.cost - bill.price),
-                    next_event.cost.eq(bill.cost),
-                    next_event.final.eq(1),
+                    new_price.en.eq(1),
+                    new_price.addr.eq(bill.tenant),
+                    new_price.data.eq(bill.cost),
                 ]
-        entry, valid = Signal(event), Signal()
-        m.d.sync += [entry.eq(next_event), valid.eq(due)]
-        self._charge(m, entry, valid)
+                m.d.sync += [
+                    self.charged.eq(1),
+                    self.charge_tenant.eq(bill.tenant),
+                    self.amount.eq(bill.cost - bill.price),
+                ]
         return m
 
     def _queue_bills(self, m, index):
@@ -86,33 +89,3 @@ class EngineAccounts(wiring.Component):
             self.settled[index].eq(~bills.r_rdy),
         ]
         return bills
-
-    def _charge(self, m, entry, valid):
-        """Charges what the balance does not cover; remembers the last cost as the next price."""
-        config = self._config
-        shape = signed(COST_BITS + outstanding_limit(config).bit_length() + 1)
-        largest = (1 << COST_BITS) - 1
-        m.submodules.prices = prices = memory.Memory(shape=COST_BITS, depth=config.tenants, init=[])
-        m.submodules.balances = balances = memory.Memory(shape=shape, depth=config.tenants, init=[])
-        price, new_price = prices.read_port(domain="comb"), prices.write_port()
-        balance, new_balance = balances.read_port(domain="comb"), balances.write_port()
-        owed = Signal(shape)
-        cost = Signal(COST_BITS)
-        m.d.comb += [
-            price.addr.eq(self.tenant),
-            self.price.eq(price.data),
-            new_price.addr.eq(entry.tenant),
-            new_price.data.eq(entry.cost),
-            new_price.en.eq(valid & entry.final),
-            balance.addr.eq(entry.tenant),
-            owed.eq(entry.amount - balance.data),
-            cost.eq(Mux(owed < 0, 0, Mux(owed > largest, largest, owed))),
-            new_balance.addr.eq(entry.tenant),
-            new_balance.data.eq(cost - owed),
-            new_balance.en.eq(valid),
-        ]
-        m.d.sync += [
-            self.charged.eq(valid),
-            self.charge_tenant.eq(entry.tenant),
-            self.cost.eq(cost),
-        ]

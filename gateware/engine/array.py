@@ -1,13 +1,15 @@
 """The engine array: every engine slot behind the fabric's engine port, and the slots' registers.
 
-Contract: each request packet is answered with one response packet to its source; the responses of one tenant
-leave in the order of its requests. A tenant that owns slots is served by these alone, others by the slots that
+Contract: each request packet is answered with one response packet to its source, under its epoch; the responses of one
+tenant leave in the order of its requests. A tenant that owns slots is served by these alone, others by the slots that
 nobody owns; if there are none either, the answer has status `NO_SLOT`.
 
-Requests wait in the fabric, by tenant: `feedback.eligible[t]` says that tenant *t* may be granted, which is when one of
-its slots is idle or soon will be (one request then waits in it) and the tenant has few requests without response.
-After it falls, two grants and what was under way find room. A packet that comes against that may wait, and with it
-those behind it. `feedback` charges engine time as described in `accounts`. `busy` reports each slot's work.
+Requests wait in the fabric, by tenant, until `feedback` lets them come: `eligible[t]` says that one of the slots of
+tenant *t* is idle or soon will be (one request then waits in it), that the tenant has few requests without response,
+and, where slots are shared, that it is its turn by engine time (see `rounds`); `wanted` is one for each such slot that
+somebody waits for (two while requests are short), and one for those to be refused, at most `MOST_COMING`. So the choice
+whose request goes next is made when a slot is about to be free, and not before. A packet that comes against that may
+wait, and with it those behind it. `busy` reports each slot's work.
 """
 
 from amaranth import *
@@ -26,13 +28,14 @@ from .crc32c import Crc32cShard
 from .dispatcher import Dispatcher
 from .ownership import SlotOwnership
 from .refuser import Refuser
-from .slot import EngineSlot, SlotBusy
+from .rounds import EngineRounds
+from .slot import MOST_COMING, EngineSlot, SlotBusy
 
 __all__ = ["EngineArray"]
 
 
 class EngineArray(wiring.Component):
-    """Dispatcher, slots, refuser, collector, accounts, registers.
+    """Dispatcher, slots, refuser, collector, accounts, rounds, registers.
 
     shard: makes what is loaded in each slot, from the configuration.
     """
@@ -55,12 +58,14 @@ class EngineArray(wiring.Component):
         m.submodules.dispatcher = dispatcher = Dispatcher(config)
         m.submodules.collector = collector = ResponseCollector(config, config.slots + 1)
         m.submodules.accounts = accounts = EngineAccounts(config)
+        m.submodules.rounds = rounds = EngineRounds(config)
         m.submodules.ownership = ownership = SlotOwnership(config, config.tenants + 1)
         m.submodules.registers = registers = RegisterBlock({"slot": config.slots})
         m.submodules.refuser = refuser = Refuser(config)
         slots = [EngineSlot(config, self._shard(config)) for _ in range(config.slots)]
         wiring.connect(m, wiring.flipped(self.bus), registers.bus)
-        wiring.connect(m, wiring.flipped(self.allocation), ownership.allocation)
+        for part in (ownership, rounds):
+            wiring.connect(m, wiring.flipped(self.allocation), part.allocation)
         wiring.connect(m, wiring.flipped(self.requests), dispatcher.requests)
         wiring.connect(m, collector.responses, wiring.flipped(self.responses))
         wiring.connect(m, dispatcher.slots[-1], refuser.slot.request)
@@ -81,7 +86,12 @@ class EngineArray(wiring.Component):
             ]
             self._attach_registers(m, index, registers, slot)
         self._dispatch(m, dispatcher, collector, accounts, ownership)
-        self._feed_back(m, slots, collector, accounts, ownership)
+        m.d.comb += [
+            rounds.charge.eq(accounts.charged),
+            rounds.tenant.eq(accounts.charge_tenant),
+            rounds.amount.eq(accounts.amount),
+        ]
+        self._feed_back(m, slots, collector, accounts, rounds, ownership)
         return m
 
     def _dispatch(self, m, dispatcher, collector, accounts, ownership):
@@ -96,6 +106,7 @@ class EngineArray(wiring.Component):
             collector.issue.eq(dispatcher.assigned),
             collector.tenant.eq(dispatcher.tenant),
             collector.ticket.destination.eq(header.source),
+            collector.ticket.epoch.eq(header.epoch),
             collector.ticket.flow_hash.eq(header.flow_hash),
             collector.word_enable.eq(dispatcher.word_enable),
             collector.word.eq(dispatcher.word),
@@ -104,23 +115,35 @@ class EngineArray(wiring.Component):
             accounts.assigned.eq(dispatcher.assigned),
             accounts.tenant.eq(dispatcher.tenant),
             accounts.refused.eq(dispatcher.target == self._config.slots),
-            accounts.beats.eq(dispatcher.beats),
         ]
 
-    def _feed_back(self, m, slots, collector, accounts, ownership):
-        """Who may be granted, and who is charged."""
+    def _feed_back(self, m, slots, collector, accounts, rounds, ownership):
+        """Who may be granted, and how many."""
+        config, feedback = self._config, self.feedback
         takes = Signal(len(slots))
-        m.d.comb += takes.eq(Cat(slot.takes for slot in slots) & accounts.settled)
-        for tenant in range(self._config.tenants):
-            usable = ownership.eligible[tenant]
-            m.d.comb += ownership.tenants[tenant].eq(tenant)
-            m.d.sync += self.feedback.eligible[tenant].eq(
-                ((usable & takes).any() | (usable == 0)) & collector.room[tenant])
+        refused, ready = Signal(config.tenants), Signal(config.tenants)
+        demand = Signal(len(slots))   # slots that take a request, and for which one waits
+        m.d.sync += rounds.contends.eq(ownership.contends)
         m.d.comb += [
-            self.feedback.charged.eq(accounts.charged),
-            self.feedback.tenant.eq(accounts.charge_tenant),
-            self.feedback.cost.eq(accounts.cost),
+            takes.eq(Cat(slot.takes for slot in slots) & accounts.settled),
+            ready.eq(feedback.waiting & collector.room),
+            rounds.asking.eq(Mux((takes & ownership.shared).any(), ready & rounds.contends, 0)),
         ]
+        for tenant in range(config.tenants):
+            usable = ownership.eligible[tenant]
+            turn = rounds.solvent[tenant] | ~rounds.contends[tenant]
+            m.d.comb += [
+                ownership.tenants[tenant].eq(tenant),
+                refused[tenant].eq(usable == 0),
+            ]
+            m.d.sync += feedback.eligible[tenant].eq(
+                (((usable & takes).any() & turn) | refused[tenant]) & collector.room[tenant])
+        for index in range(len(slots)):
+            users = Cat(ownership.eligible[tenant][index] for tenant in range(config.tenants))
+            m.d.comb += demand[index].eq(takes[index] & (users & ready).any())
+        wanted = sum(one + (one & slot.takes_two) for one, slot in zip(demand, slots, strict=True)) \
+            + (refused & ready).any()
+        m.d.sync += feedback.wanted.eq(Mux(wanted > MOST_COMING, MOST_COMING, wanted))
 
     def _attach_registers(self, m, index, registers, slot):
         def port(name):

@@ -4,7 +4,7 @@ Contract: `issue` opens a ticket for a request of `tenant` in the same cycle as 
 word (`word_enable`, a bit for each half) are written until its answer comes. Every open ticket has a place, so an
 answer is taken within as many cycles as there are sources, whatever happens to responses: a slow sink or a slow
 request of a tenant never stops a shard. Tenants with a response that may go take turns; a response leaves two cycles
-after its answer at the earliest, and one cycle lies between packets.
+after its answer at the earliest, and responses of two beats or more follow each other without a pause.
 
 `full[t]`: no ticket may be opened for tenant *t*. `room[t]`: `SPARE` more than one can be.
 """
@@ -17,17 +17,19 @@ from ..config import DeviceConfig
 from ..stream.packet import PacketSignature
 from .response import ResponseWriter
 from .shard import Answer, ShardId, Status, outstanding_limit, tag_shape
+from .slot import MOST_COMING
 
 __all__ = ["SPARE", "ResponseCollector", "Ticket"]
 
 #: Tickets kept for requests that were granted before the fabric saw `room` fall.
-SPARE = 3
+SPARE = MOST_COMING + 1
 
 
 class Ticket(data.Struct):
     """What a response copies from its request's header."""
 
     destination: 4
+    epoch: 8
     flow_hash: 16
 
 
@@ -171,27 +173,29 @@ class ResponseCollector(wiring.Component):
         for name in ("result", "status", "shard"):
             m.d.comb += [result.data[name].eq(answer[name]), record[name].eq(reads[2].data[name])]
         m.d.comb += [
-            record.tenant.eq(sender),
             record.destination.eq(reads[0].data.destination),
+            record.epoch.eq(reads[0].data.epoch),
             record.flow_hash.eq(reads[0].data.flow_hash),
             record.request_word.eq(reads[1].data),
-            sent.eq(records.valid & records.ready),
         ]
 
-        # The tenant is chosen in one cycle and its place read in the next; then the record stands until it is sent.
-        above, chosen, reading = Signal.like(ready), Signal.like(sender), Signal()
-        m.d.comb += above.eq(ready & ~((2 << sender) - 1)[:len(ready)])
+        # The tenant is chosen in one cycle and its place read in the next that finds room for the record; it then
+        # stands until it is sent, while the next one is chosen.
+        above, chosen, waits = Signal.like(ready), Signal.like(sender), Signal()
+        m.d.comb += [
+            above.eq(ready & ~((2 << sender) - 1)[:len(ready)]),
+            sent.eq(waits & (~records.valid | records.ready)),
+        ]
         for candidates in (ready, above):
             for tenant in reversed(range(len(ready))):
                 with m.If(candidates[tenant]):
                     m.d.comb += chosen.eq(tenant)
         for read in reads:
-            m.d.comb += [read.addr.eq(self._place(sender, head)), read.en.eq(reading)]
-        with m.If(records.valid):
-            with m.If(records.ready):
-                m.d.sync += records.valid.eq(0)
-        with m.Elif(reading):
-            m.d.sync += [reading.eq(0), records.valid.eq(1)]
-        with m.Elif(ready.any()):
-            m.d.sync += [sender.eq(chosen), reading.eq(1)]
+            m.d.comb += [read.addr.eq(self._place(sender, head)), read.en.eq(sent)]
+        with m.If(sent):
+            m.d.sync += [records.valid.eq(1), record.tenant.eq(sender), waits.eq(0)]
+        with m.Elif(records.ready):
+            m.d.sync += records.valid.eq(0)
+        with m.If(~waits & ready.any()):
+            m.d.sync += [sender.eq(chosen), waits.eq(1)]
         return record

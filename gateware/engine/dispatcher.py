@@ -14,7 +14,7 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import MAX_PACKET_BEATS, DeviceConfig
+from ..config import DeviceConfig
 from ..stream.packet import PacketHeader, PacketSignature
 from .shard import COST_BITS, TaggedPacketSignature, tag_shape
 from .slot import QUEUED_REQUESTS
@@ -45,7 +45,6 @@ class Dispatcher(wiring.Component):
             "price": In(COST_BITS),
             "assigned": Out(1),
             "target": Out(range(config.slots + 1)),
-            "beats": Out(range(MAX_PACKET_BEATS + 1)),
             "word": Out(64),
             "word_enable": Out(2),
             "word_tenant": Out(range(config.tenants)),
@@ -56,7 +55,6 @@ class Dispatcher(wiring.Component):
         m = Module()
         config = self._config
         header = self.requests.header
-        beat_shift = config.beat_bytes.bit_length() - 1
         found = self._choose(m)
         valid, chosen = Signal(), Signal(data.StructLayout({
             "packet": PacketHeader, "tag": tag_shape(config), "price": COST_BITS,
@@ -65,7 +63,6 @@ class Dispatcher(wiring.Component):
         free = ~valid | ends
         m.d.comb += [
             self.tenant.eq(header.payload.tenant),
-            self.beats.eq((header.payload.length + config.beat_bytes - 1) >> beat_shift),
             header.ready.eq(free & found & ~self.full),
             self.assigned.eq(header.valid & header.ready),
         ]

@@ -2,7 +2,11 @@
 
 Contract: `eligible[i]` is the slot mask for `tenants[i]`, combinational, under the active bank: the tenant's
 own slots if it owns some, else the slots that nobody owns. It is 0 when the tenant owns none and all are owned.
+`contends[t]`: tenant *t* shares slots with others. `shared[s]`: nobody owns slot *s*.
 """
+
+from functools import reduce
+from operator import or_
 
 from amaranth import *
 from amaranth.lib import wiring
@@ -25,6 +29,8 @@ class SlotOwnership(wiring.Component):
             "allocation": In(AllocationSignature(config)),
             "tenants": In(range(config.tenants)).array(lookups),
             "eligible": Out(config.slots).array(lookups),
+            "contends": Out(config.tenants),
+            "shared": Out(config.slots),
         })
 
     def elaborate(self, platform):
@@ -45,16 +51,19 @@ class SlotOwnership(wiring.Component):
                             m.d.sync += mask.bit_select(allocation.tenant, 1).eq(allocation.row.slots[slot])
 
         active = [Signal(config.tenants, name=f"active_{slot}") for slot in range(config.slots)]
-        shared = Signal(config.slots)
         with m.Switch(allocation.active_bank):
             for bank in range(BANKS):
                 with m.Case(bank):
                     m.d.comb += [mask.eq(banked) for mask, banked in zip(active, owners[bank], strict=True)]
-        m.d.comb += shared.eq(Cat(mask == 0 for mask in active))
+        owning = reduce(or_, active)
+        m.d.comb += [
+            self.shared.eq(Cat(mask == 0 for mask in active)),
+            self.contends.eq(Mux(self.shared.any(), ~owning, 0)),
+        ]
         for index, (tenant, eligible) in enumerate(zip(self.tenants, self.eligible, strict=True)):
             own = Signal(config.slots, name=f"own_{index}")
             m.d.comb += [
                 own.eq(Cat(mask.bit_select(tenant, 1) for mask in active)),
-                eligible.eq(Mux(own.any(), own, shared)),
+                eligible.eq(Mux(own.any(), own, self.shared)),
             ]
         return m

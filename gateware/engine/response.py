@@ -23,6 +23,7 @@ class Record(data.Struct):
 
     tenant: 6
     destination: 4
+    epoch: 8
     flow_hash: 16
     request_word: 64
     result: 32
@@ -55,6 +56,7 @@ class ResponseWriter(wiring.Component):
             header.valid.eq(self.records.valid & ~header_sent),
             header.payload.tenant.eq(record.tenant),
             header.payload.destination.eq(record.destination),
+            header.payload.epoch.eq(record.epoch),
             header.payload.flow_hash.eq(record.flow_hash),
             header.payload.flow_class.eq(FlowClass.RESPONSE),
             header.payload.length.eq(RESPONSE_BYTES),

@@ -7,9 +7,10 @@ wait. Latency from a request's first beat to the shard is two cycles.
 
 - `busy` is high while the shard works on a request of `tenant`; one that waits does not count.
 - `takes` says that the next request may be granted: the slot is idle, or one request is in it and its work, if it
-  takes as long as the tenant's last one (its `price`), is over in `LOOKAHEAD` cycles. A request that waited behind a
-  long one would hold up its tenant's later ones, which other slots could answer, for the order of responses. `far`
-  says that it would: a request of which more than `LOOKAHEAD` cycles are expected is in the slot.
+  takes as long as the tenant's last one (its `price`), is over in `LOOKAHEAD` cycles, or nothing but short ones are.
+  `takes_two`: these are so few that two may be granted. A request that waited behind a long one would hold up its
+  tenant's later ones, which other slots could answer, for the order of responses. `far` says that it would: a request
+  of which more than `LOOKAHEAD` cycles are expected is in the slot.
 - `finished` strobes in the cycle in which a request's work ends, with its tenant, the `price` that came with it, and
   its measured `cost`: busy cycles, at most 65535. `served` and `busy_cycles` count since reset, modulo 2**32.
 - `drained` is high while `quiesce` has been so for `SETTLE` packets of the largest size and nothing is queued, at work
@@ -25,15 +26,21 @@ from amaranth.lib.wiring import In, Out
 from ..config import DeviceConfig
 from .shard import COST_BITS, Answer, ShardId, Status, TaggedPacketSignature
 
-__all__ = ["LATE_GRANTS", "QUEUED_REQUESTS", "EngineSlot", "Finished", "SlotBusy"]
+__all__ = ["LATE_GRANTS", "MOST_COMING", "QUEUED_REQUESTS", "EngineSlot", "Finished", "SlotBusy"]
 
 #: Request headers that one slot's queue holds.
 QUEUED_REQUESTS = 16
-#: Largest packets that find room behind the one at work: one more was asked for, and two were granted meanwhile.
+#: Requests that may be on the way from the fabric.
+MOST_COMING = 4
+#: Largest packets that find room behind the one at work. While services are not short, one more was asked for, and at
+#: most one for each slot is on the way; it takes three slots and a change of tables to bring more to one of them.
 LATE_GRANTS = 3
 SETTLE = LATE_GRANTS + 1
 #: Cycles from `takes` to the first beat of the request that it brings, and some for a packet that goes before it.
 LOOKAHEAD = 64
+#: Cycles of a short request, of which a slot may hold `MOST_SHORT`: less than one is on its way.
+SHORT = 8
+MOST_SHORT = 4
 
 
 class SlotBusy(data.Struct):
@@ -65,6 +72,7 @@ class EngineSlot(wiring.Component):
             "load": Out(range(QUEUED_REQUESTS + 1)),
             "price": In(COST_BITS),
             "takes": Out(1),
+            "takes_two": Out(1),
             "far": Out(1),
             "busy": Out(SlotBusy),
             "finished": Out(1),
@@ -155,18 +163,31 @@ class EngineSlot(wiring.Component):
             m.d.sync += elapsed.eq(spent)
             with m.If(over):
                 m.d.sync += flush.eq(1)
-        near, last_price = Signal(), Signal(COST_BITS)
-        with m.If(self.assigned):
-            m.d.sync += last_price.eq(self.price)
-        m.d.comb += [
-            near.eq(self.busy.busy & (elapsed + LOOKAHEAD >= head.price)),
-            self.takes.eq(~self.quiesce & ((self.load == 0) | ((self.load == 1) & near))),
-            self.far.eq((self.load != 0) & (~near | ((self.load != 1) & (last_price > LOOKAHEAD)))),
-        ]
         m.d.sync += [
             self.busy_cycles.eq(self.busy_cycles + self.busy.busy),
             self.load.eq(self.load + self.assigned - self.finished),
             self.failed.eq((self.failed & ~self.clear) | flush),
+        ]
+        self._ask(m, head.price, elapsed)
+
+    def _ask(self, m, price, elapsed):
+        """Asks for requests: `price` is that of the one at work, `elapsed` what it took so far."""
+        def is_short(price):
+            return (price != 0) & (price <= SHORT)
+
+        near, last_price = Signal(), Signal(COST_BITS)
+        others, short = Signal.like(self.load), Signal()   # requests that are not short; none of them
+        with m.If(self.assigned):
+            m.d.sync += last_price.eq(self.price)
+        m.d.sync += others.eq(
+            others + (self.assigned & ~is_short(self.price)) - (self.finished & ~is_short(price)))
+        m.d.comb += [
+            short.eq((others == 0) & is_short(last_price)),
+            near.eq(self.busy.busy & (elapsed + LOOKAHEAD >= price)),
+            self.takes.eq(~self.quiesce & ((self.load == 0) | ((self.load == 1) & near)
+                                           | (short & (self.load < MOST_SHORT)))),
+            self.takes_two.eq(~self.quiesce & short & (self.load < MOST_SHORT - 1)),
+            self.far.eq((self.load != 0) & (~near | ((self.load != 1) & (last_price > LOOKAHEAD)))),
         ]
 
     def _settle(self, m):

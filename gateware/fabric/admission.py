@@ -1,9 +1,12 @@
 """Admission: decides at one fabric input, packet by packet, and writes what it admits into the crosspoints.
 
 Contract: a packet is granted iff its tenant exists and has weight, the (resolved) destination's bit is in the
-tenant's `ports`, and 1 <= length <= 256 beats; its pages are reserved for the whole packet in the cycle in which its
-first beat is stored. Row and epoch are those of the bank that is active in that cycle, which is the second after header
-and first beat were offered at the earliest. Beats are stored one a cycle, packets without a pause between.
+tenant's `ports`, and 1 <= length <= 256 beats; to the engines also only if this input's bit is, for that is where the
+answer will go. An answer (class `RESPONSE`, from the engines) travels under grant and epoch of its request, which is
+the epoch that its header brings: no commit in between can refuse it. An admitted packet's pages are reserved for the
+whole packet in the cycle in which its first beat is stored. Row and epoch are those of the bank that is active in that
+cycle, which is the second after header and first beat were offered at the earliest. Beats are stored one a cycle,
+packets without a pause between.
 
 What is not granted is consumed entirely and reported as `drop`. If only pages are missing, a network port drops
 as well; the host's and the engines' port wait (`stalled`). A packet that no release of pages could make fit
@@ -81,7 +84,8 @@ class Admission(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self._config
-        m.submodules.decision = self.decision = Decision(config, drops_without_pages=self.drops_without_pages)
+        m.submodules.decision = self.decision = Decision(config, self._port,
+                                                         drops_without_pages=self.drops_without_pages)
         m.submodules.skid = self.skid = SkidBuffer(beat_layout(config))
         wiring.connect(m, wiring.flipped(self.packets.data), self.skid.i)
         wiring.connect(m, wiring.flipped(self.packets.header), self.decision.headers)
@@ -104,7 +108,7 @@ class Admission(wiring.Component):
         m.d.comb += [
             header.eq(self.decision.header),
             header.source.eq(self._port),
-            header.epoch.eq(self.allocation.epoch),
+            header.epoch.eq(Mux(self.decision.answer, self.decision.header.epoch, self.allocation.epoch)),
         ]
         if self._port != config.host_port:
             m.d.comb += header.timestamp.eq(self.cycle[:32])

@@ -1,5 +1,7 @@
 """Decision: what admission says to the header at the head of one input, looked up ahead.
 
+An `answer` is a header of class `RESPONSE` at the engines' input: it needs no grant, its request had it.
+
 Contract: in a cycle in which `now` is high (the packet's first beat is at hand, and the packet before is done with)
 the oldest header is judged: at most one of `admit`, `drop` and `wait` (no pages) holds, under the table that is
 active in that cycle; with none (or without `judged`) it is judged again. `admit` and `drop` are done with the header;
@@ -26,7 +28,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import MAX_PACKET_BEATS, PAGE_BEATS, DeviceConfig
 from ..manager.allocation import AllocationSignature
-from ..stream.packet import PROCESS, PacketHeader
+from ..stream.packet import PROCESS, FlowClass, PacketHeader
 from ..stream.skid import SkidBuffer
 from .account import BookingSignature
 from .place import place_layout, place_packet, placement_layout
@@ -35,13 +37,14 @@ from .rows import Rows
 __all__ = ["Decision"]
 
 class Decision(wiring.Component):
-    """Judges the headers of one input. Of `crosspoints` it drives what asks and books.
+    """Judges the headers of input number `port`. Of `crosspoints` it drives what asks and books.
 
     drops_without_pages: a packet that finds no pages is dropped, not made to wait.
     """
 
-    def __init__(self, config: DeviceConfig, *, drops_without_pages: bool):
+    def __init__(self, config: DeviceConfig, port: int, *, drops_without_pages: bool):
         self._config = config
+        self._port = port
         self._drops = drops_without_pages
         super().__init__({
             "headers": In(stream.Signature(PacketHeader)),
@@ -54,6 +57,7 @@ class Decision(wiring.Component):
             "drop": Out(1),
             "wait": Out(1),
             "header": Out(PacketHeader),
+            "answer": Out(1),
             "beats": Out(range(MAX_PACKET_BEATS + 1)),
             "placed": Out(placement_layout()),
             "pending": Out(config.tenants),
@@ -153,8 +157,8 @@ class Decision(wiring.Component):
             found.quota.eq(row.pages),
             found.spare.eq(self._spare(m, found.used, row.pages, found.placed.need)),
             found.placed.eq(place_packet(m, place, found.beats)),
-            found.granted.eq((header.tenant < config.tenants) & row.admits & (destination < config.ports)
-                             & row.ports.bit_select(destination, 1) & legal),
+            found.granted.eq((header.tenant < config.tenants) & (destination < config.ports) & legal
+                             & (self._is_answer(header) | self._is_granted(row, destination))),
             found.hopeless.eq(((beats + PAGE_BEATS - 1) >> 4) > row.pages + self._shared_pages(m)),
         ]
         return found
@@ -164,6 +168,15 @@ class Decision(wiring.Component):
         left, above = Signal(signed(len(used) + 1)), Signal(signed(len(used) + 2))
         m.d.comb += [left.eq(quota - used), above.eq(need - left)]
         return Mux(left < 0, need, Mux(above < 0, 0, above))
+
+    def _is_answer(self, header):
+        return (self._port == self._config.engine_port) & (header.flow_class == FlowClass.RESPONSE)
+
+    def _is_granted(self, row, destination):
+        """The row allows the way there; to the engines also the way back, which the answer will take."""
+        there = row.ports.bit_select(destination, 1)
+        back = (destination != self._config.engine_port) | row.ports[self._port]
+        return row.admits & there & back
 
     def _shared_pages(self, m):
         """Pages of a crosspoint that the active table guarantees to nobody."""
@@ -177,6 +190,7 @@ class Decision(wiring.Component):
         fits, hold, waits = Signal(), Signal(), Signal()
         m.d.comb += [
             self.header.eq(held),
+            self.answer.eq(self._is_answer(held)),
             self.header.destination.eq(known.destination),
             self.beats.eq(known.beats),
             self.placed.eq(known.placed),

@@ -6,14 +6,15 @@ one-beat packets at line rate there is one of each kind in every cycle.
 
 from amaranth import *
 from amaranth.lib import wiring
-from amaranth.lib.wiring import Out
+from amaranth.lib.wiring import In, Out
 
 from ..config import DeviceConfig
 from ..stream.packet import PacketHeader, RequestWord
 
-__all__ = ["COST_WIDTH", "EgressEventSignature", "EngineFeedbackSignature", "IngressEventSignature"]
+__all__ = ["MOST_WANTED", "EgressEventSignature", "EngineFeedbackSignature", "IngressEventSignature"]
 
-COST_WIDTH = 16  # bits of an engine's bill
+#: Packets that engines may have on the way: enough for one a cycle.
+MOST_WANTED = 12
 
 
 class IngressEventSignature(wiring.Signature):
@@ -57,21 +58,20 @@ class EgressEventSignature(wiring.Signature):
 
 
 class EngineFeedbackSignature(wiring.Signature):
-    """What the engines tell the scheduler of their column, seen from the engines.
+    """What the engines tell the scheduler of their column, seen from the engines, and what they hear of it.
 
-    eligible: tenants for whom some engine slot can take a request now. After `eligible[t]` has fallen, at most two
-        more packets (of all tenants together) are offered that were granted before: keep that much room.
-    charged: `cost` cycles of engine time are charged to the account of `tenant`; a request is charged in one event or
-        several. The column charges nothing else.
+    eligible: tenants that may be granted a packet now.
+    wanted: how many packets may be on the way, from their grant to the second cycle after their header's transfer. So
+        many may still come, of all tenants together, when `eligible` or `wanted` has fallen: keep that much room.
+    waiting: tenants that have a packet here, and may send it as far as their shaper is concerned.
     """
 
     def __init__(self, config: DeviceConfig):
         self._config = config
         super().__init__({
             "eligible": Out(config.tenants, init=(1 << config.tenants) - 1),
-            "charged": Out(1),
-            "tenant": Out(range(config.tenants)),
-            "cost": Out(COST_WIDTH),
+            "wanted": Out(range(MOST_WANTED + 1), init=MOST_WANTED),
+            "waiting": In(config.tenants),
         })
 
     def __eq__(self, other: object) -> bool:

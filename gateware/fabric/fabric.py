@@ -10,8 +10,8 @@ inputs and outputs packets follow each other without a pause.
 An output arbitrates its column alone; nothing but the allocation bus is shared between columns. `credit[t]` tells
 the host's queues that a packet of tenant *t*, up to `CREDIT_BEATS`, is admitted without waiting (see `credit`); it
 follows the page accounts after two cycles. While a header of the host is undecided, it is low for that header's
-tenant, and for all whose next packet would need shared pages. `engine` is the feedback of the engines to the scheduler
-of their column (see `events`).
+tenant, and for all whose next packet would need shared pages. `engine` is what the engines let their column send (see
+`events`).
 """
 
 from functools import reduce
@@ -27,21 +27,16 @@ from ..stream.packet import PacketSignature
 from .admission import Admission
 from .crosspoint import Crosspoint
 from .events import EgressEventSignature, EngineFeedbackSignature, IngressEventSignature
-from .output import ON_THE_WAY, Output
+from .output import Output
 
 __all__ = ["Fabric"]
 
 
 class Fabric(wiring.Component):
-    """All inputs, crosspoints and outputs.
+    """All inputs, crosspoints and outputs."""
 
-    on_the_way: packets that may be between a grant and the engines. Two is what the engines keep room for; one-beat
-    packets then go there at a third of the line, and 8 gives them all of it.
-    """
-
-    def __init__(self, config: DeviceConfig, *, on_the_way: int = ON_THE_WAY):
+    def __init__(self, config: DeviceConfig):
         self._config = config
-        self._on_the_way = on_the_way
         super().__init__({
             "inputs": In(PacketSignature(config)).array(config.ports),
             "outputs": Out(PacketSignature(config)).array(config.ports),
@@ -63,8 +58,7 @@ class Fabric(wiring.Component):
         m = Module()
         config = self._config
         admissions = [Admission(config, port) for port in range(config.ports)]
-        outputs = [Output(config, port, feedback=port == config.engine_port, on_the_way=self._on_the_way)
-                   for port in range(config.ports)]
+        outputs = [Output(config, port, feedback=port == config.engine_port) for port in range(config.ports)]
 
         for port, admission in enumerate(admissions):
             m.submodules[f"admission_{port}"] = admission

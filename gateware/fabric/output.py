@@ -12,10 +12,9 @@ packet that was cut after its first beat is closed by a zero beat with `last`, s
 sees a packet shorter than its header says. `leave` is high one cycle after the last beat went to the port's skid
 buffer.
 
-The engines' output grants only `engine.eligible` tenants, and charges what `engine` says when the service is over,
-instead of beats. At most `on_the_way` (two) packets are on the way there, from their grant to their header's
-transfer: so many may still come after a tenant has ceased to be eligible (more only when the engines were cut off as
-a stalled sink).
+The engines' output grants only `engine.eligible` tenants, and while fewer than `engine.wanted` packets are on the way
+there, from their grant to two cycles after their header's transfer: what the engines say has then taken that packet
+into account. More come only when the engines were cut off as a stalled sink.
 """
 
 from functools import reduce
@@ -30,28 +29,21 @@ from ..manager.allocation import AllocationSignature
 from ..stream.packet import PacketHeader, PacketSignature, beat_layout
 from ..stream.skid import SkidBuffer
 from .crosspoint import ReadSignature
-from .events import COST_WIDTH, EgressEventSignature, EngineFeedbackSignature
+from .events import EgressEventSignature, EngineFeedbackSignature
 from .reader import Reader
 from .scheduler import Scheduler
 from .shaper import Shaper
 
-__all__ = ["ON_THE_WAY", "Output"]
-
-ON_THE_WAY = 2          # packets between grant and engine
-ENGINE_FILL = 1 << 16   # most cycles that one round gives a tenant: the longest service
-ENGINE_UNCHARGED = 255  # requests of one tenant in engines and on their way
+__all__ = ["Output"]
 
 
 class Output(wiring.Component):
     """Output number `port` of the fabric.
 
-    feedback: it is the engines', and has the port `engine`. on_the_way: packets between a grant and the engines.
+    feedback: it is the engines', and has the port `engine`.
     """
 
-    def __init__(self, config: DeviceConfig, port: int, *, feedback: bool = False, on_the_way: int = ON_THE_WAY):
-        if not 1 <= on_the_way <= 8:
-            raise ValueError(f"on_the_way must be in 1..8, not {on_the_way!r}")
-        self._on_the_way = on_the_way
+    def __init__(self, config: DeviceConfig, port: int, *, feedback: bool = False):
         self._config = config
         self._port = port
         self._feedback = feedback
@@ -68,12 +60,7 @@ class Output(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self._config
-        if self._feedback:
-            self.scheduler = Scheduler(config, cost_width=COST_WIDTH, largest_fill=ENGINE_FILL,
-                                       uncharged=ENGINE_UNCHARGED)
-        else:
-            self.scheduler = Scheduler(config)
-        m.submodules.scheduler = self.scheduler
+        m.submodules.scheduler = self.scheduler = Scheduler(config)
         m.submodules.shaper = self.shaper = Shaper(config)
         m.submodules.reader = self.reader = Reader(config, self._port)
         m.submodules.headers = self.headers = SkidBuffer(PacketHeader)
@@ -97,6 +84,9 @@ class Output(wiring.Component):
         waiting = reduce(or_, (crosspoint.ready for crosspoint in self.crosspoints))
         m.d.comb += [
             scheduler.ready.eq(waiting & shaper.ok & (self.engine.eligible if self._feedback else ~0)),
+            scheduler.charge.eq(reader.charge),
+            scheduler.tenant.eq(reader.tenant),
+            scheduler.cost.eq(reader.beats),
             # One too many finds no packet, and is forgotten.
             scheduler.again.eq(shaper.ample),
             scheduler.open.eq(reader.open),
@@ -105,27 +95,20 @@ class Output(wiring.Component):
             shaper.beats.eq(reader.beats),
         ]
         if self._feedback:
-            m.d.comb += [
-                scheduler.enable.eq(self._few_on_the_way(m) | cut),
-                scheduler.charge.eq(self.engine.charged),
-                scheduler.tenant.eq(self.engine.tenant),
-                scheduler.cost.eq(self.engine.cost),
-            ]
-        else:
-            m.d.comb += [
-                scheduler.charge.eq(reader.charge),
-                scheduler.tenant.eq(reader.tenant),
-                scheduler.cost.eq(reader.beats),
-            ]
+            m.d.comb += scheduler.enable.eq((self._count_on_the_way(m) < self.engine.wanted) | cut)
+            m.d.sync += self.engine.waiting.eq(waiting & shaper.ok)
 
-    def _few_on_the_way(self, m):
-        """High while fewer than `on_the_way` packets are between their grant and the engines."""
+    def _count_on_the_way(self, m):
+        """Packets between their grant and two cycles after their header's transfer."""
         header = self.packets.header
         count = Signal(range(32))
-        arrives = header.valid & header.ready
+        arrived = Signal()
         discarded = self.reader.take & self.reader.first & ~self.headers.i.valid
-        m.d.sync += count.eq(count + self.scheduler.granted - self.reader.void - arrives - discarded)
-        return count < self._on_the_way
+        m.d.sync += [
+            arrived.eq(header.valid & header.ready),
+            count.eq(count + self.scheduler.granted - self.reader.void - arrived - discarded),
+        ]
+        return count
 
     def _watch_sink(self, m):
         """High from the time-out of a stalled sink until it moves again."""

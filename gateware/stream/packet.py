@@ -61,7 +61,8 @@ class RequestWord(data.Struct):
 class PacketHeader(data.Struct):
     """Header of one packet, 86 bits.
 
-    `source` and `epoch` are stamped by the fabric at admission and ignored before it. `length` is in bytes.
+    `source` and `epoch` are stamped by the fabric at admission and ignored before it, but for the epoch of an engine's
+    response, which is its request's. `length` is in bytes.
     `timestamp` is the low half of the device cycle counter: when the host posted the packet (host port), or when it was
     admitted (stamped by the fabric at every other port).
     """

@@ -99,7 +99,6 @@ class Scoreboard {
     };
     static constexpr size_t RECENT = 1024;
     static constexpr size_t KEPT_FAULTS = 10000;
-    static constexpr uint64_t RESPONSE_CYCLES = 20000;   // more than a request is in the device
 
     Store& store_;
     const unsigned ports_, engine_port_;
@@ -170,15 +169,14 @@ public:
 
     // Once the device is empty: a packet of the host port that never came out was refused, since that port waits for
     // pages; no table in force while it was decided on may have granted it. It was decided before the header after the
-    // next one was taken. The response to a request is admitted as a packet of its own, later, and may be refused too.
+    // next one was taken. The response to a request goes under the request's grant, and is not refused.
     void settle_drops(uint64_t now) {
         for (size_t i = 0; i < from_host_.size(); ++i) {
             const uint32_t index = from_host_[i];
             if (state_[index] != State::IN_FLIGHT && state_[index] != State::MISSING) continue;
             const Packet& p = store_.packets[index];
             const bool answered = p.destination == PROCESS || p.destination == engine_port_;
-            const uint64_t until = answered ? admitted_[index] + RESPONSE_CYCLES
-                                   : i + 2 < from_host_.size() ? admitted_[from_host_[i + 2]] : now;
+            const uint64_t until = i + 2 < from_host_.size() ? admitted_[from_host_[i + 2]] : now;
             const auto granted = [&](unsigned output) {
                 return epochs.always_granted(p.tenant, output, admitted_[index], until);
             };

@@ -89,8 +89,6 @@ struct Rig {
     std::array<uint32_t, PORTS * TENANTS> counting{};
     std::array<std::array<int64_t, TENANTS>, PORTS> waiting{};  // packets inside, by output and tenant
     std::array<uint8_t, PORTS * TENANTS> never_dry{};
-    std::array<uint32_t, TENANTS> service{};  // engine cycles a beat; 0: no model of engines
-    uint64_t engine_free = 0;
     uint64_t idle_while_waiting = 0;          // cycles in which output `watched` had packets and sent none
     std::array<uint64_t, PORTS> starved{};
     uint32_t seed = 1;
@@ -98,6 +96,7 @@ struct Rig {
     explicit Rig(uint64_t value) : random{value * 2 + 1} {
         never_dry.fill(1);
         set_bits(RIG_PIN(top, engine__eligible), 0, TENANTS, ~0ull);
+        RIG_PIN(top, engine__wanted) = RIG_MOST_WANTED;
         top.clk = 0;
         top.eval();
     }
@@ -163,7 +162,6 @@ struct Rig {
             }
             Sink& sink = sinks[i];
             bool ready = !sink.stuck && cycle % sink.every == 0;
-            if (i == PORTS - 1 && cycle < engine_free) ready = false;
             RIG_OUT(top, i, header__ready) = ready;
             RIG_OUT(top, i, data__ready) = ready;
         }
@@ -193,7 +191,6 @@ struct Rig {
                 }
             }
         }
-        RIG_PIN(top, engine__charged) = 0;
         for (unsigned o = 0; o < PORTS; ++o) receive(o);
     }
 
@@ -239,13 +236,6 @@ struct Rig {
         sink.headers.pop_front();
         sink.inputs.pop_front();
         sink.beat = 0;
-        if (o == PORTS - 1 && service[p.tenant]) {
-            const uint64_t cost = uint64_t(p.beats) * service[p.tenant];
-            engine_free = cycle + cost;
-            RIG_PIN(top, engine__charged) = 1;
-            RIG_PIN(top, engine__tenant) = p.tenant;
-            RIG_PIN(top, engine__cost) = uint16_t(cost);
-        }
     }
 
     void step() {
@@ -308,7 +298,8 @@ void rig_sink(Rig* r, uint32_t output, uint32_t every, uint32_t stuck) {
     r->sinks[output].stuck = stuck;
 }
 
-void rig_service(Rig* r, uint32_t tenant, uint32_t cycles) { r->service[tenant] = cycles; }
+void rig_want(Rig* r, uint32_t packets) { RIG_PIN(r->top, engine__wanted) = uint8_t(packets); }
+
 void rig_sample(Rig* r, uint32_t every) {
     r->sample_every = every;
     r->samples.clear();

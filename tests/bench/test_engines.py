@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))  # bench scripts im
 
 from _engine_column import Arrivals, Service
 from _engine_models import MODELS, simulate
-from engines import BIN, Case, jain_of_windows, recovery_of
+from engines import BIN, Case, jain_of_windows, lag_of, recovery_of
 
 
 def backlog(cost, count=2000):
@@ -76,3 +76,17 @@ def test_recovery_ends_with_the_last_unfair_window():
     assert 2000 < recovery_of(case, Service(BIN, course, served.waiting, ends), 0, 1) <= 4000
     course[300:600] = [100, 0]
     assert recovery_of(case, Service(BIN, course, served.waiting, ends), 0, 1) == float("inf")
+
+
+def test_lag_is_what_the_worst_off_is_behind_since_the_change_in_longest_services():
+    case = Case([backlog(100), backlog(500)], (1, 3), 100_000)
+    course = np.tile([25, 75], (600, 1))
+    course[290:300] = [100, 0]     # before the change: not counted
+    ends = [np.array([30_000, 30_100]), np.array([0])]
+    assert lag_of(case, Service(BIN, course, np.full_like(course, 100), ends), 0, 1) == pytest.approx(0)
+    course[310:330] = [100, 0]
+    course[340:] = [0, 100]
+    lag = lag_of(case, Service(BIN, course, np.full_like(course, 100), ends), 0, 1)
+    # First tenant 1 is 20 * 75 behind; the window of 20,000 cycles ends 160 bins after the tables have turned.
+    assert lag == pytest.approx(max(20 * 75, 160 * 25 - 20 * 75) / 500)
+    assert lag_of(case, Service(BIN, course, np.full_like(course, 100), ends), 0, 2) == float("inf")

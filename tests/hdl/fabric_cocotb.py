@@ -14,6 +14,7 @@ from amaranth.lib.data import Layout
 from cocotb.triggers import FallingEdge, ReadOnly
 
 from gateware.config import PAGE_BEATS, DeviceConfig
+from gateware.fabric.events import MOST_WANTED
 from gateware.manager.allocation import FULL_RATE, AllocationRow, reset_row
 from gateware.stream.packet import PROCESS, PacketHeader, beat_layout
 from tests.hdl.bench import Bench, parameters
@@ -84,15 +85,17 @@ class FabricModel:
         beats = -(-len(packet.payload) // self.config.beat_bytes)
         return -(-beats // PAGE_BEATS) <= rows[packet.tenant]["pages"] + shared
 
-    def grants(self, packet, epoch):
-        """Destination that the table of `epoch` resolves the packet to, and whether it grants it."""
+    def grants(self, port, packet, epoch):
+        """Destination that the table of `epoch` resolves the packet of input `port` to, and whether it grants it: to
+        the engines, only with the way back."""
         row = self.tables[epoch][packet.tenant]
         destination = self.resolved(packet, row)
-        return destination, bool(row["weight"] > 0 and row["ports"] >> destination & 1)
+        ways = {destination, port} if destination == self.config.engine_port else {destination}
+        return destination, bool(row["weight"] > 0 and all(row["ports"] >> way & 1 for way in ways))
 
     def may_drop(self, port, packet, epoch):
         """Without a grant; at a network port for want of room; anywhere, what no room that comes free could hold."""
-        _, granted = self.grants(packet, epoch)
+        _, granted = self.grants(port, packet, epoch)
         return not granted or self.kind(port) == "network" or not self.ever_fits(packet, epoch)
 
     def decide(self, port, admitted, header, epochs):
@@ -104,7 +107,7 @@ class FabricModel:
         assert header["tenant"] == packet.tenant, "decisions out of order"
         if admitted:
             epoch = header["epoch"]
-            destination, granted = self.grants(packet, epoch)
+            destination, granted = self.grants(port, packet, epoch)
             assert epoch in epochs, f"admitted under epoch {epoch}, which is not in force"
             assert granted, f"tenant {packet.tenant} was admitted to {destination} without a grant of epoch {epoch}"
             assert header["source"] == port
@@ -112,7 +115,7 @@ class FabricModel:
             self.flows[packet.tenant, port, destination].append((packet.payload, epoch))
             self.admitted_under[epoch] += 1
         else:
-            granted = all(self.grants(packet, epoch)[1] for epoch in epochs)
+            granted = all(self.grants(port, packet, epoch)[1] for epoch in epochs)
             assert any(self.may_drop(port, packet, epoch) for epoch in epochs), \
                 f"the {self.kind(port)} port dropped what the table grants"
         self.decided += 1
@@ -161,8 +164,9 @@ class FabricBench:
     async def start(self):
         await reset(self.dut, "inputs__", "outputs__", "allocation__", "engine__", "cycle", "stall_timeout")
         if "engine__eligible" in {handle._name for handle in self.dut}:
-            # Engines that can always take a request, and charge nobody.
+            # Engines that can always take a request.
             self.dut.engine__eligible.value = (1 << self.config.tenants) - 1
+            self.dut.engine__wanted.value = MOST_WANTED
         self.dut.allocation__sum_pages.value = self.config.pages  # the table after reset: all of them are tenant 0's
         cocotb.start_soon(self._count())
         self.sources, self.sinks = [], []

@@ -20,16 +20,17 @@ SLOT = regmap.node("slot")
 def requests_of(rng, count, tenants, longest=120):
     """Requests whose first eight bytes number them, so that a response is told from every other."""
     return [Packet(number.to_bytes(8, "little") + rng.randbytes(rng.randint(0, longest)), {
-        "tenant": rng.choice(tenants), "source": rng.randrange(3), "flow_hash": number})
+        "tenant": rng.choice(tenants), "source": rng.randrange(3), "flow_hash": number, "epoch": rng.randrange(256)})
         for number in range(count)]
 
 
-async def give_slots(ctx, dut, slots_of, bank=1):
+async def give_slots(ctx, dut, slots_of, weights=(1000,) * TENANTS, bank=1):
     """Write a table into `bank`, as the resource manager does, and commit it."""
     for tenant in range(TENANTS):
         ctx.set(dut.allocation.tenant, tenant)
         ctx.set(dut.allocation.bank, bank)
         ctx.set(dut.allocation.row.slots, slots_of.get(tenant, 0))
+        ctx.set(dut.allocation.row.weight, weights[tenant])
         ctx.set(dut.allocation.write, 1)
         await ctx.tick()
     ctx.set(dut.allocation.write, 0)
@@ -73,6 +74,7 @@ def check_answers(requests, responses, refused=()):
                                     + bytes([not served, served, 0, 0]))
         assert response.fields["tenant"] == request.fields["tenant"]
         assert response.fields["destination"] == request.fields["source"]
+        assert response.fields["epoch"] == request.fields.get("epoch", 0), "not under its request's epoch"
 
 
 def check_order(requests, responses):

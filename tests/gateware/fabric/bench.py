@@ -60,6 +60,7 @@ async def drive_headers(ctx, stream, packets):
         ctx.set(stream.payload, {
             "tenant": packet.tenant, "destination": packet.destination, "length": packet.announced,
             "flow_hash": packet.flow_hash, "flow_class": packet.flow_class, "timestamp": packet.timestamp,
+            "epoch": packet.epoch,
         })
         ctx.set(stream.valid, 1)
         await _transferred(ctx, stream)
@@ -139,8 +140,6 @@ class Bench:
         self.simulator = Simulator(dut)
         self.simulator.add_clock(1e-6)
         self.simulator.add_process(self._clock)
-        self.bills: list[tuple[int, int]] = []    # (tenant, beats) that the engines have yet to charge
-        self.simulator.add_process(self._charge)
         for port in range(config.ports):
             self.simulator.add_process(self._watch(port))
 
@@ -152,16 +151,6 @@ class Bench:
         async for _ in ctx.tick():
             self.cycle += 1
             ctx.set(self.dut.cycle, self.cycle)
-
-    async def _charge(self, ctx):
-        """A stand-in for the engines: each packet costs its beats, charged when it was delivered."""
-        engine = self.dut.engine
-        async for _ in ctx.tick():
-            ctx.set(engine.charged, bool(self.bills))
-            if self.bills:
-                tenant, beats = self.bills.pop(0)
-                ctx.set(engine.tenant, tenant)
-                ctx.set(engine.cost, beats)
 
     def _watch(self, port):
         ingress, egress = self.dut.ingress[port], self.dut.egress[port]
@@ -266,8 +255,6 @@ class Bench:
 
     def _deliver(self, port, header, payload):
         self.arrivals[port].append(self.cycle)
-        if port == self.config.engine_port:
-            self.bills.append((header["tenant"], -(-len(payload) // self.config.beat_bytes)))
         self.received[port].append(Packet(payload=payload, **header))
 
     # -- the allocation ---------------------------------------------------------------------------------------

@@ -306,3 +306,38 @@ def test_idle_gaps_and_busy_crosspoints_change_nothing(seed):
 def test_port_must_exist():
     with pytest.raises(ValueError, match=r"port must be in 0\.\.2, not 3"):
         Admission(CONFIG, 3)
+
+
+RESPONSE = 12
+
+
+@pytest.mark.parametrize("changes", [{"ports": 0b110}, {"weight": 0}, {"ports": 0}], ids=str)
+def test_an_answer_goes_its_way_under_the_epoch_of_its_request_whatever_the_table_says_now(changes):
+    rows = [granted(), granted(**changes), granted(), granted()]
+    answers = [Packet(1, HOST, bytes(range(16)), flow_class=RESPONSE, epoch=epoch) for epoch in (0, 1, 255)]
+    result = run(answers, rows, ENGINE)
+    assert result.kinds() == ["admit"] * 3
+    assert [header["epoch"] for _, header in result.events] == [0, 1, 255]
+    assert [(number, payload) for number, *_, payload in result.stored] == [(HOST, bytes(range(16)))] * 3
+
+
+@pytest.mark.parametrize("port", [HOST, NET])
+def test_nobody_else_can_claim_to_be_an_answer(port):
+    rows = [granted(), granted(ports=0b110), granted(), granted()]
+    result = run([Packet(1, HOST, bytes(16), flow_class=RESPONSE, epoch=9),
+                  Packet(2, HOST, bytes(16), flow_class=RESPONSE, epoch=9)], rows, port)
+    assert result.kinds() == ["drop", "admit"]
+    assert result.events[1][1]["epoch"] == 1
+
+
+@pytest.mark.parametrize(("tenant", "destination"), [(63, HOST), (1, 3)])
+def test_an_answer_of_a_tenant_or_to_a_port_that_does_not_exist_is_dropped(tenant, destination):
+    assert run([Packet(tenant, destination, bytes(16), flow_class=RESPONSE)], ROWS, ENGINE).kinds() == ["drop"]
+
+
+@pytest.mark.parametrize("destination", [ENGINE, 15])
+def test_who_may_not_have_the_answer_may_not_ask(destination):
+    for port in (HOST, NET):
+        rows = [granted(), granted(ports=0b111 & ~(1 << port)), granted(), granted()]
+        result = run([Packet(1, destination, bytes(16)), Packet(2, destination, bytes(16))], rows, port)
+        assert result.kinds() == ["drop", "admit"]

@@ -113,3 +113,54 @@ def test_latency_is_counted_from_the_timestamp_to_the_last_beat():
         # `leave` is reported one cycle after the last beat went.
         assert event.extra["latency"] == event.cycle - 1 - stamps[event.header["flow_hash"]]
         assert event.header["length"] == 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wanted", [1, 2, 5])
+@pytest.mark.parametrize("size", [4, 48])
+def test_no_more_packets_are_on_the_way_to_the_engines_than_they_want(wanted, size):
+    """From the grant to the second cycle after the header: what is sent when nothing is wanted any more."""
+    rng = random.Random(wanted)
+    bench = Bench(Fabric(CONFIG), CONFIG)
+    packets = numbered(rng, 60, size)
+    taken = {"before": 0, "late": 0}
+    bench.source(0, packets, lambda: rng.random() < 0.1)
+    bench.sink(1, lambda: rng.random() < 0.2)
+    bursts = 6
+
+    async def script(ctx):
+        for _ in range(bursts):
+            ctx.set(bench.dut.engine.wanted, wanted)
+            await ctx.tick().repeat(rng.randrange(30, 60))
+            ctx.set(bench.dut.engine.wanted, 0)
+            before = len(bench.received[1])
+            await ctx.tick().repeat(300)
+            late = len(bench.received[1]) - before
+            assert late <= wanted + 1, "more than the wanted, and the one that was being taken"
+            taken["late"] = max(taken["late"], late)
+            taken["before"] += before > 0
+        ctx.set(bench.dut.engine.wanted, wanted)
+
+    bench.run(open_rows(CONFIG), script)
+    assert len(bench.received[1]) == len(packets)
+    assert taken["late"]
+    assert taken["before"]
+
+
+@pytest.mark.slow
+def test_engines_hear_who_has_packets_and_only_who_is_eligible_is_sent():
+    bench = Bench(Fabric(CONFIG), CONFIG)
+    bench.source(0, numbered(random.Random(1), 6, 16, tenant=0) + numbered(random.Random(2), 6, 16))
+    bench.sink(1)
+
+    async def script(ctx):
+        engine = bench.dut.engine
+        ctx.set(engine.eligible, 0b10)
+        await ctx.tick().repeat(200)
+        assert ctx.get(engine.waiting) == 0b01
+        assert {packet.tenant for packet in bench.received[1]} == {1}
+        assert len(bench.received[1]) == 6
+        ctx.set(engine.eligible, 0b11)
+
+    bench.run(open_rows(CONFIG), script)
+    assert len(bench.received[1]) == 12
