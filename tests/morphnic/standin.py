@@ -17,6 +17,7 @@ from device_link.responder import BusFault, Responder
 
 CONFIG0 = 4 | 16 << 8 | 2 << 16 | 16 << 24  # ports, tenants, slots, classifier entries
 CONFIG1 = 64 | 64 << 16  # data width, pages
+CONFIG2 = 4 | 16 << 8 | 1 << 16  # no access patterns, no forecasts
 
 
 class Registers:
@@ -34,9 +35,9 @@ class Registers:
                     self.words[register.address] = 0
         for name, value in {
             "id.magic": MAGIC, "id.map_hash": self.map.hash, "id.build_id_lo": 0xB01D, "id.uid_lo": 0x1234,
-            "id.boot_nonce": 7, "id.config0": CONFIG0, "id.config1": CONFIG1, "id.config2": 4, "id.clock": 100_000_000,
-            "id.uart": 1_000_000, "id.cycle_lo": 5000, "rm.active": 3, "analyzer.window": 100_000,
-            "analyzer.sequence": 9, "analyzer.cycles": 100_000, "rm.weight_capacity": 65536,
+            "id.boot_nonce": 7, "id.config0": CONFIG0, "id.config1": CONFIG1, "id.config2": CONFIG2,
+            "id.clock": 100_000_000, "id.uart": 1_000_000, "id.cycle_lo": 5000, "rm.active": 3,
+            "analyzer.window": 100_000, "analyzer.sequence": 9, "analyzer.cycles": 100_000, "rm.weight_capacity": 65536,
         }.items():
             self.set(name, value)
 

@@ -24,6 +24,8 @@ def test_info_reads_identity_and_allocation(typed, stand_in):
     text = typed("info").stdout
     assert "100 MHz, cycle 5000 (5e-05 s since reset)" in text
     assert "4 ports x 64 bits, 64 pages" in text
+    assert "16 reflex rules" in text
+    assert "; no access patterns, no forecasts\n" in text
 
 
 def test_two_devices_must_be_told_apart(typed, stand_in):
