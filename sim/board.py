@@ -25,6 +25,7 @@ from morphnic.errors import InputError, LinkError, LinkTimeout, MorphnicError
 from .build import Model, Progress, Variant, print_progress
 from .harness import device_model
 from .viewer import write_save_file
+from .wrapper import WAVE_SCOPE
 
 Array = npt.NDArray[Any]
 
@@ -509,7 +510,7 @@ class Board:
         with Board(self.config, component=self._component, variant=Variant.TRACE, uid=self.uid,
                    boot_nonce=self.boot_nonce, log_inputs=False, progress=self._progress) as again:
             again._replay(self._log, target, first, end)
-            write_save_file(target, again.model.verilog)
+            write_save_file(target, again.model.verilog, WAVE_SCOPE)
         return first, end
 
     def _replay(self, log: Sequence[tuple[str, tuple[Any, ...]]], path: Path, first: int, end: int) -> None:

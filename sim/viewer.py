@@ -46,20 +46,22 @@ class _Wave:
         return self.place if self.width == 1 else f"{self.place}[{self.width - 1}:0]"
 
 
-def write_save_file(waveform: Path, verilog: Path) -> Path:
+def write_save_file(waveform: Path, verilog: Path, scope: tuple[str, ...] = ()) -> Path:
     """Write `waveform` with the suffix `.gtkw`, and a translation file for each enum in `verilog`; the save file.
 
+    scope: where the waveform has the top module of Amaranth's Verilog; by default it is the outermost.
     Shown are the named signals of the top module, those of a structure as a group of its fields, and in a group of
     their own the enums inside its parts, such as states.
     """
-    enums = read_enums(verilog.read_text())
     waves = _read_waves(waveform)
+    top = scope or next(
+        (wave.scopes for wave in waves if len(wave.scopes) == 1 and wave.scopes[0] != ROOT_PORTS), ())
+    enums = {".".join((*top, *name.split(".")[1:])): enum for name, enum in read_enums(verilog.read_text()).items()}
     files = _write_filters(waveform.parent, enums)
     save_path = waveform.with_suffix(".gtkw")
     with save_path.open("w") as file:
         save = GTKWSave(file)
         save.dumpfile(str(waveform.resolve()))
-        top = next((wave.scopes for wave in waves if len(wave.scopes) == 1 and wave.scopes[0] != ROOT_PORTS), ())
         for wave in _grouped([wave for wave in waves if wave.scopes == top]):
             _show(save, wave, enums, files)
         inner = [wave for wave in waves if wave.scopes != top and wave.place in enums]

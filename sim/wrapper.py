@@ -18,6 +18,8 @@ import re
 from morphnic.errors import BuildError
 
 TOP = "board_top"
+#: Where a waveform of `board_top` has the device: Verilator puts a scope of its own around it all.
+WAVE_SCOPE = ("top", TOP, "dut")
 _SLOW_PINS = ("uart_rx", "uart_pins", "boot_nonce", "uid")
 _BUS = """
   reg bus_valid = 0, bus_write = 0, bus_done = 0, bus_error = 0;

@@ -48,7 +48,7 @@ def test_waveform_of_a_running_device_shows_its_signals_change(typed, running, t
     assert ran.returncode == 0, ran.stderr
     assert "cycles 200 to 250" in ran.stdout
     assert f"gtkwave {path.with_suffix('.gtkw')}" in ran.stdout
-    assert ".host_rx__header__payload.tenant[5:0]\n" in path.with_suffix(".gtkw").read_text()
+    assert ".dut.host_rx__header__payload.tenant[5:0]\n" in path.with_suffix(".gtkw").read_text()
     definitions, _, changes = path.read_text().partition("$enddefinitions")
     assert " cycle [63:0] " in definitions
     assert sum(line.startswith("#") for line in changes.splitlines()) >= 100, "two edges of the clock a cycle"

@@ -33,8 +33,7 @@ class Registers:
             "id.magic": MAGIC, "id.map_hash": self.map.hash, "id.build_id_lo": 0xB01D, "id.uid_lo": 0x1234,
             "id.boot_nonce": 7, "id.config0": CONFIG0, "id.config1": CONFIG1, "id.config2": CONFIG2,
             "id.clock": 100_000_000, "id.uart": 1_000_000, "id.cycle_lo": 5000, "rm.active": 3,
-            "analyzer.window": 100_000,
-            "analyzer.sequence": 9, "analyzer.cycles": 100_000, "rm.weight_capacity": 65536,
+            "analyzer.window": 100_000, "analyzer.sequence": 9, "analyzer.cycles": 100_000, "rm.weight_capacity": 65536,
         }.items():
             self.set(name, value)
 

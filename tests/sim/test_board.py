@@ -282,7 +282,7 @@ def test_waveform_around_a_trigger_shows_the_cycles_asked_for(board, tmp_path: P
     save = path.with_suffix(".gtkw").read_text()
     assert f'[dumpfile] "{path.resolve()}"' in save
     assert "-host_rx__header__payload\n" in save, "a structure is a group of its fields"
-    assert ".host_rx__header__payload.tenant[5:0]\n" in save
+    assert "} top.board_top.dut.host_rx__header__payload.tenant[5:0]\n" in save
     # The corrupted bit is visible: the cycle counter of the device names the cycle.
     assert board.waveform(path, start=10, cycles=5) == (10, 15)
     with pytest.raises(InputError, match="has not happened"):
