@@ -66,9 +66,9 @@ class Shaper(wiring.Component):
         ]
 
         # What a row grants is looked up in the cycle before its tenant's turn.
-        turn, next_turn = Signal(range(tenants)), Signal(range(tenants))
-        refill, refill_now = Signal(17 + tenants.bit_length()), Signal(17 + tenants.bit_length())
-        depth, cap = Signal(signed(width)), Signal(signed(width))
+        turn, next_turn = (Signal(range(tenants), name=name) for name in ("turn", "next_turn"))
+        refill, refill_now = (Signal(17 + tenants.bit_length(), name=name) for name in ("refill", "refill_now"))
+        depth, cap = (Signal(signed(width), name=name) for name in ("depth", "cap"))
         full = Signal(init=1)
         row = rows.rows[0]
         m.d.comb += [
@@ -88,7 +88,7 @@ class Shaper(wiring.Component):
         turn_spent = spent.read_port(domain="comb")
         turn_filled = filled.read_port(domain="comb")
         filled_write = filled.write_port()
-        level, above = Signal(signed(width)), Signal(signed(width))
+        level, above = (Signal(signed(width), name=name) for name in ("level", "above"))
         m.d.comb += [
             turn_spent.addr.eq(turn),
             turn_filled.addr.eq(turn),
