@@ -8,8 +8,8 @@ Credits are told as the link counts them: `limit` is the sum of all that were gr
 the mux counts what it has used in the same way. A field whose limit is 0 at the first request, as the initialisation
 told it (2.6.1), is not limited for ever; which are limited is given by `limited`.
 
-Latency: one cycle in which the choice is made, one for the beats: a register stage behind it lets the next choice be made
-while the link still takes the last beat.
+Latency: one cycle in which the choice is made, one for the beats: a register stage behind it lets the next choice be
+made while the link still takes the last beat.
 """
 
 from amaranth import *
