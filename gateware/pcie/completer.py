@@ -15,8 +15,8 @@ Contract:
   the link must not offer more non-posted requests than `nonposted_credit` has strobed for: `depth` at once after
   reset, one more for each that was answered.
 
-Latency: two cycles from a write's beat to the bus, four from a read's; then a cycle a word beyond the bus, whose
-arbiter adds one. One completion a cycle leaves when its words are there.
+Latency: two cycles from a write's beat to the bus, three from a read's. A word takes the time of the bus
+and one cycle of its arbiter; a completion is sent, a beat a cycle, when all its words are there.
 """
 
 from amaranth import *

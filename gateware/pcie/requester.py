@@ -8,13 +8,15 @@ Credits are told as the link counts them: `limit` is the sum of all that were gr
 the mux counts what it has used in the same way. A field whose limit is 0 at the first request, as the initialisation
 told it (2.6.1), is not limited for ever; which are limited is given by `limited`.
 
-Latency: one cycle in which the choice is made, none for the beats.
+Latency: one cycle in which the choice is made, one for the beats: a register stage behind it lets the next choice be
+made while the link still takes the last beat.
 """
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..stream.skid import SkidBuffer
 from .tlp import RequestKind, request_layout
 
 __all__ = ["Credits", "RequestMux"]
@@ -34,7 +36,7 @@ class RequestMux(wiring.Component):
     def __init__(self, width: int, count: int):
         if count < 1:
             raise ValueError(f"count must be at least 1, not {count!r}")
-        self._count = count
+        self._count, self._width = count, width
         super().__init__({
             "sources": In(stream.Signature(request_layout(width))).array(count),
             "requests": Out(stream.Signature(request_layout(width))),
@@ -45,6 +47,8 @@ class RequestMux(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        m.submodules.skid = skid = SkidBuffer(request_layout(self._width))
+        wiring.connect(m, skid.o, wiring.flipped(self.requests))
         used, chosen, fits = Signal(Credits), Signal(range(self._count)), Signal(self._count)
         for index, source in enumerate(self.sources):
             m.d.comb += fits[index].eq(source.valid & self._has_credits(m, source.payload.header, used))
@@ -62,9 +66,9 @@ class RequestMux(wiring.Component):
                 with m.Switch(chosen):
                     for index, source in enumerate(self.sources):
                         with m.Case(index):
-                            wiring.connect(m, wiring.flipped(source), wiring.flipped(self.requests))
-                with m.If(self.requests.valid & self.requests.ready & self.requests.payload.last):
-                    self._use(m, used)
+                            wiring.connect(m, wiring.flipped(source), skid.i)
+                with m.If(skid.i.valid & skid.i.ready & skid.i.payload.last):
+                    self._use(m, used, skid.i.payload.header)
                     m.next = "choose"
         m.d.comb += self.busy.eq(fsm.ongoing("pass"))
         return m
@@ -80,8 +84,7 @@ class RequestMux(wiring.Component):
         posted = (~after_header[-1] | ~self.limited[0]) & (~after_data[-1] | ~self.limited[1])
         return Mux(header.kind == RequestKind.WRITE, posted, ~after_nonposted[-1] | ~self.limited[2])
 
-    def _use(self, m, used):
-        header = self.requests.payload.header
+    def _use(self, m, used, header):
         with m.If(header.kind == RequestKind.WRITE):
             m.d.sync += [used.posted_headers.eq(used.posted_headers + 1),
                          used.posted_data.eq(used.posted_data + ((header.length + 3) >> 2))]

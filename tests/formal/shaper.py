@@ -112,12 +112,22 @@ def shaper_invariant(m, inside, contract):
             behind = (number - tenant - 1) % tenants
             m.d.comb += [coming.eq(contract.each_cycle * behind), ahead.eq((tenant - number) % tenants)]
     refilled = Signal()   # under the written row
-    with m.If((contract.now != 0) & (turn == tenant)):
+    with m.If((contract.now > 1) & (turn == tenant)):
         m.d.sync += refilled.eq(1)
+    # What the row grants was looked up in the cycle before the turn.
+    refill, cap, granted, brim = inside["refill"], inside["cap"], Signal(32), Signal(signed(40))
+    m.d.comb += [
+        granted.eq(contract.each_cycle * tenants),
+        brim.eq((contract.burst << contract.fraction) - contract.largest - granted),
+        Assert((cap.as_signed() >= 0) & (cap.as_signed() <= 1 << 15 + contract.fraction)),
+        Assert((contract.now <= 1) | (turn != tenant)
+               | ((refill == granted) & (cap.as_signed() == Mux(brim > 0, brim, 0)) & ~inside["full"])),
+        Assert((contract.now != 0) | ((cap == 0) & (refill == 0))),
+    ]
     m.d.comb += [
         Assert((turn < tenants) & (contract.now <= tenants + 2)),
         Assert((contract.now == 0) | ((row.rate == contract.rate) & (row.burst == contract.burst))),
-        Assert(Mux(refilled, contract.now > 1, (contract.now == 0) | (contract.now + ahead <= tenants))),
+        Assert(Mux(refilled, contract.now > 2, (contract.now <= 1) | (contract.now + ahead <= tenants + 1))),
         Assert(refilled | ((level >= 0) & (level <= Mux(contract.now == 0, 0, 1 << 15 + contract.fraction)))),
         Assert(level >= -contract.largest),
         Assert(contract.settled | (contract.tokens == contract.depth)),

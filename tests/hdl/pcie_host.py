@@ -2,8 +2,7 @@
 
 import logging
 
-import cocotb
-from amaranth.lib.data import Layout
+from amaranth.lib.data import Layout, StructLayout
 from cocotb.triggers import FallingEdge
 from cocotbext.axi import AxiStreamBus
 from cocotbext.pcie.core import RootComplex
@@ -92,7 +91,7 @@ class PcieHost:
 
     def received(self):
         """Data of the DMA reads that are complete, in whole beats."""
-        layout = self.core_data_layout()
+        layout = StructLayout({"data": self.width, "last": 1})
         found, current = [], b""
         for word in self.read_data.words:
             beat = layout.from_bits(word)
@@ -102,14 +101,6 @@ class PcieHost:
                 current = b""
         return found
 
-    def core_data_layout(self):
-        from amaranth.lib.data import StructLayout
-
-        return StructLayout({"data": self.width, "last": 1})
-
     @staticmethod
     def outcomes(sink):
         return [(found["tag"], Outcome(found["outcome"])) for found in (fields(Report, word) for word in sink.words)]
-
-
-__all__ = ["BASE", "PcieHost", "cocotb"]
