@@ -48,7 +48,7 @@ regress: $(STAMP)  ## random configurations and seeds for MINUTES, with coverage
 prove: $(STAMP)  ## every proof, the long ones included
 	$(BIN)/python -m pytest tests/formal --prove -n 2 $(PYTEST_ARGS)
 
-netlist: $(STAMP)  ## benches on post-synthesis netlists: stream buffer and serial link; minutes of synthesis, once
+netlist: $(STAMP)  ## benches on the post-synthesis netlists of their blocks; minutes of synthesis, once
 	$(BIN)/python -m pytest tests/hdl/test_benches.py --netlist $(PYTEST_ARGS)
 
 soak: $(STAMP) models  ## random commits under traffic: make soak COMMITS=1000000 SEED=1; may be interrupted and goes on

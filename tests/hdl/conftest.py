@@ -9,7 +9,7 @@ import pytest
 from tests.hdl.bench import benches, parse_case
 from tests.hdl.harness import Outcome
 
-#: What `--netlist` runs unless cases are named: blocks whose synthesis ends within minutes.
+#: What `--netlist` runs unless cases are named: what was seen to pass.
 NETLIST_CASES = ("skid", "link")
 ARTIFACTS = Path("build/regression")
 STARTED = pytest.StashKey[float]()
@@ -23,7 +23,7 @@ def pytest_addoption(parser):
     group.addoption("--lines", action="store_true", dest="lines",
                     help="count lines and toggles (another build, many times slower)")
     group.addoption("--netlist", action="store_true", dest="netlist",
-                    help="run on what synthesis makes of the gateware; default: the blocks that are synthesised within minutes")
+                    help="run on what synthesis makes of the gateware; default: the blocks of `make netlist`")
     group.addoption("--artifacts", type=Path, dest="artifacts", metavar="DIR",
                     help=f"where outcomes, waveforms and report go (default {ARTIFACTS})")
 
