@@ -9,8 +9,8 @@ import pytest
 from tests.hdl.bench import benches, parse_case
 from tests.hdl.harness import Outcome
 
-#: What `--netlist` runs unless cases are named: what was seen to pass.
-NETLIST_CASES = ("skid", "link")
+#: What `--netlist` runs unless cases are named.
+NETLIST_CASES = ("skid", "link", "manager tenants=2 rounds=8")
 ARTIFACTS = Path("build/regression")
 STARTED = pytest.StashKey[float]()
 
