@@ -51,7 +51,7 @@ regress: $(STAMP)  ## random configurations and seeds for MINUTES, with coverage
 prove: $(STAMP)  ## every proof, the long ones included
 	$(BIN)/python -m pytest tests/formal --prove -n 2 $(PYTEST_ARGS)
 
-netlist: $(STAMP)  ## the benches of the small configuration on its post-synthesis netlists; minutes of synthesis, once
+netlist: $(STAMP)  ## benches on the post-synthesis netlists of their blocks; minutes of synthesis, once
 	$(BIN)/python -m pytest tests/hdl/test_benches.py --netlist $(PYTEST_ARGS)
 
 MUTANTS ?= 200

@@ -9,8 +9,8 @@ import pytest
 from tests.hdl.bench import benches, parse_case
 from tests.hdl.harness import Outcome
 
-#: What `--netlist` runs: the small configuration, block by block.
-NETLIST_CASES = ("skid", "link", "manager tenants=4 rounds=8", "fabric ports=2 width=32 tenants=4 pages=32 packets=60")
+#: What `--netlist` runs unless cases are named.
+NETLIST_CASES = ("skid", "link", "manager tenants=2 rounds=8")
 ARTIFACTS = Path("build/regression")
 STARTED = pytest.StashKey[float]()
 
@@ -23,7 +23,7 @@ def pytest_addoption(parser):
     group.addoption("--lines", action="store_true", dest="lines",
                     help="count lines and toggles (another build, many times slower)")
     group.addoption("--netlist", action="store_true", dest="netlist",
-                    help="run on what synthesis makes of the gateware; default: the cases of the small configuration")
+                    help="run on what synthesis makes of the gateware; default: the blocks of `make netlist`")
     group.addoption("--artifacts", type=Path, dest="artifacts", metavar="DIR",
                     help=f"where outcomes, waveforms and report go (default {ARTIFACTS})")
 

