@@ -10,7 +10,7 @@ BAR0 is the register bus. What the core serves itself lies where the device's ma
 A function-level reset (6.6.2), which `function_reset` asks for by a level, ends with a cycle of `function_reset_done`:
 no new request is sent, the one that has begun is finished (with zeros if its data do not come), then engines and MSI-X
 table are as after reset, except that tags of unanswered requests stay out of use until their completions have come. The
-memory table keeps what the manager granted; the register bus and the allocation are not touched.
+memory table, the register bus and the allocation are not touched. Offers of data and reports are withdrawn.
 """
 
 from amaranth import *

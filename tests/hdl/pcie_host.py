@@ -49,18 +49,19 @@ class PcieHost:
             log.setLevel(logging.ERROR)
         self.dev.functions[0].configure_bar(0, BAR_BYTES, ext=True)
         self.rc.make_port().connect(self.dev)
-        for port in ("cfg_flr_in_process", "raised"):
+        for port in ("cfg_flr_in_process", "raised", "write_commands__valid", "read_commands__valid",
+                     "write_data__valid"):
             getattr(dut, port).value = 0
         dut.timeout.value = (1 << 24) - 1
 
     async def start(self, idle=lambda: False, busy=lambda: False):
         """Bring the link up, enumerate, enable; then the device side's sources and sinks."""
         dut = self.dut
+        await FallingEdge(dut.rst)
         self.write_commands, self.read_commands = Source(dut, "write_commands"), Source(dut, "read_commands")
         self.write_data = Source(dut, "write_data", idle)
         self.write_reports, self.read_reports = Sink(dut, "write_reports"), Sink(dut, "read_reports")
         self.read_data = Sink(dut, "read_data", busy)
-        await FallingEdge(dut.rst)
         await self.rc.enumerate()
         self.device = self.rc.find_device(self.dev.functions[0].pcie_id)
         await self.device.enable_device()
