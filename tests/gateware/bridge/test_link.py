@@ -15,14 +15,13 @@ from device_link.operations import (
     Request,
     Response,
     Status,
-    Window,
-    WindowRow,
     Write,
     WriteList,
     decode_message,
     encode_operations,
 )
 from device_link.responder import Responder
+from device_link.window import Window, WindowRow
 from gateware.bridge.link import LinkBridge
 from gateware.config import DeviceConfig
 from tests.device_link.line import RegisterModel
