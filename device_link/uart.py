@@ -54,13 +54,12 @@ class SerialChannel(ByteChannel):
             raise LinkError(f"{self._name}: writing failed ({error}): is the cable still there?") from error
 
     def greet(self) -> None:
-        """Hold the line low for `_BREAK_SECONDS`, then send 0x55: the device takes this port's rate from it."""
+        """Hold the line low for `_BREAK_SECONDS`, then send 0x55 at once: the device takes this port's rate from it."""
         with contextlib.suppress(OSError):  # a pseudo-terminal has no break, and no rate to disagree about
             self._port.flush()
             self._port.break_condition = True
             time.sleep(_BREAK_SECONDS)
             self._port.break_condition = False
-            time.sleep(_BREAK_SECONDS)
         self.write(b"\x55")
 
     def read(self, timeout: float) -> bytes:

@@ -4,8 +4,9 @@ Contract: `period` is the bit time (eighths of a cycle, as `uart` takes it), at 
 low for `BREAK_BITS` bit times or more (no byte does that) and high again, the next byte is measured: from its first to
 its fifth falling edge are eight bits, so that the cycles between them are the new `period`, in the cycle after which
 `changed` is high for one cycle. Anything else than 0x55 at a rate that can be received changes nothing: the four
-two-bit times must be alike within a quarter. A host that is slower sends zeros that look like a break; what follows
-them is measured too, and only taken if it is 0x55: then the rate is that of the host.
+two-bit times must be alike within a quarter. (A break that is followed by a pause of its own length could itself be the
+first of them: the pause must be shorter than half of it.) A host that is slower sends zeros that look like a break;
+what follows them is measured too, and only taken if it is 0x55: then the rate is that of the host.
 """
 
 from amaranth import *

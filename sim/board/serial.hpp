@@ -12,10 +12,11 @@ public:
     uint64_t period = 800;
     uint64_t framing_errors = 0;
 
-    // Holds the line low for `cycles`, then high for as long; a byte that is being sent is cut off.
+    // Holds the line low for `cycles`, then high for an eighth of that; a byte that is being sent is cut off.
     void send_break(uint64_t cycles) {
         sending_ = false;
-        low_ = high_ = cycles;
+        low_ = cycles;
+        high_ = cycles / 8;
     }
 
     // Level that the device's receive pin sees in this cycle.

@@ -72,6 +72,15 @@ def test_zeros_of_a_slower_host_are_taken_only_with_the_sync_byte():
     assert periods([(1, 50), *noise, *greeting(200, low=2500)]) == [1600]
 
 
+@pytest.mark.parametrize("pause", [10, 30, 400, 1200])
+def test_greeting_behind_the_zero_that_ends_a_frame_of_a_slower_host(pause):
+    """The zero arms the detector, so that it takes the break for a start bit at first."""
+    found = periods([(1, 50), *byte(0, 33.333), (1, 3000), (0, 2500), (1, pause), *byte(SYNC, 33.333), (1, 50)],
+                    initial=67)
+    assert len(found) == 1
+    assert abs(found[0] - 8 * 33.333) <= 1
+
+
 def test_second_break_begins_again():
     assert periods([(1, 50), (0, 300), (1, 10), (0, 20), (1, 20), *greeting(20, low=300)]) == [160]
 
