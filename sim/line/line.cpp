@@ -94,7 +94,7 @@ void line_break(Line* l, uint32_t cycles) { l->serial.send_break(cycles); }
 
 // Each direction is inverted about once in `rate` cycles (0: never), for up to `longest` cycles.
 void line_noise(Line* l, uint64_t rate, uint64_t longest) {
-    for (Noise* noise : {&l->to_device, &l->to_host}) noise->rate = rate, noise->longest = longest;
+    for (Noise* noise : {&l->to_device, &l->to_host}) noise->rate = rate, noise->longest = longest, noise->left = 0;
 }
 
 // From now on a window of `words` words is complete every `every` cycles.

@@ -40,7 +40,7 @@ def test_lists_fill_the_line_and_overrun_nothing_at_any_turnaround(line):
     assert 4 * 64 * 200 / (line.last_byte - started) / line.bytes_per_second > 0.95
 
 
-@pytest.mark.parametrize("baud", [9_600, 115_200, 921_600, 1_500_000, 3_000_000, 8_000_000])
+@pytest.mark.parametrize("baud", [57_600, 921_600, 3_000_000, 8_000_000])
 def test_host_of_another_rate_is_understood_after_its_greeting(baud):
     """The device begins at 12 M baud, and follows; a second host at another rate is followed again."""
     line = Line(CONFIG, baud=baud)
@@ -112,7 +112,7 @@ def test_noise_on_the_pins_is_never_silently_wrong(seed):
 
 
 def test_line_that_is_cut_in_a_block_of_writes_tells_what_became_of_it(line):
-    link = connect(line, timeout=0.05)
+    link = connect(line, timeout=0.3)
     link.write(BASE, [0] * 500)
     line.noise(1, 1 << 40)  # nothing is understood any more
     with pytest.raises(LinkTimeout) as caught:
