@@ -80,9 +80,9 @@ def test_manager_that_changes_the_table_piecemeal_is_refuted(tmp_path, fault):
     assert verdict.refuted, verdict.log
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("rule", "limit"), [("WEIGHT_CAPACITY", 1 << 17), long("MIN_BURST", 0),
-                                             long("FULL_HOST_SHARE", 511), long("FULL_RATE", (1 << 17) - 1)])
+@pytest.mark.long_proof
+@pytest.mark.parametrize(("rule", "limit"), [("WEIGHT_CAPACITY", 1 << 17), ("MIN_BURST", 0),
+                                             ("FULL_HOST_SHARE", 511), ("FULL_RATE", (1 << 17) - 1)])
 def test_manager_that_does_not_check_a_rule_is_refuted(tmp_path, monkeypatch, rule, limit):
     monkeypatch.setattr(checker, rule, limit)
     verdict = check(ManagerContract(ResourceManager(SMALL), SMALL, writes=ONE), tmp_path, ONE_WRITE)
