@@ -74,7 +74,7 @@ class Decision(wiring.Component):
         wiring.connect(m, wiring.flipped(self.headers), incoming.i)
 
         # The header that is judged, and what was looked up of it. `right`: for this very cycle.
-        held, valid, right = Signal(PacketHeader), Signal(), Signal()
+        held, valid, right = Signal(PacketHeader, name="held"), Signal(name="valid"), Signal()
         known = Signal(_known_layout(config))
         judged, done, stuck = self.judged, Signal(), Signal()   # stuck: it has been judged before
         m.d.comb += [

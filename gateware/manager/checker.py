@@ -108,7 +108,8 @@ class TableChecker(wiring.Component):
 
     def _elaborate_rules(self, m, comparing):
         """Flags of the rules that a row breaks, in the cycle in which it is judged, in order of precedence."""
-        staged, guarantee = Signal.like(self.staged), Signal.like(self.guarantee)
+        staged = Signal.like(self.staged, name="compared_row")
+        guarantee = Signal.like(self.guarantee, name="compared_guarantee")
         m.d.sync += [staged.eq(self.staged), guarantee.eq(self.guarantee)]
         owned = Signal(16)
         with m.If(comparing):

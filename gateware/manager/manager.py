@@ -157,7 +157,10 @@ class ResourceManager(wiring.Component):
             standing.guarantee.eq(guarantee.scan_row),
             standing.guarantee_changed.eq(guarantee.changed),
         ]
-        m.d.sync += [standing.refresh.eq(transaction.refresh), standing.replaced.eq(table.storing_replaced)]
+        refreshed = Signal(name="standing_refresh")
+        replaced = Signal.like(standing.replaced, name="standing_replaced")
+        m.d.sync += [refreshed.eq(transaction.refresh), replaced.eq(table.storing_replaced)]
+        m.d.comb += [standing.refresh.eq(refreshed), standing.replaced.eq(replaced)]
 
     def _elaborate_check(self, m, table, guarantee, checker, standing, transaction, access, rules):
         m.d.comb += [

@@ -85,13 +85,14 @@ class RowAccess(wiring.Component):
         address = Signal.like(self.staging.address)
         step = Signal(range(5))
         refused, error, data = Signal(), Signal(), Signal(32)
+        opened = Signal()   # when the row arrived: else it may be one that was in force before a change
         with m.If((self.staging.valid | self.active.valid) & (step != 4)):
             m.d.sync += step.eq(step + 1)
         with m.Else():
             m.d.sync += step.eq(0)
         with m.If(step == 1):
-            m.d.sync += self.old.eq(self.row)
-        staging_refused = ~self.open | (self.staging.write & (self.locked | ~word.writable))
+            m.d.sync += [self.old.eq(self.row), opened.eq(self.open)]
+        staging_refused = ~self.open | ~opened | (self.staging.write & (self.locked | ~word.writable))
         # Nothing comes between the decision and the write: commands come by the same bus, and rules wait meanwhile.
         with m.If(step == 2):
             m.d.sync += [self.new.eq(word.new), data.eq(word.data), error.eq(refused)]

@@ -43,7 +43,7 @@ class StandingVerdict(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         tenants = self._config.tenants
-        faulty, unsure = Signal(tenants), Signal()
+        faulty, unsure = Signal(tenants, name="faulty"), Signal(name="unsure")
         with m.If(self.stored):
             faults = row_faults(self._config, self.row, self.guarantee)
             m.d.sync += faulty.bit_select(self.tenant, 1).eq(Cat(faults.values()).any())

@@ -2,13 +2,19 @@
 
 The bus behaves as the resource manager is proven to: rows are written outside the bank in force, bank and epoch change
 together. Headers, beats and the page accounts are free, whatever they say. The tenant is symbolic: any, but fixed.
+
+An answer, which is class `RESPONSE` at the engines' input and nothing else, needs no grant and keeps its epoch: its
+request had the grant of the way back. That is claimed of requests, as that whoever sends to the engines is granted its
+own input port; that an answer goes back to where its request came from is for the engines to keep.
 """
 
 from amaranth import *
 
 from gateware.manager.allocation import BANKS, AllocationRow, reset_row
-from gateware.stream.packet import PROCESS
-from tests.formal.prover import AnyConst, Assert, Assume, free_inputs, internals
+from gateware.stream.packet import PROCESS, FlowClass, PacketHeader
+from tests.formal.prover import AnyConst, AnySeq, Assert, Assume, free_inputs, internals
+
+COUNT = 4  # bits of a header's number; below 16 headers are inside
 
 
 class AdmissionContract(Elaboratable):
@@ -27,6 +33,11 @@ class AdmissionContract(Elaboratable):
         tenant = Signal(range(self.config.tenants))
         m.d.comb += [tenant.eq(AnyConst(len(tenant))), Assume(tenant < self.config.tenants)]
         row = self._table(m, inside, tenant)
+        header = self.dut.ingress.header
+        self.answer = Signal()
+        if self.port == self.config.engine_port:
+            m.d.comb += self.answer.eq(header.flow_class == FlowClass.RESPONSE)
+            self._keeps_epochs(m, inside)
         self._grants(m, row, tenant)
         self._writes(m, inside)
         return m
@@ -59,28 +70,60 @@ class AdmissionContract(Elaboratable):
                 m.d.comb += in_force.eq(now)
             if self.invariant:
                 kept = inside.word(m, "decision.rows.table", Cat(tenant, C(number, 2)) if bits else C(number, 2))
-                m.d.comb += Assert((kept.weight == now.weight) & (kept.ports == now.ports))
+                m.d.comb += Assert((kept.admits == (now.weight != 0)) & (kept.ports == now.ports[:config.ports]))
         return in_force
 
     def _grants(self, m, row, tenant):
-        """Each admission is one that the table in force grants."""
+        """Each admission is one that the table in force grants, an answer left out."""
         event, bus, config = self.dut.ingress, self.dut.allocation, self.config
         header = event.header
+
+        def claim(number):
+            """The header is the tenant's only with the way there; to the engines also the way back."""
+            back = row.ports[self.port] if number == config.engine_port else C(1)
+            granted = (row.weight != 0) & row.ports[number] & back
+            return Assert(self.answer | (header.tenant != tenant) | granted, src_loc_at=1)
+
         m.d.comb += Assert(~(event.admit & event.drop))
         with m.If(event.admit):
             m.d.comb += [
                 Assert(header.tenant < config.tenants), Assert(header.destination < config.ports),
-                Assert(header.destination != PROCESS), Assert(header.epoch == bus.epoch),
+                Assert(header.destination != PROCESS), Assert(self.answer | (header.epoch == bus.epoch)),
                 Assert(header.source == self.port),
             ]
-            with m.If(header.tenant == tenant):
-                m.d.comb += [Assert(row.weight != 0), Assert(row.ports.bit_select(header.destination, 1))]
-
+            for number in range(config.ports):
+                with m.If(header.destination == number):
+                    m.d.comb += claim(number)
         for number, crosspoint in enumerate(self.dut.crosspoints):
             with m.If(crosspoint.put & crosspoint.first):   # also what does not count in the end
-                m.d.comb += [Assert(header.tenant < config.tenants), Assert(header.destination == number)]
-                with m.If(header.tenant == tenant):
-                    m.d.comb += [Assert(row.weight != 0), Assert(row.ports.bit_select(number, 1))]
+                m.d.comb += [Assert(header.tenant < config.tenants), Assert(header.destination == number),
+                             claim(number)]
+
+    def _keeps_epochs(self, m, inside):
+        """An admitted answer has the epoch that it was offered with: that of any header, followed by its number."""
+        offer, event = self.dut.packets.header, self.dut.ingress
+        index, epoch = Signal(COUNT), Signal(8)
+        taken, decided = Signal(COUNT), Signal(COUNT)
+        m.d.comb += [index.eq(AnyConst(COUNT)), epoch.eq(AnyConst(8))]
+        with m.If(offer.valid & offer.ready):
+            m.d.sync += taken.eq(taken + 1)
+            with m.If(taken == index):
+                m.d.comb += Assume(offer.payload.epoch == epoch)
+        with m.If(event.admit | event.drop):
+            m.d.sync += decided.eq(decided + 1)
+        with m.If(event.admit & self.answer & (decided == index)):
+            m.d.comb += Assert(event.header.epoch == epoch)
+        if self.invariant:
+            queue = "decision.incoming."
+            places = [("decision.valid", "decision.held"), (f"{queue}o__valid", f"{queue}o__payload"),
+                      (f"{queue}full", f"{queue}caught")]
+            position = C(0, COUNT)
+            for valid, header in places:
+                followed = inside[valid] & ((decided + position)[:COUNT] == index)
+                m.d.comb += Assert(~followed | (PacketHeader(inside[header]).epoch == epoch))
+                position = (position + inside[valid])[:COUNT]
+            m.d.comb += [Assert((taken - decided)[:COUNT] == position),
+                         Assert(~inside[f"{queue}full"] | inside[f"{queue}o__valid"])]
 
     def _writes(self, m, inside):
         """Where beats go: first the admitted one, then those of the same packet, to the same place, up to its end."""
@@ -118,33 +161,29 @@ class AdmissionContract(Elaboratable):
 class WaitingContract(Elaboratable):
     """Who has packets to claim: as many as arrived and were not claimed, no more, no fewer, for any tenant.
 
-    `dut` has the ports of `Waiting(config)`. The output claims only what is `ready`, and at most `capacity` packets are
-    in the crosspoint: every packet has a descriptor.
+    `dut` has the ports of `Waiting(config)`. The output claims only what is `ready`, and is told of a claim that leaves
+    nothing behind (`empty`), as the lists of the crosspoint find it: that they do is not part of this. At most
+    `capacity` packets are in the crosspoint: every packet has a descriptor.
     """
 
-    def __init__(self, dut, config, capacity, invariant=False):
-        self.dut, self.config, self.capacity, self.invariant = dut, config, capacity, invariant
+    def __init__(self, dut, config, capacity):
+        self.dut, self.config, self.capacity = dut, config, capacity
 
     def elaborate(self, platform):
         m = Module()
         dut = self.dut
-        m.submodules.dut, inside = internals(dut)
+        m.submodules.dut = dut
         free_inputs(m, dut)
-        tenant = Signal.like(dut.claimed)
-        count, claimed = Signal(range(self.capacity + 2)), Signal.like(dut.asked_claimed)
-        arrives, goes = Signal(), Signal()
+        tenant, count = Signal.like(dut.arrived), Signal(range(self.capacity + 2))
+        claimed, arrives, goes = Signal(), Signal(), Signal()
         m.d.comb += [
             tenant.eq(AnyConst(len(tenant))), Assume(tenant < self.config.tenants),
-            Assume((dut.arrived < self.config.tenants) & (dut.claimed < self.config.tenants)),
-            arrives.eq(dut.arrive & (dut.arrived == tenant)), goes.eq(dut.claim & (dut.claimed == tenant)),
+            Assume((dut.arrived < self.config.tenants) & (dut.emptied < self.config.tenants)),
+            claimed.eq(AnySeq(1)),   # in this cycle, of `emptied`
+            arrives.eq(dut.arrive & (dut.arrived == tenant)), goes.eq(claimed & (dut.emptied == tenant)),
             Assume(~goes | dut.ready.bit_select(tenant, 1)), Assume(~arrives | (count < self.capacity)),
+            Assume((dut.emptied != tenant) | (dut.empty == (goes & (count == 1)))),
             Assert(dut.ready.bit_select(tenant, 1) == (count != 0)),
-            Assert(dut.several.bit_select(tenant, 1) == (count >= 3)),
-            Assert((dut.asked != tenant) | (dut.asked_claimed == claimed)),
         ]
-        m.d.sync += [count.eq(count + arrives - goes), claimed.eq(claimed + goes)]
-        if self.invariant:
-            came, gone = inside.word(m, "arrivals", tenant), inside.word(m, "claims", tenant)
-            m.d.comb += [Assert((came - gone)[:len(came)] == count), Assert(gone == claimed),
-                         Assert(count <= self.capacity)]
+        m.d.sync += count.eq(count + arrives - goes)
         return m

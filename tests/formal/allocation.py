@@ -25,7 +25,7 @@ BEGIN, CHECK, COMMIT, ROLL_BACK = 1, 2, 3, 5
 WEIGHT_CAPACITY = 1 << 16
 LARGEST_PACKET = 256
 FULL_HOST_SHARE = 256
-PARTS = ("bus", "banks", "copy", "phases", "check", "change")
+PARTS = ("bus", "banks", "copy", "phases", "standing", "check", "change")
 
 
 def legal_sums(rows, config):
@@ -63,12 +63,13 @@ class ManagerContract(Elaboratable):
     """`dut` has the ports of `ResourceManager(config)`.
 
     writes: of the transaction, "staging" or "guarantee" each, or another command; None: the bus is free.
-    invariant: also claim `ManagerInvariant`, of a resource manager itself; part: of the claims, see `PARTS`.
+    invariant: also claim `ManagerInvariant`, of a resource manager itself; part: of the claims, see `PARTS`. The others
+    are assumed if the bus is free, else left out.
     """
 
     def __init__(self, dut, config, writes=None, invariant=False, part=None):
         self.dut, self.config, self.writes, self.invariant = dut, config, writes, invariant
-        self.claims = Claims(part)
+        self.claims = Claims(part, assume=writes is None)
 
     def elaborate(self, platform):
         m = Module()
@@ -148,7 +149,8 @@ class ManagerInvariant:
 
     In words: the bank's words are what was broadcast, the last one a cycle later; banks in force and in reserve are
     legal; the sums are those of the rows stored so far; while a check runs nothing is stored, and the rows that it
-    has passed are legal; what is `_is_checked` is legal as a whole and as of now.
+    has passed are legal; rows that are not marked as faulty are legal by themselves, and slots are owned as often as is
+    counted; what is `_is_checked` is legal as a whole and as of now.
     """
 
     def __init__(self, m, inside, config, tables, claims):
@@ -174,6 +176,7 @@ class ManagerInvariant:
         self._banks(bus)
         self._copy(waited)
         self._phases()
+        self._standing()
         self._check()
         self._change()
 
@@ -190,23 +193,28 @@ class ManagerInvariant:
                 m.d.comb += claim(self.inside["banks.previous_pages"] == reduce(add, (row.pages for row in rows)))
 
     def _copy(self, waited):
-        """Which rows of the staging bank are stored, and their sums."""
+        """Which rows of the staging bank are stored, their sums, and the row that an access has fetched."""
         claim = partial(self.claims, "copy")
         m, inside = self.m, self.inside
-        stored, copying, current = inside["table._stored"], inside["table.copying"], inside["table.current"]
-        changed = inside["banks.changed"]
+        self.stored = stored = inside["table._stored"]
+        copying, current = inside["table.copying"], inside["table.current"]
+        self.changed = changed = inside["banks.changed"]
+        self.refreshed = refreshed = inside["table.refreshed"]
         self.complete = complete = Signal()
         m.d.comb += complete.eq(~copying & ~changed)
-        m.d.comb += [claim(current < self.config.tenants), claim(~complete | stored.all())]
-        staged, second = inside["transaction.staged"], inside["access.second"]
-        access = second & staged & inside["access.is_staging"]   # a staged row was read, to be replaced or not
-        m.d.comb += [claim(~staged | ~changed), claim(~second | waited)]
+        m.d.comb += [claim(current < self.config.tenants), claim(~complete | stored.all()),
+                     claim(~refreshed | (copying & ~stored.any())), claim(inside["standing_refresh"] == refreshed)]
+        self.staged_now = staged = inside["transaction.staged"]
+        step, arrived = inside["access.step"], inside["access.is_staging"] & staged   # a row to be replaced or not
+        m.d.comb += [claim(~staged | ~changed), claim((step == 0) | waited), claim(step <= 4)]
+        fetched = arrived & inside["access.opened"] & ((step == 2) | ((step == 3) & inside["access.write"]))
         untouched = Signal()   # nothing was staged since the copy began
         taken, running = inside["rules.reflex.taken"], inside["transaction._running"]
+        second, unknown = inside["rules.reflex.second"], inside["rules.reflex.transaction__unknown"]
         m.d.comb += [
             untouched.eq(~changed & ~staged & (~running | ~taken.any())),
             claim(~taken.any() | inside["transaction.for_rules"]),
-            claim(~inside["rules.reflex.second"] | taken.any()),
+            claim(~second | taken.any()), claim(~unknown | taken.any()),
         ]
         for number in self.numbers:
             m.d.comb += claim(~copying | changed | (current <= number) | stored[number])
@@ -214,23 +222,28 @@ class ManagerInvariant:
             source = self._row(self.active, number).as_value()
             m.d.comb += claim(~on_its_way | (inside["table.scan_row"] == source))
             replaced = Mux(stored[number], self.staged[number].as_value(), source)
-            written = access & (inside["access.tenant"] == number)
-            m.d.comb += claim(~written | (inside["table.old"] == replaced))
-            removed = inside["rules.reflex.second"] & (inside["rules.reflex.store_tenant"] == number)
+            here = inside["access.tenant"] == number
+            m.d.comb += claim(~(arrived & here & (step == 1)) | (inside["table.old"] == replaced))
+            m.d.comb += claim(~(fetched & here) | (inside["access.old"] == replaced))
+            removed = second & (inside["rules.reflex.table__store_tenant"] == number)
             m.d.comb += claim(~removed | (inside["table.scan_row"] == self.staged[number].as_value()))
             same = self.staged[number].as_value() == source
             m.d.comb += claim(~untouched | ~stored[number] | (same & (~copying | (current > number))))
+        self.written = inside["table.write"]   # the last row that was stored is broadcast, and not counted yet
         for column in ("weight", "pages"):
+            counted = inside[f"table.sum_{column}"] + Mux(
+                self.written, AllocationRow(inside["table.write_row"])[column] - inside[f"table.replaced_{column}"], 0)
             total = reduce(add, (Mux(stored[number], self.staged[number][column], 0) for number in self.numbers))
-            m.d.comb += claim(changed | (inside[f"table.sum_{column}"] == total))
+            m.d.comb += claim(changed | refreshed | (counted[:24] == total))
 
     def _phases(self):
         """In which phases something may be staged, checked, stored."""
         claim = partial(self.claims, "phases")
         m, inside = self.m, self.inside
         self.phase, self.running = inside["transaction.phase"], inside["transaction._running"]
-        self.for_rules, storing = inside["transaction.for_rules"], inside["transaction.rules_storing"]
-        staging = self.phase == Phase.STAGING
+        self.for_rules, storing = inside["transaction.for_rules"], inside["transaction.rules__storing"]
+        staging, writes = self.phase == Phase.STAGING, inside["access.write"]
+        second = inside["rules.reflex.second"]
         m.d.comb += [
             claim(~staging | self.complete),
             claim(~self.running | self.complete),
@@ -238,10 +251,31 @@ class ManagerInvariant:
             claim((self.running & inside["transaction._committing"]) | ~self.for_rules),
             claim(~storing | self.for_rules),
             claim(~(storing | (self.phase == Phase.COPYING)) | ~inside["transaction._is_checked"]),
-            claim(~inside["rules.reflex.second"] | storing),
-            claim(~(inside["rules.reflex.second"] & inside["rules.reflex.unknown"])),
+            claim(~second | storing),
+            claim(~(second & inside["rules.reflex.transaction__unknown"])),
+            claim(~writes | (self.staged_now & ~self.running & ~inside["transaction._waiting"])),
+            claim(~writes | ((inside["access.step"] == 3) & inside["access.is_staging"] & inside["access.opened"])),
+            claim(~(self.running & ~storing) | ~self.written),
         ]
         self.storing = storing
+
+    def _standing(self):
+        """What is known of the rows that are stored without a scan; of the last one a cycle later."""
+        claim = partial(self.claims, "standing")
+        m, inside = self.m, self.inside
+        unsure, faulty = inside["standing.unsure"], inside["standing.faulty"]
+        for number in self.numbers:
+            pending = self.written & ~self.refreshed & (inside["table.write_tenant"] == number)
+            m.d.comb += claim(~pending | unsure | (inside["guarantee.scan_row"] == self.guarantees[number].as_value()))
+            known = self.stored[number] & ~self.changed & ~pending & ~unsure & ~faulty[number]
+            m.d.comb += claim(~known | all_of([*legal_row([self.staged[number]], 0, self.config),
+                                               *self._respected(number)]))
+        row, replaced = AllocationRow(inside["table.write_row"]), inside["standing_replaced"]
+        for slot in range(self.config.slots):
+            owners = inside[f"standing.owners_{slot}"]
+            counted = owners + Mux(self.written, row.slots[slot] - replaced[slot], 0)
+            total = reduce(add, (self.stored[number] & self.staged[number].slots[slot] for number in self.numbers))
+            m.d.comb += claim(self.changed | self.refreshed | (counted[:len(owners)] == total))
 
     def _respected(self, number):
         """Claims about the guaranteed minimum of one row."""
@@ -252,37 +286,44 @@ class ManagerInvariant:
         """What a check under way has found so far, and what it found when it ended."""
         claim = partial(self.claims, "check")
         m, inside = self.m, self.inside
-        asking, comparing, judging = (inside[f"checker.{name}"] for name in ("asking", "comparing", "judging"))
+        deciding, asking, fetching, comparing, judging = (
+            inside[f"checker.{name}"] for name in ("deciding", "asking", "fetching", "comparing", "judging"))
         done, good = inside["checker.done"], inside["checker.result"] == Result.OK
-        asked, compared, judged = (inside[f"checker.{name}"] for name in ("tenant", "compared_tenant",
-                                                                         "judged_tenant"))
-        busy = asking | comparing | judging | done
+        asked, fetched, compared, judged = (
+            inside[f"checker.{name}"] for name in ("tenant", "fetched_tenant", "compared_tenant", "judged_tenant"))
+        scanning = asking | fetching | comparing | judging
+        busy = scanning | done   # the verdict on the sums is there
         last = self.config.tenants - 1
         m.d.comb += [
-            claim(~busy | inside.state("transaction.fsm_state", "CHECK")),
-            claim(~done | ~(asking | comparing | judging)),
-            claim(~(asking & comparing) | (asked == compared + 1)),
+            claim(~(deciding | busy) | inside.state("transaction.fsm_state", "CHECK")),
+            claim(~done | ~scanning), claim(~deciding | ~busy), claim(~deciding | ~self.written),
+            claim(~(asking & fetching) | (asked == fetched + 1)),
+            claim(~(fetching & comparing) | (fetched == compared + 1)),
             claim(~(comparing & judging) | (compared == judged + 1)),
-            claim(~(asking & ~comparing) | ((asked == 0) & ~judging)),
+            claim(~(asking & ~fetching) | ((asked == 0) & ~comparing & ~judging)),
+            claim(~(fetching & ~comparing) | ((fetched == 0) & ~judging)),
             claim(~(comparing & ~judging) | (compared == 0)),
-            claim(~(comparing & ~asking) | (compared == last)),
+            claim(~(fetching & ~asking) | (fetched == last)),
+            claim(~(comparing & ~fetching) | (compared == last)),
             claim(~(judging & ~comparing) | (judged == last)),
             claim(~busy | ~good | all_of(legal_sums(self.staged, self.config))),
+            claim(~(deciding | ((asking | fetching) & ~comparing)) | (inside["checker.owned"] == 0)),
         ]
+        broken = Cat(signal for name, signal in inside.items() if name.startswith("checker.broken_")).any()
         for number in self.numbers:
             row_is_good = all_of([*legal_row(self.staged, number, self.config), *self._respected(number)])
             passed = Mux(judging, judged > number, done)
             m.d.comb += claim(~(busy & good & passed) | row_is_good)
-            broken = Cat(signal for name, signal in inside.items() if name.startswith("checker.broken_")).any()
             m.d.comb += claim(~(busy & good & judging & (judged == number)) | broken | row_is_good)
             owned = reduce(lambda a, b: a | b, (row.slots for row in self.staged[:number]), C(0, 16))
+            staged, guarantee = self.staged[number].as_value(), self.guarantees[number].as_value()
+            with m.If(fetching & (fetched == number)):
+                m.d.comb += [claim(inside["table.scan_row"] == staged),
+                             claim(inside["guarantee.scan_row"] == guarantee)]
             with m.If(comparing & (compared == number)):
-                m.d.comb += claim(inside["checker.owned"] == owned)
-            with m.If(comparing & (compared == number)):
-                m.d.comb += [claim(inside["table.scan_row"] == self.staged[number].as_value()),
-                             claim(inside["guarantee.scan_row"] == self.guarantees[number].as_value())]
-            with m.If(asking & ~comparing):
-                m.d.comb += claim(inside["checker.owned"] == 0)
+                m.d.comb += [claim(inside["checker.compared_row"] == staged),
+                             claim(inside["checker.compared_guarantee"] == guarantee),
+                             claim(inside["checker.owned"] == owned)]
         in_use = (self.phase == Phase.STAGING) | self.for_rules
         checked = inside["transaction._is_checked"] & in_use
         respected = [rule for number in self.numbers for rule in self._respected(number)]

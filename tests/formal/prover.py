@@ -181,17 +181,20 @@ class Claims:
     """The claims of an invariant that is proven part by part, which a solver decides sooner than all at once.
 
     A claim is asserted if it is of `part` (None: all are); the others are assumed, up to the cycle before. Whichever
-    claim is the first to break, all held until then: so if every part is proven, all of them hold.
+    claim is the first to break, all held until then: so if every part is proven, all of them hold. Without `assume` the
+    others are left out, so that a wrong design is refuted by claims of `part` and by no others.
     """
 
-    def __init__(self, part: str | None = None):
-        self._part = part
+    def __init__(self, part: str | None = None, *, assume: bool = True):
+        self._part, self._assume = part, assume
         self._others: list[Signal] = []
 
     def __call__(self, part: str, claim: Any) -> Any:
         """The statement, for `m.d.comb`."""
         if self._part in (None, part):
             return Assert(claim, src_loc_at=1)
+        if not self._assume:
+            return []
         held = Signal(init=1, name="held")
         self._others.append(held)
         return held.eq(claim)

@@ -6,23 +6,26 @@ from amaranth.lib import wiring
 
 from gateware.config import DeviceConfig
 from gateware.fabric.admission import Admission
+from gateware.fabric.decision import Decision
 from gateware.fabric.place import PAGE_DESCRIPTORS
 from gateware.fabric.waiting import Waiting
+from gateware.stream.packet import FlowClass
 from tests.formal.admission import AdmissionContract, WaitingContract
 from tests.formal.prover import check, pass_through, prove
 
 pytestmark = pytest.mark.slow
 
 SMALL = DeviceConfig(ports=2, data_width=32, tenants=2, slots=1, pages=32)
+HOST, ENGINES = SMALL.host_port, SMALL.engine_port
 NETWORK = DeviceConfig(ports=3, data_width=32, tenants=3, slots=1, pages=32)
 
 
 class WrongAdmission(wiring.Component):
     """An admission that is told another table (`generous`), or is told late (`stale`), or writes a packet's later beats
-    elsewhere (`strays`), or beats of a packet that it drops (`keeps`)."""
+    elsewhere (`strays`), or beats of a packet that it drops (`keeps`), or stamps answers anew (`restamps`)."""
 
-    def __init__(self, config, fault):
-        self.inner, self.fault = Admission(config, 0), fault
+    def __init__(self, config, port, fault):
+        self.inner, self.fault = Admission(config, port), fault
         super().__init__(self.inner.signature)
 
     def elaborate(self, platform):
@@ -40,13 +43,16 @@ class WrongAdmission(wiring.Component):
             first, second = inner.crosspoints[:2]
             with m.If(~first.first):
                 m.d.comb += [self.crosspoints[0].write.eq(second.write), self.crosspoints[1].write.eq(first.write)]
+        elif self.fault == "restamps":
+            m.d.comb += self.ingress.header.epoch.eq(self.allocation.epoch)
         else:
             m.d.comb += self.crosspoints[0].write.eq(inner.crosspoints[0].put)
         return m
 
 
-def test_admitted_packets_are_granted_by_their_epoch_and_written_there_only(tmp_path):
-    verdict = prove(AdmissionContract(Admission(SMALL, 0), SMALL, 0, invariant=True), tmp_path)
+@pytest.mark.parametrize("port", [HOST, ENGINES])
+def test_admitted_packets_are_granted_by_their_epoch_and_written_there_only(tmp_path, port):
+    verdict = prove(AdmissionContract(Admission(SMALL, port), SMALL, port, invariant=True), tmp_path)
     assert verdict.holds, verdict.log
 
 
@@ -57,20 +63,39 @@ def test_admission_of_any_kind_of_port_grants_only_by_its_epoch(tmp_path, port):
     assert verdict.holds, verdict.log
 
 
-@pytest.mark.parametrize("fault", ["generous", "stale", "strays", "keeps"])
-def test_wrong_admission_is_refuted(tmp_path, fault):
-    verdict = check(AdmissionContract(WrongAdmission(SMALL, fault), SMALL, 0), tmp_path, 8)
+@pytest.mark.parametrize(("port", "fault"), [
+    (HOST, "generous"), (HOST, "stale"), (HOST, "strays"), (HOST, "keeps"), (ENGINES, "generous"),
+    (ENGINES, "restamps")])
+def test_wrong_admission_is_refuted(tmp_path, port, fault):
+    verdict = check(AdmissionContract(WrongAdmission(SMALL, port, fault), SMALL, port), tmp_path, 8)
+    assert verdict.refuted, verdict.log
+
+
+def believes_anybody(self, header):
+    """Takes what any port calls an answer for one."""
+    return header.flow_class == FlowClass.RESPONSE
+
+
+def sees_one_way(self, row, destination):
+    """Does not look at the way back from the engines."""
+    return row.admits & row.ports.bit_select(destination, 1)
+
+
+@pytest.mark.parametrize(("method", "wrong"), [("_is_answer", believes_anybody), ("_is_granted", sees_one_way)])
+def test_admission_that_takes_requests_for_granted_is_refuted(tmp_path, monkeypatch, method, wrong):
+    monkeypatch.setattr(Decision, method, wrong)
+    verdict = check(AdmissionContract(Admission(SMALL, HOST), SMALL, HOST), tmp_path, 8)
     assert verdict.refuted, verdict.log
 
 
 class ForgetfulWaiting(Waiting):
-    """Does not see an arrival in the cycle of a claim of the same tenant."""
+    """Does not see an arrival in the cycle of a claim that leaves nothing, of the same tenant."""
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.inner = inner = Waiting(self.config)
         pass_through(m, self, inner)
-        m.d.comb += inner.arrive.eq(self.arrive & ~(self.claim & (self.claimed == self.arrived)))
+        m.d.comb += inner.arrive.eq(self.arrive & ~(self.empty & (self.emptied == self.arrived)))
         return m
 
     def __init__(self, config):
@@ -82,7 +107,7 @@ CAPACITY = SMALL.pages * PAGE_DESCRIPTORS
 
 
 def test_as_many_packets_wait_as_arrived_and_were_not_claimed(tmp_path):
-    verdict = prove(WaitingContract(Waiting(SMALL), SMALL, CAPACITY, invariant=True), tmp_path)
+    verdict = prove(WaitingContract(Waiting(SMALL), SMALL, CAPACITY), tmp_path)
     assert verdict.holds, verdict.log
 
 

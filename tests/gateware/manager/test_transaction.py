@@ -65,6 +65,33 @@ def test_rows_written_during_the_copy_are_newer_than_it(seed):
 
 
 @pytest.mark.slow
+def test_staged_row_is_never_that_of_a_table_rolled_back_while_it_was_fetched():
+    """Begin and a row, back to back, at every cycle around the deadline: refused, or the row of the table restored."""
+    window = 20
+
+    async def test(harness, ctx):
+        rng, answered = random.Random(5), 0
+        await harness.write(ctx, "rm.base_epoch", 0)
+        for delay in range(window + 6):
+            before = harness.mirror.active[1]["weight"]
+            await commit(harness, ctx, random_table(rng, SMALL), confirm_within=window)
+            assert harness.mirror.active[1]["weight"] != before
+            await harness.tick(ctx, delay)
+            await harness.write(ctx, "rm.command", COMMANDS["begin"])
+            try:
+                assert await harness.read(ctx, "staging.weight", 1) == before, f"{delay} cycles after the commit"
+                answered += 1
+            except BusError:
+                assert not answered, "refused, although a table is staged"
+            await harness.finish(ctx)
+            await harness.tick(ctx, window)
+            await harness.command(ctx, "abandon")
+        assert 0 < answered < window
+
+    Harness(SMALL).run(test)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("tenants", [2, 16, 64])
 def test_commit_takes_effect_within_tenants_plus_48_cycles(tenants):
     """From the first cycle of the bus access: 6 with the check, 4 when it was done before, and tenants + 9 once after a
