@@ -6,20 +6,25 @@ are counted, so that a simulator that moves nothing cannot win. Three builds of 
 
 import contextlib
 import json
+import os
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from _figures import Figure, arguments, machine, progress, report
 from _speed_traffic import LENGTH, WARM_UP, Source, beat, header
+from cocotb_tools.runner import get_results, get_runner
 
 from gateware.config import DeviceConfig
 from sim.board import PACKET, Board
 from sim.harness import device_verilog
 from sim.repl import SignalSim
+from sim.toolchain import find_toolchain
+from tests.hdl.harness import Variant, built
 
 
 def board_speed(config: DeviceConfig, cycles: int) -> tuple[float, int]:
@@ -62,13 +67,17 @@ def pyverilator_speed(config: DeviceConfig, cycles: int) -> tuple[float, int]:
 
 def cocotb_speed(config: DeviceConfig, cycles: int) -> tuple[float, int]:
     """Cycles a second of a cocotb test that does the same, and beats that came back."""
-    from gateware.device import Device
-    from tests.hdl.harness import run_cocotb
-
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "result.json"
-        with contextlib.redirect_stdout(sys.stderr):  # stdout carries figures only
-            run_cocotb(Device(config), "_speed_cocotb", Path(folder), parameters={"CYCLES": cycles, "RESULT": result})
+    tools = find_toolchain()
+    # stdout carries figures only.
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr), mock.patch.dict(
+            os.environ, tools.environment()):
+        result, report_file = Path(folder) / "result.json", Path(folder) / "results.xml"
+        get_runner("verilator").test(
+            test_module="_speed_cocotb", hdl_toplevel="top", hdl_toplevel_lang="verilog", test_dir=folder,
+            build_dir=built(device_verilog(config), Variant.FAST, tools), results_xml=str(report_file),
+            log_file=Path(folder) / "log", extra_env={"CYCLES": str(cycles), "RESULT": str(result)})
+        if get_results(report_file) != (1, 0):
+            raise RuntimeError("the cocotb side of the bench failed: " + (Path(folder) / "log").read_text()[-2000:])
         found = json.loads(result.read_text())
     return cycles / found["seconds"], found["received"]
 

@@ -213,6 +213,11 @@ def _model(case: Case, variant: Variant, tools: Toolchain) -> Path:
         _sources(case), lambda: to_verilog(case.bench.build(**case.model_parameters)), lambda _: None, str(case))
     if variant is Variant.NETLIST:
         verilog = netlist(verilog, str(case))
+    return built(verilog, variant, tools)
+
+
+def built(verilog: str, variant: Variant, tools: Toolchain) -> Path:
+    """Folder with cocotb's simulation of `verilog`, whose top level is `top`: from the cache or newly built."""
     digest = hashlib.sha256()
     for part in (verilog, variant.value, tools.versions, repr((_arguments(variant), OPTIMISATION)),
                  package_version("cocotb") or "", sys.prefix):
