@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export MORPHNIC_DATA ?= $(wildcard ../shared/data)
 
-.PHONY: demo test test-fast lint bench bench-boards registers recordings models regress prove netlist mutate soak corners clean setup
+.PHONY: demo test test-fast test-long lint bench bench-boards registers recordings models regress prove netlist mutate soak corners clean setup
 
 $(STAMP): pyproject.toml constraints.txt deploy/check_system.py
 	$(PYTHON) deploy/check_system.py
@@ -22,10 +22,13 @@ models: $(STAMP)  ## build the simulated devices that tests and demo use (once)
 	$(BIN)/python -m sim
 
 test: $(STAMP) lint models  ## every test that CI runs
-	$(BIN)/pytest -n 2 $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 -m 'not long' $(PYTEST_ARGS)
+
+test-long: $(STAMP) models  ## the tests that CI has no time for
+	$(BIN)/pytest -n 2 -m long $(PYTEST_ARGS)
 
 test-fast: $(STAMP) models  ## under 90 seconds once built
-	$(BIN)/pytest -n 2 -m 'not slow' $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 -m 'not slow and not long' $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ a cycle, whether the tenant has requests or not: the debt of one that went away 
 served. Then the accounts of the others, who asked for nothing, are set to what the round is worth: who comes during a
 round takes part in it with a share, and has saved nothing up. A tenant that does not contend has an empty account.
 
-A round is `ROUND` to 2 x `ROUND` cycles of engine time for those who are asking, whatever their number and weights:
+A round is `ROUND` to 2 x `ROUND` cycles of engine time for those who ask when it begins, whatever their number and weights:
 all weights are multiplied by one power of two, whose exponent grows by one when a round was smaller, or brought nobody
 a request (for requests that cost more than a round), and shrinks by one when it was larger, or at once and until
 nobody gets more than `LARGEST`.
@@ -55,6 +55,7 @@ class EngineRounds(wiring.Component):
         tenants = self._config.tenants
         self.owed = Signal(tenants)          # accounts that the round under way has not filled yet
         self.absent = Signal(tenants)        # accounts that it has not set yet
+        self.asked = Signal(tenants)         # who was asking when it began
         self.scale = Signal(range(self._limit.bit_length()))
         self.begin = Signal()
         entry, entered = self._pick(m)
@@ -69,6 +70,7 @@ class EngineRounds(wiring.Component):
         ]
         with m.If(self.begin):
             m.d.sync += [
+                self.asked.eq(self.asking),
                 self.owed.eq(self.contends & ~self.solvent),
                 self.absent.eq(self.contends & self.solvent),
             ]
@@ -95,7 +97,7 @@ class EngineRounds(wiring.Component):
             entry.amount.eq(self.amount),
             entry.fills.eq(~self.charge),
             entry.sets.eq(~self.charge & ~self.owed.any()),
-            entry.counts.eq(self.asking.bit_select(who, 1)),
+            entry.counts.eq(self.asked.bit_select(who, 1)),
             entry.contends.eq(self.contends.bit_select(who, 1)),
         ]
         with m.If(self.charge):
@@ -155,7 +157,7 @@ class EngineRounds(wiring.Component):
 
     def _adapt(self, m, entry, fills, served):
         """Keeps rounds at their length. `served`: somebody may be granted, so the round was not in vain."""
-        handed = Signal(range((self._config.tenants + 1) * self._limit))  # to those who were asking
+        handed = Signal(range((self._config.tenants + 1) * self._limit))  # to those who asked
         useful = Signal()
         with m.If(self.begin):
             m.d.sync += [handed.eq(0), useful.eq(0)]

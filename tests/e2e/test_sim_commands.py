@@ -41,6 +41,7 @@ def running(typed, tmp_path):
         assert device.wait(30) == 0, log.read_text()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_waveform_of_a_running_device_shows_its_signals_change(typed, running, tmp_path):
     path = tmp_path / "out.vcd"
@@ -55,6 +56,7 @@ def test_waveform_of_a_running_device_shows_its_signals_change(typed, running, t
     assert typed("info", "--device", "sim://small").returncode == 0, "the device goes on serving"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_prompt_steps_the_device_and_reads_its_registers(typed):
     ran = typed("sim", "repl", *SMALL, stdin="sim.step(10)\nprint(sim['cycle'])\nprint(hex(sim.read(0)))\n")

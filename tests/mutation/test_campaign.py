@@ -14,7 +14,7 @@ from tests.mutation.stand_in import StandIn, TestHangs, installed, model_of
 from tests.mutation.survivors import explained, unexplained
 from tests.mutation.tiny import TINY, Tiny
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 SOURCE = Path(__file__).with_name("tiny.py").read_text().splitlines()
 MUTANTS = 60
 

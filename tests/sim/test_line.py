@@ -40,6 +40,7 @@ def test_lists_fill_the_line_and_overrun_nothing_at_any_turnaround(line):
     assert 4 * 64 * 200 / (line.last_byte - started) / line.bytes_per_second > 0.95
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("baud", [57_600, 921_600, 3_000_000, 8_000_000])
 def test_host_of_another_rate_is_understood_after_its_greeting(baud):
     """The device begins at 12 M baud, and follows; a second host at another rate is followed again."""
@@ -95,6 +96,7 @@ def frames(line, link, seed, exchanges):
 NOISE = (60_000, 200)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(4))
 def test_noise_on_the_pins_is_never_silently_wrong(seed):
     """With the retries of its losses this is more than 10,000 frames over all seeds."""

@@ -84,6 +84,7 @@ def test_every_window_equals_the_model_with_events_at_all_ports(seed, load, tena
     assert_same(bench.windows, model)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", [128, 191])
 def test_long_parts_of_several_slices_equal_the_model(part):
     """Slices of 64 cycles: parts of two, and of one and the longest that there is."""
@@ -140,6 +141,7 @@ def test_event_at_a_boundary_is_in_the_window_of_its_cycle(offset):
     assert not any(bench.windows[other].rows[1][name] for name in COUNTED)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("tenants", [[0, 1, 2], [1]])
 def test_nothing_is_lost_with_an_event_of_every_kind_at_every_port_in_every_cycle(tenants):

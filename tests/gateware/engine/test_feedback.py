@@ -118,6 +118,7 @@ def test_a_backlogged_slot_holds_up_nobody_else(path, slot_bytes):
     assert column.queues[1], "the fabric is where requests wait"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("slots_of", [{}, {1: 0b01}, {0: 0b01, 1: 0b10}], ids=str)
 @pytest.mark.parametrize("path", [1, 6])

@@ -92,6 +92,7 @@ def shares(served, count, since, until=1 << 30):
     return [one / sum(total) for one in total]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("weights", [[1000] * 4, [1000, 2000, 4000, 1000], [40000, 20000, 4000, 1500], [1, 2, 3, 4]])
 @pytest.mark.parametrize("costs", [[20, 20, 20, 20], [640, 20, 80, 640], [20, 640, 640, 20]])
