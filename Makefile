@@ -65,7 +65,7 @@ soak: $(STAMP) models  ## random commits under traffic: make soak COMMITS=100000
 	$(BIN)/python -m sim.soak --commits $(or $(COMMITS),1000000) --seed $(or $(SEED),1)
 
 corners: $(STAMP)  ## the fabric at the corners of its parameters, the largest included; minutes
-	MORPHNIC_LARGEST=1 $(BIN)/pytest tests/gateware/fabric/test_corners.py -n 2 $(PYTEST_ARGS)
+	$(BIN)/pytest tests/gateware/fabric/test_corners.py -n 2 $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist sim_build

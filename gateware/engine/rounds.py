@@ -7,10 +7,10 @@ a cycle, whether the tenant has requests or not: the debt of one that went away 
 served. Then the accounts of the others, who asked for nothing, are set to what the round is worth: who comes during a
 round takes part in it with a share, and has saved nothing up. A tenant that does not contend has an empty account.
 
-A round is `ROUND` to 2 x `ROUND` cycles of engine time for those who ask when it begins, whatever their number and weights:
-all weights are multiplied by one power of two, whose exponent grows by one when a round was smaller, or brought nobody
-a request (for requests that cost more than a round), and shrinks by one when it was larger, or at once and until
-nobody gets more than `LARGEST`.
+A round is `ROUND` to 2 x `ROUND` cycles of engine time for those who ask when it begins, whatever their number and
+weights: all weights are multiplied by one power of two, whose exponent grows by one when a round was smaller, or
+brought nobody a request (for requests that cost more than a round), and shrinks by one when it was larger, or at once
+and until nobody gets more than `LARGEST`.
 
 Weights are those of the active bank when an account is filled; weight 0 (an earlier table's requests) counts as
 `DRAIN_WEIGHT`. There are no errors.

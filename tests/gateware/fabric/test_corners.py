@@ -3,7 +3,6 @@
 The largest one takes minutes: `make corners`.
 """
 
-import os
 import random
 import subprocess
 
@@ -20,8 +19,7 @@ pytestmark = pytest.mark.slow
 
 #: ports, bits of a beat, tenants, pages
 CORNERS = [(2, 32, 4, 32), (2, 32, 64, 64), (2, 512, 4, 32), (3, 128, 5, 32), (4, 64, 16, 64), (8, 512, 4, 32)]
-LARGEST = pytest.param((8, 512, 64, 64), marks=pytest.mark.skipif(
-    "MORPHNIC_LARGEST" not in os.environ, reason="minutes: make corners"))
+LARGEST = pytest.param((8, 512, 64, 64), marks=pytest.mark.long)  # minutes: `make corners`
 #: What `verilator -Wall` says of any Verilog that Amaranth writes -> why that is no fault.
 WAIVED = {
     "DECLFILENAME": "one file for all modules",
