@@ -60,6 +60,7 @@ def table(**changes):
     return [row(CONFIG, **everything), row(CONFIG, **{**everything, **changes})]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", [60, 200])
 @pytest.mark.parametrize("changes", [{"ports": 0b10}, {"ports": 0b00}, {"weight": 0, "ports": 0}], ids=str)
 def test_a_table_that_takes_a_tenants_rights_drops_no_answer_to_a_request_that_was_admitted(changes, moment):

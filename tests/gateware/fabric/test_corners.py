@@ -55,6 +55,7 @@ def test_every_corner_delivers(corner):
     check_all_delivered(bench, sent)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("corner", [*CORNERS, *LARGE], ids=str)
 def test_every_corner_lints_clean(corner, tmp_path):

@@ -268,6 +268,7 @@ def test_queues_and_accounts_agree_with_the_model(seed, sizes):
     run([8, 8, 8, 8], testbench)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("busy", [0, 0.3])

@@ -446,6 +446,7 @@ def test_figures_one_a_cycle_reach_every_rule():
     Harness(config).run(test)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("interval", [0, 1, 3, 8])
 @pytest.mark.parametrize("hold", [0, 1, 2, 5])
