@@ -22,7 +22,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from tests.hdl.bench import Case, benches, draw_case
-from tests.hdl.harness import Outcome, run_case
+from tests.hdl.harness import Outcome, Variant, run_case
 from tests.regression.report import write_report
 
 FOLDER = Path("build/regression/random")
@@ -52,7 +52,7 @@ def run_for(seconds: float, jobs: int, first: Sequence[Case], cases: Iterator[Ca
             while len(running) < jobs and (waiting or time.monotonic() < end):
                 case, counts = waiting.pop(0) if waiting else (next(cases), False)
                 where = folder / "cases" / f"{number:05d}-{re.sub(r'[^a-zA-Z0-9_.]+', '-', str(case))}"
-                running.add(pool.submit(run_case, case, where, lines=counts))
+                running.add(pool.submit(run_case, case, where, variant=Variant.COVERAGE if counts else Variant.FAST))
                 number += 1
             if not running:
                 return outcomes
