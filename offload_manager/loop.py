@@ -26,7 +26,8 @@ from offload_manager import adjust
 from offload_manager.adjust import Adjustment
 from offload_manager.allocation import CREDIT_PAGES, FULL_HOST_SHARE, Allocation, diff, reset_allocation
 from offload_manager.analysis import analyse
-from offload_manager.api import Baseline, BaselineTenant, Decision, HostPressure, LoopState, Outcome
+from offload_manager.api import Decision, HostPressure, LoopState, Outcome
+from offload_manager.baseline import summarise
 from offload_manager.driver import AllocationDriver, Commit
 from offload_manager.fault import fault_point
 from offload_manager.forecast import DemandForecast
@@ -39,7 +40,7 @@ from offload_manager.reflex import rules_of
 from offload_manager.report import row_changes
 from offload_manager.store import Record, Store
 from offload_manager.timing import DecisionLatency, DeviceTime
-from offload_manager.window import Window, latency_mean, window_end
+from offload_manager.window import Window, window_end
 
 log = logging.getLogger(__name__)
 
@@ -266,25 +267,12 @@ class ControlLoop:
         if window.start < self._settled_at:
             return
         self._baseline.append(window)
-        windows = self._baseline
-        if len(windows) < self.spec.baseline_windows:
+        if len(self._baseline) < self.spec.baseline_windows:
             return
+        found = summarise(self._baseline, self.settings.window_cycles, self._host_baseline)
         self._baseline = None
-        count = len(windows)
-        tenants = []
-        for t in range(self.limits.tenants):
-            rows = [w.rows[t] for w in windows]
-            packets, requests = sum(r.packets_out for r in rows), sum(r.requests for r in rows)
-            tenants.append(BaselineTenant(
-                tenant=t, bytes_per_window=sum(r.bytes_in for r in rows) / count,
-                packets_per_window=sum(r.packets_in for r in rows) / count,
-                latency_mean=sum(latency_mean(r) * r.packets_out for r in rows) / packets if packets else 0.0,
-                slo_miss_ratio=sum(r.slo_misses for r in rows) / packets if packets else 0.0,
-                sequential_ratio=sum(r.sequential for r in rows) / requests if requests else 0.0))
-        self.store.put_baseline(Baseline(
-            windows=count, first_window=windows[0].number, window_cycles=self.settings.window_cycles,
-            tenants=tenants, host=self._host_baseline))
-        log.info("baseline established over %d windows", count)
+        self.store.put_baseline(found)
+        log.info("baseline established over %d windows", found.windows)
 
     # --- decide ---
 
