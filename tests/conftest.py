@@ -1,6 +1,7 @@
 """What every test run shares: seeds and skips are shown, and in CI a skip that nobody allowed fails the run."""
 
 import os
+import signal
 
 import pytest
 
@@ -11,6 +12,11 @@ ALLOWED_SKIPS: dict[str, str] = {
     "test_client_certificate_is_asked_for": "needs the openssl command to make certificates",
     "test_tls_": "needs the openssl command to make certificates",
 }
+
+
+def pytest_configure(config):
+    """A run that a shell started in the background ignores SIGINT, and so would every process that a test starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _skips(terminalreporter):
