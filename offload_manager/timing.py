@@ -73,8 +73,9 @@ class DeviceTime:
     def start(self) -> None:
         """Set the window's length and ask for pushes; drop what was pushed before."""
         device = self.device
-        # A new length takes effect at the next boundary: the window that runs may be much longer.
-        self._longest = max(self.window_cycles, int(device.analyzer.window.read()))
+        # A new length takes effect at the next boundary: the window that runs may be much longer, and what it was set
+        # to may have been overwritten since, by a manager that did not live to see its end.
+        self._longest = max(self.window_cycles, int(device.analyzer.running.read()))
         device.write([(device.analyzer.window, self.window_cycles), (device.analyzer.control, 1),
                       (device.link.control, 1)])
         device.windows(0)

@@ -258,6 +258,7 @@ class Analyzer(wiring.Component):
             registers.analyzer_start_hi_value.eq(published.start[32:]),
             registers.analyzer_cycles_value.eq(published.cycles),
             registers.analyzer_skipped_value.eq(push.skipped),
+            registers.analyzer_running_value.eq(clock.length),
         ]
 
     def _flag(self, m, tenant, ended, collector, depth, load, objectives):

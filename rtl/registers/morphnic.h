@@ -4,7 +4,7 @@
 #ifndef MORPHNIC_H
 #define MORPHNIC_H
 
-#define MORPHNIC_MAP_HASH 0xe2f3bd32u
+#define MORPHNIC_MAP_HASH 0xfb723bf0u
 
 #ifdef __cplusplus
 extern "C" {
@@ -602,6 +602,12 @@ typedef struct __attribute__ ((__packed__)) {
 #define WORD_RO_DESC_A5EFA2D7__VALUE_bw 32
 #define WORD_RO_DESC_A5EFA2D7__VALUE_reset 0x0
 
+// reg - word_ro_desc_8f40f89a
+#define WORD_RO_DESC_8F40F89A__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_8F40F89A__VALUE_bp 0
+#define WORD_RO_DESC_8F40F89A__VALUE_bw 32
+#define WORD_RO_DESC_8F40F89A__VALUE_reset 0x0
+
 // regfile - analyzer_block
 typedef struct __attribute__ ((__packed__)) {
     uint32_t window;
@@ -612,6 +618,7 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t cycles;
     uint32_t skipped;
     uint32_t passed_over;
+    uint32_t running;
 } analyzer_block_t;
 
 // reg - objective_row::slo
@@ -1205,7 +1212,7 @@ typedef struct __attribute__ ((__packed__)) {
     allocation_row_burst_050bd508_host_share_28004cfd_pages_c7207468_ports_139534d2_rate_9506f197_slots_bef9df97_weight_77afbb98_t active[64];
     uint8_t RESERVED_3800_3fff[0x800];
     analyzer_block_t analyzer;
-    uint8_t RESERVED_4020_47ff[0x7e0];
+    uint8_t RESERVED_4024_47ff[0x7dc];
     objective_row_t objective[64];
     uint8_t RESERVED_4a00_4fff[0x600];
     snapshot_row_t snapshot[64];

@@ -70,6 +70,8 @@ class ModelTransport(Transport):
             return self.model.cycle & 0xFFFF_FFFF
         if address == self.map.register("id.cycle_hi").address:
             return self.model.cycle >> 32
+        if address == self.map.register("analyzer.running").address:
+            return self._length
         return self.memory.get(address, 0)
 
     def _store(self, address: int, word: int) -> None:

@@ -168,7 +168,8 @@ def test_manager_answers_on_a_simulated_device_and_stops_in_order(bench: Bench) 
             time.sleep(0.02)
         url = json.loads(ready.read_text())["url"]
         with httpx.Client(base_url=url + "/v1", timeout=20) as client:
-            assert client.get("/health").json()["status"] == "ok"
+            health = client.get("/health").json()
+            assert health["status"] == "ok", health
             answer = client.post("/requests", json={"tenant": 5, "resource": "pages", "direction": "more", "amount": 2})
             assert answer.json()["granted"], answer.text
             assert client.get("/allocation").json()["rows"][5]["pages"] >= 2

@@ -21,7 +21,7 @@ from offload_manager.policy_spec import TenantSpec
 from offload_manager.store import MemoryStore, Store
 from offload_manager.timing import DecisionLatency
 from tests.gateware.manager.model import ResourceManagerModel
-from tests.offload_manager.modelled import modelled_device, quiet, transport_of
+from tests.offload_manager.modelled import ModelTransport, modelled_device, quiet, transport_of
 from tests.offload_manager.views import CYCLES, LIMITS, row, traffic
 
 SLO_US = 10.0  # 1,000 cycles
@@ -316,6 +316,15 @@ def test_first_window_may_be_much_longer_than_the_new_length() -> None:
                           LoopSettings(window_cycles=2048, token=7))
     control.start()
     assert [r.window.cycles for r in steps(control, 3)] == [100_000, 2048, 2048]
+
+
+def test_manager_started_again_within_a_long_window_waits_for_its_end() -> None:
+    transport = ModelTransport(busy)
+    for token in (7, 8):  # the first has set its length, and ends before any window has
+        control = ControlLoop(modelled_device(transport=transport), PolicySource(LIMITS, policy=policy()),
+                              MemoryStore(), LoopSettings(window_cycles=2048, token=token))
+        control.start()
+    assert [r.window.cycles for r in steps(control, 2)] == [100_000, 2048]
 
 
 def test_no_window_in_granted_time_is_an_error() -> None:

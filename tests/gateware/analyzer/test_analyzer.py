@@ -279,11 +279,13 @@ def test_new_window_length_holds_from_the_next_boundary():
         for length in (777, 100):
             await bench.write(ctx, length, "analyzer", None, "window")
             model.setting = max(length, WINDOW)
+            assert await bench.read(ctx, "analyzer", None, "running") == model._length
             while bench.cycle < model._start + model._length - 1:
                 await ctx.tick()
             number = len(model.windows)
             while len(model.windows) == number:
                 await ctx.tick()
+            assert await bench.read(ctx, "analyzer", None, "running") == model._length == model.setting
 
     bench, model = observe(random_traffic(9, 2500), windows=3, software=software)
     assert_same(bench.windows, model)
