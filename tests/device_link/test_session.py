@@ -33,6 +33,7 @@ def test_pipelined_reads_fill_the_line():
     assert 8000 * 4 * 10 / 1_000_000 / (line.time - start) > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("baud", [115_200, 1_000_000, 3_000_000, 12_000_000])
 @pytest.mark.parametrize("turnaround", [0.0, 0.001, 0.016])
 @pytest.mark.parametrize("kind", ["bulk read", "bulk write", "scattered"])

@@ -132,6 +132,7 @@ def test_fork_that_gives_a_word_twice_is_refuted(tmp_path):
     assert verdict.refuted, verdict.log
 
 
+@pytest.mark.slow
 def test_packet_mux_passes_whole_packets_of_one_source_at_a_time(tmp_path):
     verdict = prove(PacketMuxContract(PacketMux(NARROW, 2)), tmp_path)
     assert verdict.holds, verdict.log
@@ -151,6 +152,7 @@ def test_packet_mux_lets_nobody_wait_for_a_second_packet_of_another(tmp_path, wa
     assert verdict.holds, verdict.log
 
 
+@pytest.mark.slow
 def test_unfair_packet_mux_is_refuted(tmp_path):
     verdict = prove(WaitContract(UnfairMux(NARROW, 2), 1), tmp_path, depth=12)
     assert verdict.refuted, verdict.log

@@ -60,6 +60,7 @@ def test_every_packet_of_a_loop_comes_back_intact(board, seed, ready):
     assert np.all(records["admitted"] < records["done"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "name"), [
     (Fault.LOSE, "lost"), (Fault.DUPLICATE, "duplicated"), (Fault.CORRUPT, "corrupted"),
     (Fault.REORDER, "reordered"), (Fault.MISROUTE, "misrouted"), (Fault.SHORTEN, "corrupted"),

@@ -64,6 +64,7 @@ def test_other_byte_behind_a_break_changes_nothing(value):
     assert periods(greeting(20, low=300, value=value)) == []
 
 
+@pytest.mark.slow
 def test_zeros_of_a_slower_host_are_taken_only_with_the_sync_byte():
     """At a tenth of the rate every zero looks like a break, and frames begin with one."""
     rng = random.Random(5)

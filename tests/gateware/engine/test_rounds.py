@@ -118,6 +118,7 @@ def test_engines_are_never_idle_for_long_when_requests_cost_many_rounds():
     assert sum(work(served, 20_000, 100_000, 3)) >= 0.98 * 80_000
 
 
+@pytest.mark.slow
 def test_equal_tenants_take_turns_request_by_request():
     served = [tenant for begin, tenant, _ in Engines([1000] * 4, lambda tenant: 200).run(12_000) if begin > 4000]
     for start in range(0, len(served) - 4, 4):

@@ -95,6 +95,7 @@ class Bench:
         self.simulator.run()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cycles", [8, 100, 3000])
 def test_cost_is_the_busy_time_of_each_request(cycles):
     bench = Bench()

@@ -234,6 +234,7 @@ def test_hold_is_no_answer_and_drops_nothing():
     assert result.events[0][1]["timestamp"] == 1025
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("quota", "shared", "admitted"), [(2, 0, True), (1, 1, True), (1, 0, False), (0, 2, True)])
 @pytest.mark.parametrize("port", [HOST, NET])
 def test_a_packet_that_can_never_fit_is_dropped_instead_of_waiting(quota, shared, admitted, port):
@@ -268,6 +269,7 @@ def test_processing_is_divided_exactly_for_each_tenant(share, host):
     assert count == {0: [256 - host, host], 1: [128, 128]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [32, 64, 128])
 def test_requests_are_reported_with_their_word_once(width):
     config = DeviceConfig(ports=2, data_width=width, tenants=2, pages=32)
