@@ -12,7 +12,7 @@ from offload_manager.allocation import Guarantee, Limits, check
 from offload_manager.policy import BestOf, LatencyTarget, MaxMin, Policy, Proposal, Static, WindowView
 from offload_manager.policy.host_shift import HostShift
 from offload_manager.policy.maxmin import dominant_fill
-from offload_manager.policy.score import score, serve
+from offload_manager.policy.score import rate_beside, score, serve
 from offload_manager.policy_file import PolicyFile
 from offload_manager.profile import quotas_in_order
 from tests.offload_manager.views import CAPACITY, CYCLES, LIMITS, Viewer, equal_table, profiles, row, traffic
@@ -285,6 +285,40 @@ def test_score_prefers_headroom_for_latency_and_service_for_batch() -> None:
     calm = Viewer(who).view([row(), traffic(0.01), traffic(0.9), traffic(0.9)])  # headroom is 1 in both tables
     starving = table.with_rows({t: replace(table.rows[t], weight=0) for t in (2, 3)})
     assert score(calm, starving) < score(calm, table)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rate_of_a_tenant_that_takes_all_it_gets_is_that_of_max_min(seed: int) -> None:
+    rng = random.Random(seed)
+    for _ in range(200):
+        count = rng.randint(1, 8)
+        demands = [rng.choice([0.0, rng.random() * 2]) for _ in range(count)]
+        weights = [rng.choice([0.0, 1.0, rng.random() * 50]) for _ in range(count)]
+        tenant = rng.randrange(count)
+        greedy = [9.0 if t == tenant else demand for t, demand in enumerate(demands)]
+        assert rate_beside(tenant, demands, weights, 1.0) == pytest.approx(serve(greedy, weights, 1.0)[tenant])
+
+
+def test_score_meets_a_burst_with_the_forecast_of_others_not_with_their_bursts() -> None:
+    who = profiles({1: SLO, 2: SLO})
+    spread = traffic(0.05, burst=CAPACITY // 2 // 16 // 64)
+    view = Viewer(who).view([row(), spread, spread, traffic(0.9)])
+    equal = equal_table(who)
+    weights = {1: 8000, 2: 56000, 3: 1000}
+    uneven = equal.with_rows({t: replace(equal.rows[t], weight=weight) for t, weight in weights.items()})
+    assert score(view, uneven) > score(view, equal)
+
+
+def test_score_counts_what_engines_can_serve() -> None:
+    who = profiles({1: SLO})
+    rows = [row(), traffic(0.05, burst=CAPACITY // 3 // 16 // 64), traffic(0.3), traffic(0.3)]
+    # The same bytes, but the two slots were busy all the time: two thirds of the port is all that there is.
+    engines = [replace(one, engine_cycles=2 * CYCLES * one.bytes_in // sum(r.bytes_in for r in rows)) for one in rows]
+    table = equal_table(who)
+    boosted = table.with_rows({1: replace(table.rows[1], weight=60000)})
+    free, bound = Viewer(who).view(rows), Viewer(who).view(engines)
+    assert score(free, table) > score(free, boosted)  # nobody needs a boost: it only moves weights
+    assert score(bound, boosted) > score(bound, table)
 
 
 def test_shipped_default_favours_latency_class_at_once() -> None:
