@@ -9,7 +9,7 @@ from collections import deque
 from device_link.operations import WindowPush
 from device_link.pipe import MessagePipe
 from device_link.registers import MAGIC, register_map
-from device_link.responder import BusFault, Responder
+from device_link.responder import BusFault, BusResponder
 from device_link.window import Window, WindowRow
 from gateware.config import DeviceConfig
 from tests.gateware.manager.model import BusError, ResourceManagerModel
@@ -120,12 +120,12 @@ class DirectPipe(MessagePipe):
 
     def __init__(self, model, *, reliable=True):
         self.model = model
-        self.responder = Responder(model, boot_nonce=model.peek("id.boot_nonce"))
+        self.responder = BusResponder(model, boot_nonce=model.peek("id.boot_nonce"))
         self.reliable = reliable
         self._answers = deque()
         self._time = 0.0
 
-    def send(self, messages, *, resynchronise=False):
+    def send(self, messages, *, resynchronise=False, greet=False):
         self._answers += [self.responder.handle(message) for message in messages]
 
     def receive(self, timeout):

@@ -20,7 +20,7 @@ from device_link.operations import (
     decode_message,
     encode_operations,
 )
-from device_link.responder import Responder
+from device_link.responder import BusResponder
 from device_link.window import Window, WindowRow
 from gateware.bridge.link import LinkBridge
 from gateware.config import DeviceConfig
@@ -46,7 +46,7 @@ def exchange(messages, **options):
 
 def reference(chunks, registers):
     """Bytes that the software responder sends for `chunks`."""
-    responder = Responder(registers, boot_nonce=BOOT_NONCE)
+    responder = BusResponder(registers, boot_nonce=BOOT_NONCE)
     decoder, sent = FrameDecoder(limit=1024), b""
     for chunk in chunks:
         for message in decoder.feed(chunk):
