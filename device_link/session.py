@@ -117,7 +117,8 @@ class Session:
                         self.boot_nonce = answer.boot_nonce
                         return answer
         raise LinkTimeout(f"{self._url}: nothing answers within {self.timeout:g} s: check that the device runs, "
-                          "and the rate and wiring of the line", outcome="not applied")
+                          "the rate and wiring of the line, and that its link was not built to speak UARTBone",
+                          outcome="not applied")
 
     # --- exchanges ---
 
