@@ -28,8 +28,11 @@ class MessagePipe(ABC):
     lost = False
 
     @abstractmethod
-    def send(self, messages: Sequence[bytes], *, resynchronise: bool = False) -> None:
-        """Send `messages`; `resynchronise` first ends whatever partial frame the device may hold."""
+    def send(self, messages: Sequence[bytes], *, resynchronise: bool = False, greet: bool = False) -> None:
+        """Send `messages`; `resynchronise` first ends whatever partial frame the device may hold.
+
+        greet: before that, tell a device that does not answer at which rate this host speaks, where that can differ.
+        """
 
     @abstractmethod
     def receive(self, timeout: float) -> list[bytes | None]:
@@ -38,9 +41,6 @@ class MessagePipe(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of the line."""
-
-    def greet(self) -> None:  # noqa: B027 - most pipes have no rate
-        """Tell a device that does not answer at which rate this host speaks, where that can differ."""
 
     def reopen(self) -> None:
         """Connect again as the same host, after `lost`; raises `LinkError`."""
@@ -74,7 +74,8 @@ class ByteChannel(ABC):
     def close(self) -> None:
         """Let go of the port."""
 
-    def greet(self) -> None:  # noqa: B027 - not every line has a break
+    @abstractmethod
+    def greet(self) -> None:
         """Send a break and 0x55, from which a device learns the rate of the line; raises `LinkError`."""
 
     @property
@@ -99,13 +100,11 @@ class FramedPipe(MessagePipe):
         """Frames from the device that were dropped."""
         return self._decoder.crc_errors + self._decoder.framing_errors
 
-    def send(self, messages: Sequence[bytes], *, resynchronise: bool = False) -> None:
+    def send(self, messages: Sequence[bytes], *, resynchronise: bool = False, greet: bool = False) -> None:
         """Send `messages`, each in its frame."""
+        if greet:
+            self._channel.greet()
         self._channel.write(b"\0" * resynchronise + b"".join(map(encode_frame, messages)))
-
-    def greet(self) -> None:
-        """Send the line's greeting."""
-        self._channel.greet()
 
     def receive(self, timeout: float) -> list[bytes | None]:
         """Messages of the frames that arrived."""

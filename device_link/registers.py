@@ -14,10 +14,17 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from gateware.config import DeviceConfig
 from morphnic.errors import InputError, RegisterMapMismatch
 
 MAGIC = 0x46524F4D
 MAP_SCHEMA = 1
+#: Arrays of whose elements a configuration says how many there are; the map has room for more.
+_COUNTED = {
+    **dict.fromkeys(("guarantee", "staging", "active", "objective", "snapshot", "detail"), "tenants"),
+    **dict.fromkeys(("rule", "prepared"), "rules"),
+    "classifier": "classifier_entries", "port": "ports", "slot": "slots",
+}
 _PATH = re.compile(r"(\w+)(?:\[(\d+)\])?\.(\w+)")
 
 
@@ -209,6 +216,13 @@ def _block(document: Mapping[str, Any]) -> Block:
         template[register["name"]] = Register(path, register["address"], fields)
     return Block(name, document["address"], document["count"], document["stride"], document["title"],
                  document.get("memory", {}).get("words", 0), template)
+
+
+def rows_of(block: Block, config: DeviceConfig) -> int:
+    """Elements of the array `block` that a device of `config` has."""
+    counted = _COUNTED.get(block.name)
+    rows: int = getattr(config, counted) if counted else block.count or 0
+    return rows
 
 
 def _near(name: str, names: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ The gateware does the same in `gateware/bridge`; the tests drive both with the s
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
@@ -73,22 +74,21 @@ def carry_out(bus: RegisterBus, operations: Sequence[Operation], *, repetition: 
     return words, Status.DONE, 0
 
 
-class Responder:
+class Responder(ABC):
     """Sessions, sequence numbers and repetition of one link.
 
     A message in, the answer out. `repeats` counts repeated requests, like `link.repeats`.
     """
 
-    def __init__(self, bus: RegisterBus, *, boot_nonce: int) -> None:
-        self._bus = bus
+    def __init__(self, *, boot_nonce: int) -> None:
         self.boot_nonce = boot_nonce
         self.repeats = 0
         self.reset()
 
+    @abstractmethod
     def carry_out(self, operations: Sequence[Operation], *, repetition: bool = False) -> tuple[
             list[int], Status, int]:
-        """As the function of that name, on the bus; a server without one has its own, and raises `RequestFailed`."""
-        return carry_out(self._bus, operations, repetition=repetition)
+        """Carry out a request, as the function of that name does on a bus; may raise `RequestFailed`."""
 
     def reset(self, boot_nonce: int | None = None) -> None:
         """Forget every session, as a reset of the device does."""
@@ -173,3 +173,16 @@ class Responder:
             failed = operations[index] if index < len(operations) else None
             operations = operations[:index] + ([failed] if failed and not is_write(failed) else [])
         return self.carry_out(operations, repetition=True)[0], status, index
+
+
+class BusResponder(Responder):
+    """A responder that carries requests out on a bus, word by word."""
+
+    def __init__(self, bus: RegisterBus, *, boot_nonce: int) -> None:
+        super().__init__(boot_nonce=boot_nonce)
+        self._bus = bus
+
+    def carry_out(self, operations: Sequence[Operation], *, repetition: bool = False) -> tuple[
+            list[int], Status, int]:
+        """On the bus."""
+        return carry_out(self._bus, operations, repetition=repetition)

@@ -52,7 +52,7 @@ class ClientResponder(Responder):
 
     def __init__(self, server: LinkServer, client: Client) -> None:
         self._server, self.client = server, client
-        super().__init__(_NO_BUS, boot_nonce=server.boot_nonce)
+        super().__init__(boot_nonce=server.boot_nonce)
 
     def carry_out(self, operations: Sequence[Operation], *, repetition: bool = False) -> tuple[
             list[int], Status, int]:
@@ -60,19 +60,6 @@ class ClientResponder(Responder):
         if not repetition and any(map(is_write, operations)):
             self._server.check_writer(self.client)
         return self._server.carry_out(operations, repetition=repetition)
-
-
-class _NoBus:
-    """Stands where a responder has a bus: a server carries out whole requests."""
-
-    def read(self, address: int) -> int:
-        raise NotImplementedError
-
-    def write(self, address: int, word: int) -> None:
-        raise NotImplementedError
-
-
-_NO_BUS = _NoBus()
 
 
 class Client:
@@ -141,9 +128,6 @@ class LinkServer(ABC):
     def operate(self, client: Client, sequence: int, document: dict[str, Any]) -> dict[str, Any] | None:
         """Answer to a control document that is not of the link itself; None when it is answered later."""
         raise Refusal("unknown", f"op must be one of attach, acquire, release, describe, not {document.get('op')!r}")
-
-    def dropped(self, client: Client) -> None:  # noqa: B027  a hook
-        """Called when a client is gone."""
 
     # --- life ---
 
@@ -292,7 +276,6 @@ class LinkServer(ABC):
             self._left[client.identity] = client.responder
             while len(self._left) > _REMEMBERED_CLIENTS:
                 del self._left[next(iter(self._left))]
-        self.dropped(client)
 
     def push(self, message: bytes) -> None:
         """Queue a pushed window for every client that said hello."""

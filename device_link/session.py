@@ -1,14 +1,5 @@
 """The protocol engine of the host: sessions, sequence numbers, repetition, and what became of a write.
 
-Up to 64 requests are in flight; on a serial line they go out as the device's buffer takes them (see `pacing`). An
-answer that does not come, or a reject, repeats every unanswered request from the first (go-back-N; the device
-recognises the repeated ones). Three rules keep a repetition from changing what was asked, because a device does the
-*reads* of a repeated request again:
-
-- one request never writes after it has read;
-- a request that writes waits until every request that reads is answered;
-- where a failure must stop what follows (`ordered`), a request that writes waits for every answer before it.
-
 A session number left over from an earlier host may be the one chosen here, and the device then goes on with old
 sequence numbers: the second of two hellos with different numbers is always new, so opening takes two.
 """
@@ -17,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import random
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -25,6 +15,7 @@ from typing import Any
 
 from morphnic.errors import DeviceBusy, LinkError, LinkLost, LinkTimeout
 
+from .exchange import RETRY_MARGIN, WINDOW_ALLOWANCE, Exchange, GivenUp
 from .operations import (
     BUFFER_BYTES,
     BUFFER_MESSAGES,
@@ -36,8 +27,6 @@ from .operations import (
     MalformedMessage,
     Message,
     Operation,
-    Reject,
-    RejectReason,
     Request,
     Response,
     Status,
@@ -48,7 +37,6 @@ from .operations import (
     read_count,
     touched,
 )
-from .pacing import Pacer
 from .pipe import MessagePipe
 from .planning import Flight, plan
 from .transport import BusError
@@ -57,9 +45,6 @@ log = logging.getLogger(__name__)
 
 IN_FLIGHT = 64
 KEPT_WINDOWS = 4096
-_RETRY_MARGIN = 0.05  # seconds beyond the time on the wire before an answer counts as lost
-_MAX_BACKOFF = 8.0
-_WINDOW_ALLOWANCE = 1200  # bytes of a pushed window that may stand before an answer
 
 
 class DeviceReset(LinkError):
@@ -118,14 +103,12 @@ class Session:
 
     def _hello(self, session: int) -> HelloResponse:
         message = Hello(session).encode()
-        deadline = self.pipe.now() + self.timeout + self.pipe.wire_time(_WINDOW_ALLOWANCE)
-        pause = _RETRY_MARGIN + self.pipe.wire_time(_WINDOW_ALLOWANCE)
+        deadline = self.pipe.now() + self.timeout + self.pipe.wire_time(WINDOW_ALLOWANCE)
+        pause = RETRY_MARGIN + self.pipe.wire_time(WINDOW_ALLOWANCE)
         silent = False
         while self.pipe.now() < deadline:
-            if silent:
-                self.pipe.greet()  # perhaps the device listens at another rate
+            self.pipe.send([message], resynchronise=True, greet=silent)  # perhaps it listens at another rate
             silent = True
-            self.pipe.send([message], resynchronise=True)
             retry = min(deadline, self.pipe.now() + pause)
             pause *= 2
             while (wait := retry - self.pipe.now()) > 0:
@@ -134,7 +117,8 @@ class Session:
                         self.boot_nonce = answer.boot_nonce
                         return answer
         raise LinkTimeout(f"{self._url}: nothing answers within {self.timeout:g} s: check that the device runs, "
-                          "and the rate and wiring of the line", outcome="not applied")
+                          "the rate and wiring of the line, and that its link was not built to speak UARTBone",
+                          outcome="not applied")
 
     # --- exchanges ---
 
@@ -154,11 +138,12 @@ class Session:
         # An exception or an interrupt leaves requests unanswered: the next exchange begins with a new session.
         self._synchronised = False
         self.unresolved = None
-        run = _Exchange(self, flights, ordered=ordered)
+        run = Exchange(self, flights, ordered=ordered)
         try:
             sent = run.run()
-        except LinkLost as error:
-            raise self.resolve(run.unanswered(), f"{error}", kind=LinkLost) from error
+        except (GivenUp, LinkLost) as error:
+            kind = LinkLost if isinstance(error, LinkLost) else LinkTimeout
+            raise self._resolve(run.unanswered(), f"{error}", kind) from error
         self._next_sequence = (flights[0].sequence + sent) % 256 if flights else self._next_sequence
         self._synchronised = True
         return self._results(operations, flights[:sent])
@@ -221,8 +206,8 @@ class Session:
 
     # --- what a failed exchange leaves ---
 
-    def resolve(self, flights: Sequence[Flight], reason: str, *,
-                kind: type[LinkTimeout] | type[LinkLost] = LinkTimeout) -> LinkError:
+    def _resolve(self, flights: Sequence[Flight], reason: str,
+                 kind: type[LinkTimeout] | type[LinkLost]) -> LinkError:
         """The error for `flights` that stay unanswered: asks the device how far they went, if it still answers."""
         writes = [flight for flight in flights if flight.writes]
         number, nonce = self.number, self.boot_nonce
@@ -299,170 +284,3 @@ class Session:
         """Let go of the pipe."""
         self._synchronised = False
         self.pipe.close()
-
-
-class _Exchange:
-    """One run of requests through a session; keeps what is in flight."""
-
-    def __init__(self, session: Session, flights: list[Flight], *, ordered: bool) -> None:
-        self._link = session
-        self._pipe = session.pipe
-        self._flights = flights
-        self._ordered = ordered
-        self._failed = False
-        self._sent = 0
-        self._again: deque[Flight] = deque()  # to be repeated, before anything new is sent
-        self._resynchronise = False
-        self._backoff = 1.0
-        self._retry_at = self._quiet_until = self._deadline = self._room_at = 0.0
-        self._pacer = Pacer(*session.buffer)
-        self._pushed_before = session.pushed_time
-
-    def unanswered(self) -> list[Flight]:
-        """Requests that were sent and have no answer."""
-        return [flight for flight in self._flights[:self._sent] if flight.response is None]
-
-    def run(self) -> int:
-        """Exchange until all requests, or all up to a failure, are answered; how many were sent."""
-        while True:
-            self._send_more()
-            unanswered = self.unanswered()
-            if not unanswered:
-                return self._sent
-            now = self._pipe.now()
-            if now >= self._deadline:
-                raise self._link.resolve(unanswered, f"no answer within {self._link.timeout:g} s")
-            if now >= self._retry_at:
-                self._backoff = min(2 * self._backoff, _MAX_BACKOFF)
-                self._repeat(unanswered)
-                continue
-            until = min(self._retry_at, self._deadline, self._room_at)
-            for message in self._link.received(max(0.0, until - now)):
-                self._take(message)
-
-    def _send_more(self) -> None:
-        going: list[Flight] = []
-        repeated: list[Flight] = []
-        self._room_at = math.inf
-        while (flight := self._next()) is not None:
-            if not self._has_room(flight):
-                break
-            if self._again:
-                repeated.append(self._again.popleft())
-            else:
-                self._sent += 1
-            going.append(flight)
-        if not going:
-            return
-        self._pipe.send([flight.message for flight in going], resynchronise=self._resynchronise)
-        self._resynchronise = False
-        self._restart_timers()
-        now = self._pipe.now()
-        for flight in repeated:
-            flight.lost_after = now + self._on_wire()
-            flight.damaged_after = now + 0.9 * self._pipe.wire_time(flight.wire_bytes)
-
-    def _next(self) -> Flight | None:
-        """What may be sent next: a repetition, or the next request if nothing forbids it."""
-        while self._again and self._again[0].response is not None:
-            self._again.popleft()  # its answer came after all
-        if self._again:
-            return self._again[0]
-        if self._failed or self._sent == len(self._flights):
-            return None
-        flight, unanswered = self._flights[self._sent], self.unanswered()
-        # The device remembers sequences, so what counts is the distance to the first unanswered one.
-        first = unanswered[0].sequence if unanswered else flight.sequence
-        if (flight.sequence - first) % 256 >= self._link.in_flight or not self._may_send(flight, unanswered):
-            return None
-        return flight
-
-    def _has_room(self, flight: Flight) -> bool:
-        """Whether the device's buffer has room for `flight` when it arrives; else `_room_at` says when it will."""
-        if self._pipe.reliable:
-            return True
-        self._pacer.delayed(self._link.pushed_time - self._pushed_before)
-        self._pushed_before = self._link.pushed_time
-        now, there = self._pipe.now(), self._pipe.wire_time(flight.size)
-        room_at = self._pacer.earliest(now, flight.size, there)
-        if room_at > now:
-            self._room_at = room_at
-            return False
-        self._pacer.sent(now, flight.sequence, flight.size, there,
-                         self._pipe.wire_time(flight.wire_bytes - flight.size))
-        return True
-
-    def _may_send(self, flight: Flight, unanswered: Sequence[Flight]) -> bool:
-        if not flight.writes or not unanswered:
-            return True
-        if self._ordered:
-            return False
-        return self._pipe.reliable or not (flight.reads or any(earlier.reads for earlier in unanswered))
-
-    def _restart_timers(self) -> None:
-        now, on_wire = self._pipe.now(), self._on_wire()
-        # A reliable pipe loses nothing: to repeat would only load a server that is slow.
-        self._retry_at = math.inf if self._pipe.reliable else now + self._backoff * (on_wire + _RETRY_MARGIN)
-        self._deadline = now + self._link.timeout + on_wire
-
-    def _on_wire(self) -> float:
-        """Seconds until everything in flight can be answered."""
-        return self._pipe.wire_time(sum(flight.wire_bytes for flight in self.unanswered()) + _WINDOW_ALLOWANCE)
-
-    def _repeat(self, flights: Sequence[Flight]) -> None:
-        """Send `flights` again, from the oldest; what the device's buffer holds now is not known any more."""
-        deadline = self._deadline
-        self._link.repeated += len(flights)
-        # Every request that a device skips is rejected by itself: those of before this repetition arrive until
-        # then. Its answers come behind those of all that is in flight.
-        self._quiet_until = self._pipe.now() + self._pipe.wire_time(sum(flight.size for flight in flights))
-        self._again = deque(flights)
-        self._resynchronise = True
-        self._pacer = Pacer(*self._link.buffer)
-        self._send_more()
-        self._deadline = deadline  # a repetition is no progress
-
-    def _repeat_rejected(self) -> None:
-        self._backoff = 1.0  # the line is alive: what is lost now need not be waited for as long
-        unanswered = self.unanswered()
-        if unanswered and self._pipe.now() >= self._quiet_until:
-            self._repeat(unanswered)
-
-    def _repeat_damaged(self) -> None:
-        """A frame from the device was damaged: answers come in order, so it was that of the first request."""
-        self._backoff = 1.0
-        first = self.unanswered()[:1]
-        if first and self._pipe.now() >= first[0].damaged_after:
-            self._repeat(first)
-
-    def _repeat_lost(self, flights: Sequence[Flight]) -> None:
-        """A later request was answered: the answers to `flights` were lost."""
-        lost = [flight for flight in flights if self._pipe.now() >= flight.lost_after]
-        if lost:
-            self._repeat(lost)
-
-    def _take(self, message: Message | None) -> None:
-        session = self._link.number
-        match message:
-            case None:
-                self._repeat_damaged()
-            case Reject(reason=RejectReason.CORRUPT):
-                self._repeat_rejected()
-            case Response(session=number) | Failure(session=number) if number == session:
-                self._answered(message)
-            case Reject(reason=RejectReason.NO_SESSION, session=number) if number == session:
-                raise self._link.resolve(self.unanswered(), "the device no longer knows the session")
-            case Reject(session=number) if number == session:
-                self._repeat_rejected()
-
-    def _answered(self, response: Response | Failure) -> None:
-        unanswered = self.unanswered()
-        for position, flight in enumerate(unanswered):
-            if flight.sequence == response.sequence:
-                flight.response = response
-                self._pacer.answered(self._pipe.now(), flight.sequence)
-                self._failed |= isinstance(response, Failure) or response.status != Status.DONE
-                self._backoff = 1.0
-                self._restart_timers()
-                self._repeat_lost(unanswered[:position])
-                return

@@ -82,7 +82,7 @@ class ServerPipe(MessagePipe):
 
     # --- messages ---
 
-    def send(self, messages: Sequence[bytes], *, resynchronise: bool = False) -> None:
+    def send(self, messages: Sequence[bytes], *, resynchronise: bool = False, greet: bool = False) -> None:
         """Send each message."""
         try:
             self._write(messages)

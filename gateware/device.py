@@ -4,7 +4,7 @@ One packet's way: `net_rx` -> `Classifier` (tenant, destination, class) or `host
 allocation in force, crosspoint queue, scheduled output) -> `net_tx`, `host_tx` or `EngineArray`, whose responses
 enter the fabric again. The `Analyzer` and the `ResourceManager` listen to the fabric's events; the manager's
 allocation bus reaches every consumer. Software comes in by `mmio` (PCIe BAR0 on a board) or by the serial
-`LinkBridge`; both share one CSR bus, in turn.
+`LinkBridge` (or `UartBone`); both share one CSR bus, in turn.
 
 Ports that are not obvious: `uart_pins` 1 puts the link on the pins `uart_rx`/`uart_tx` through the bit-level
 serialiser, 0 on the byte streams `link_rx`/`link_tx` behind it. `telemetry` carries every pushed window; the serial
@@ -19,6 +19,7 @@ from .analyzer.analyzer import Analyzer
 from .bridge.link import LinkBridge
 from .bridge.serial import SerialPort
 from .bridge.uart import period_of
+from .bridge.uartbone import UartBone
 from .config import DeviceConfig
 from .csr.arbiter import CsrArbiter
 from .csr.bus import CsrSignature
@@ -84,7 +85,7 @@ class Device(wiring.Component):
         m.submodules.classifier = classifier = Classifier(config)
         m.submodules.engines = engines = EngineArray(config)
         m.submodules.generator = generator = Generator(config)
-        m.submodules.link = link = LinkBridge(config)
+        m.submodules.link = link = UartBone(config) if config.uartbone else LinkBridge(config)
 
         self._connect_time(m, identity, manager, fabric, analyzer, generator, link)
         self._connect_packets(m, fabric, classifier, engines, generator)

@@ -263,8 +263,9 @@ class Server(LinkServer):
             self.serial.write(self.board.link_read())
         super().deliver()
 
-    def dropped(self, client: Client) -> None:
-        """Nobody waits for the interrupt any more; a grant that was given stays given: time has no owner."""
+    def drop(self, client: Client, why: str) -> None:
+        """It waits for no interrupt any more; a grant that was given stays given: time has no owner."""
+        super().drop(client, why)
         self._waiters = [one for one in self._waiters if one[0] is not client]
 
 

@@ -101,6 +101,7 @@ class LinkBridge(wiring.Component):
             "crc_errors": decoder.crc_error,
             "framing_errors": decoder.framing_error | executor.unknown,
             "repeats": executor.repeat,
+            "bus_errors": self.bus.valid & self.bus.ready & self.bus.error,
         }
         for name, event in events.items():
             counter = Signal(32, name=name)

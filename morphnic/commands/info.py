@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
     print(f"fabric      {config['ports']} ports x {config['data_width']} bits, {config['pages']} pages a crosspoint")
     print(f"tenants     {config['tenants']}, {config['slots']} engine slots of {config['slot_bytes']} bytes a cycle, "
           f"{config['classifier_entries']} classifier entries, {config['rules']} reflex rules")
-    print(f"serial      {identity['uart_baud']} baud")
+    print(f"serial      {identity['uart_baud']} baud" + (", UARTBone" if config["uartbone"] else ""))
     allocation, analyzer = facts["allocation"], facts["analyzer"]
     print(f"allocation  epoch {allocation['epoch']}, tag {allocation['tag']}, {allocation['state']}; "
           f"{allocation['commits']} commits, {allocation['rollbacks']} rollbacks, {allocation['refused']} refused")

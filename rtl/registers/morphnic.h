@@ -4,7 +4,7 @@
 #ifndef MORPHNIC_H
 #define MORPHNIC_H
 
-#define MORPHNIC_MAP_HASH 0xfb723bf0u
+#define MORPHNIC_MAP_HASH 0x3cd25675u
 
 #ifdef __cplusplus
 extern "C" {
@@ -133,6 +133,10 @@ extern "C" {
 #define ID_BLOCK__CONFIG2__FORECASTS_bp 18
 #define ID_BLOCK__CONFIG2__FORECASTS_bw 1
 #define ID_BLOCK__CONFIG2__FORECASTS_reset 0x0
+#define ID_BLOCK__CONFIG2__UARTBONE_bm 0x80000
+#define ID_BLOCK__CONFIG2__UARTBONE_bp 19
+#define ID_BLOCK__CONFIG2__UARTBONE_bw 1
+#define ID_BLOCK__CONFIG2__UARTBONE_reset 0x0
 
 // regfile - id_block
 typedef struct __attribute__ ((__packed__)) {
@@ -159,17 +163,17 @@ typedef struct __attribute__ ((__packed__)) {
 #define LINK_BLOCK__CONTROL__PUSH_bw 1
 #define LINK_BLOCK__CONTROL__PUSH_reset 0x0
 
-// reg - word_ro_desc_5a28718a
-#define WORD_RO_DESC_5A28718A__VALUE_bm 0xffffffff
-#define WORD_RO_DESC_5A28718A__VALUE_bp 0
-#define WORD_RO_DESC_5A28718A__VALUE_bw 32
-#define WORD_RO_DESC_5A28718A__VALUE_reset 0x0
+// reg - word_ro_desc_a06d10be
+#define WORD_RO_DESC_A06D10BE__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_A06D10BE__VALUE_bp 0
+#define WORD_RO_DESC_A06D10BE__VALUE_bw 32
+#define WORD_RO_DESC_A06D10BE__VALUE_reset 0x0
 
-// reg - word_ro_desc_ae78065b
-#define WORD_RO_DESC_AE78065B__VALUE_bm 0xffffffff
-#define WORD_RO_DESC_AE78065B__VALUE_bp 0
-#define WORD_RO_DESC_AE78065B__VALUE_bw 32
-#define WORD_RO_DESC_AE78065B__VALUE_reset 0x0
+// reg - word_ro_desc_afd482de
+#define WORD_RO_DESC_AFD482DE__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_AFD482DE__VALUE_bp 0
+#define WORD_RO_DESC_AFD482DE__VALUE_bw 32
+#define WORD_RO_DESC_AFD482DE__VALUE_reset 0x0
 
 // reg - word_ro_desc_74b71e8f
 #define WORD_RO_DESC_74B71E8F__VALUE_bm 0xffffffff
@@ -177,11 +181,11 @@ typedef struct __attribute__ ((__packed__)) {
 #define WORD_RO_DESC_74B71E8F__VALUE_bw 32
 #define WORD_RO_DESC_74B71E8F__VALUE_reset 0x0
 
-// reg - word_ro_desc_745feac5
-#define WORD_RO_DESC_745FEAC5__VALUE_bm 0xffffffff
-#define WORD_RO_DESC_745FEAC5__VALUE_bp 0
-#define WORD_RO_DESC_745FEAC5__VALUE_bw 32
-#define WORD_RO_DESC_745FEAC5__VALUE_reset 0x0
+// reg - word_ro_desc_3d1d7e71
+#define WORD_RO_DESC_3D1D7E71__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_3D1D7E71__VALUE_bp 0
+#define WORD_RO_DESC_3D1D7E71__VALUE_bw 32
+#define WORD_RO_DESC_3D1D7E71__VALUE_reset 0x0
 
 // reg - word_ro_desc_21c5d3f3
 #define WORD_RO_DESC_21C5D3F3__VALUE_bm 0xffffffff
@@ -195,6 +199,12 @@ typedef struct __attribute__ ((__packed__)) {
 #define WORD_RO_DESC_4EF9B419__VALUE_bw 32
 #define WORD_RO_DESC_4EF9B419__VALUE_reset 0x0
 
+// reg - word_ro_desc_0cea7650
+#define WORD_RO_DESC_0CEA7650__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_0CEA7650__VALUE_bp 0
+#define WORD_RO_DESC_0CEA7650__VALUE_bw 32
+#define WORD_RO_DESC_0CEA7650__VALUE_reset 0x0
+
 // regfile - link_block
 typedef struct __attribute__ ((__packed__)) {
     uint32_t control;
@@ -204,6 +214,7 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t framing_errors;
     uint32_t repeats;
     uint32_t windows_skipped;
+    uint32_t bus_errors;
 } link_block_t;
 
 // reg - interrupt_block::pending
@@ -1200,7 +1211,7 @@ typedef struct __attribute__ ((__packed__)) {
     id_block_t id;
     uint8_t RESERVED_3c_3ff[0x3c4];
     link_block_t link;
-    uint8_t RESERVED_41c_5ff[0x1e4];
+    uint8_t RESERVED_420_5ff[0x1e0];
     interrupt_block_t interrupt;
     uint8_t RESERVED_60c_fff[0x9f4];
     rm_block_t rm;

@@ -9,7 +9,7 @@ from collections import deque
 from device_link.operations import WindowPush
 from device_link.pipe import MessagePipe
 from device_link.registers import MAGIC, register_map
-from device_link.responder import BusFault, Responder
+from device_link.responder import BusFault, BusResponder
 from device_link.window import Window, WindowRow
 from gateware.config import DeviceConfig
 from tests.gateware.manager.model import BusError, ResourceManagerModel
@@ -48,7 +48,7 @@ class DeviceModel:
             "id.boot_nonce": boot_nonce, "id.clock": config.clock_hz, "id.uart": config.uart_baud,
             "id.config0": config.ports | config.tenants << 8 | config.slots << 16 | config.classifier_entries << 24,
             "id.config1": config.data_width | config.pages << 16, "id.config2": config.slot_bytes | config.rules << 8
-            | config.histograms << 16 | config.access_patterns << 17 | config.forecasts << 18,
+            | config.histograms << 16 | config.access_patterns << 17 | config.forecasts << 18 | config.uartbone << 19,
             "analyzer.window": 100_000,
         }.items():
             self.poke(name, word)
@@ -120,12 +120,12 @@ class DirectPipe(MessagePipe):
 
     def __init__(self, model, *, reliable=True):
         self.model = model
-        self.responder = Responder(model, boot_nonce=model.peek("id.boot_nonce"))
+        self.responder = BusResponder(model, boot_nonce=model.peek("id.boot_nonce"))
         self.reliable = reliable
         self._answers = deque()
         self._time = 0.0
 
-    def send(self, messages, *, resynchronise=False):
+    def send(self, messages, *, resynchronise=False, greet=False):
         self._answers += [self.responder.handle(message) for message in messages]
 
     def receive(self, timeout):

@@ -10,7 +10,7 @@ import random
 from device_link.framing import FrameDecoder, encode_frame
 from device_link.operations import BUFFER_BYTES, BUFFER_MESSAGES, SPACE_BYTES
 from device_link.pipe import ByteChannel, FramedPipe
-from device_link.responder import BusFault, Responder
+from device_link.responder import BusFault, BusResponder
 
 
 class RegisterModel:
@@ -72,7 +72,7 @@ class LineModel(ByteChannel):
 
     def __init__(self, *, seed=0, rate=0.0, baud=1_000_000, hole=None, turnaround=0.0, skew=0.0):
         self.registers = RegisterModel() if hole is None else RegisterModel(hole)
-        self.responder = Responder(self.registers, boot_nonce=0x1234_5678)
+        self.responder = BusResponder(self.registers, boot_nonce=0x1234_5678)
         self.to_device, self.to_host = Faults(seed, rate), Faults(seed + 1, rate)
         self.time = 0.0
         self.connected = True
@@ -135,6 +135,9 @@ class LineModel(ByteChannel):
         while self._arrivals and self._arrivals[0][0] <= self.time:
             data += heapq.heappop(self._arrivals)[2]
         return data
+
+    def greet(self):
+        """No break, and no rate to disagree about."""
 
     def close(self):
         self.connected = False

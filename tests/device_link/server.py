@@ -7,7 +7,7 @@ import tty
 
 from device_link import rundir
 from device_link.framing import FrameDecoder, encode_frame
-from device_link.responder import Responder, carry_out
+from device_link.responder import BusResponder, carry_out
 from device_link.serving import LinkServer, Refusal
 
 
@@ -83,7 +83,7 @@ class PtyServer:
         tty.setraw(self._slave)
         self.path = os.ttyname(self._slave)
         self.url = f"uart://{self.path}?baud=3000000"
-        self.responder = Responder(model, boot_nonce=model.peek("id.boot_nonce"))
+        self.responder = BusResponder(model, boot_nonce=model.peek("id.boot_nonce"))
         self.muted = False
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()

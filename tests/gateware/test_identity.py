@@ -7,7 +7,7 @@ from gateware.config import DeviceConfig
 from gateware.csr import regmap
 from gateware.identity import Identity
 
-CONFIG = DeviceConfig(ports=3, tenants=5, pages=32, slot_bytes=2, rules=5, access_patterns=False,
+CONFIG = DeviceConfig(ports=3, tenants=5, pages=32, slot_bytes=2, rules=5, access_patterns=False, uartbone=True,
                       clock_hz=50_000_000)
 BUILD = 0x1122334455667788
 
@@ -54,7 +54,7 @@ def test_identification_tells_magic_map_build_and_configuration():
         assert await read("boot_nonce") == 0xCAFE
         assert await read("config0") == 3 | 5 << 8 | 2 << 16 | 16 << 24
         assert await read("config1") == 64 | 32 << 16
-        assert await read("config2") == 2 | 5 << 8 | 1 << 16 | 1 << 18
+        assert await read("config2") == 2 | 5 << 8 | 1 << 16 | 1 << 18 | 1 << 19
         assert await read("clock") == 50_000_000
         assert await read("uart") == CONFIG.uart_baud
     run(bench)

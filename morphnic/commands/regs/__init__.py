@@ -5,11 +5,14 @@
     morphnic regs dump rm staging[3]
     morphnic regs diff before.json sim://sim0 rm active
     morphnic regs watch rm.active rm.status.state port
+    morphnic regs export --csr-csv csr.csv --set tenants=4
 
 A field is written by reading its register, changing the field and writing it back. Writes are carried out in the
 order given, in one exchange; names and values are all checked before the first. While an offload manager
 holds the device they are refused. `diff` compares two devices, or files of `regs dump --json`, and exits with 1 where
 they differ. `watch` prints a register whenever it has another value than at the last look.
+`export` needs no device: it writes the map for the tools of LiteX, which reach a device whose link speaks UARTBone;
+what the device was built with is given by --set, as to `morphnic build`.
 """
 
 from __future__ import annotations
@@ -22,11 +25,12 @@ from morphnic.program import Context
 
 from .access import dumped, read, read_where_allowed, write
 from .diff import run_diff
+from .export import export
 from .output import show
 from .targets import parse_assignment, parse_block, parse_target
 from .watch import check, watch
 
-ACTIONS = ("read", "write", "dump", "diff", "watch")
+ACTIONS = ("read", "write", "dump", "diff", "watch", "export")
 EXAMPLES = {"read": "rm.status", "write": "rm.stall_timeout=1000", "watch": "rm.active"}
 
 
@@ -41,6 +45,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ignore", action="append", default=[], metavar="NAME",
                         help="diff: leave out this register or block; may be repeated")
     parser.add_argument("--every", type=float, default=0.1, metavar="SECONDS", help="watch: between looks (0.1)")
+    parser.add_argument("--csr-csv", metavar="FILE", help="export: LiteX's csr.csv to FILE, - for standard output")
+    parser.add_argument("--set", action="append", default=[], metavar="PARAMETER=VALUE", dest="parameters",
+                        help="export: a parameter of the device")
     parser.add_argument("--changes", type=int, metavar="N", help="watch: end after N changes (default: never)")
 
 
@@ -75,4 +82,6 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
             check(arguments, register_map())
             with open_device(context) as device:
                 watch(device, context, names, interval=arguments.every, changes=arguments.changes)
+        case "export":
+            export(arguments, register_map())
     return 0

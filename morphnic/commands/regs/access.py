@@ -11,15 +11,10 @@ from .targets import Target, parse_block
 
 if TYPE_CHECKING:
     from device_link import Device
-    from device_link.registers import Block, RegisterValue
+    from device_link.registers import RegisterValue
 
 #: Registers in one exchange; a list on the wire has at most 255 words.
 DUMP_CHUNK = 128
-#: Arrays whose real rows the device counts itself.
-COUNTED = {
-    "guarantee": "tenants", "staging": "tenants", "active": "tenants", "objective": "tenants",
-    "snapshot": "tenants", "detail": "tenants", "classifier": "classifier_entries", "port": "ports", "slot": "slots",
-}
 
 
 def read(device: Device, targets: Sequence[Target]) -> list[int]:
@@ -87,6 +82,8 @@ def read_words(device: Device, addresses: Sequence[int]) -> list[int]:
 
 def dumped(device: Device, names: Sequence[str]) -> list[Target]:
     """Registers of the blocks named, or of all; rows that the device does not have are left out."""
+    from device_link.registers import rows_of
+
     chosen = [parse_block(text, device.map) for text in names] or [
         (block, None) for block in device.map if not block.memory_words]
     targets: list[Target] = []
@@ -97,14 +94,8 @@ def dumped(device: Device, names: Sequence[str]) -> list[Target]:
             continue
         rows: Sequence[int | None] = [index]
         if index is None and block.count is not None:
-            rows = range(real_rows(device, block))
+            rows = range(rows_of(block, device.identity.config))
         targets += [Target(register.name, register.address, register)
                     for row in rows for register in block.registers(row)]
     return targets
 
-
-def real_rows(device: Device, block: Block) -> int:
-    """Rows of an array that this device has; the map has room for more."""
-    counted = COUNTED.get(block.name)
-    rows: int = getattr(device.identity.config, counted) if counted else block.count or 0
-    return rows

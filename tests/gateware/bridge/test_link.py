@@ -20,7 +20,7 @@ from device_link.operations import (
     decode_message,
     encode_operations,
 )
-from device_link.responder import Responder
+from device_link.responder import BusResponder
 from device_link.window import Window, WindowRow
 from gateware.bridge.link import LinkBridge
 from gateware.config import DeviceConfig
@@ -46,7 +46,7 @@ def exchange(messages, **options):
 
 def reference(chunks, registers):
     """Bytes that the software responder sends for `chunks`."""
-    responder = Responder(registers, boot_nonce=BOOT_NONCE)
+    responder = BusResponder(registers, boot_nonce=BOOT_NONCE)
     decoder, sent = FrameDecoder(limit=1024), b""
     for chunk in chunks:
         for message in decoder.feed(chunk):
@@ -254,11 +254,12 @@ def test_error_counters_tell_what_happened():
     frame[1] ^= 0x40
     broken = encode_frame(request(0, [Read(0)]))[:-3] + b"\0"
     chunks = [encode_frame(Hello(7).encode()), bytes(frame), broken, b"\0\0\0",
-              encode_frame(request(0, [Read(CONTROL, 7)]))]
-    bench = LinkBench(chunks, answers=4)
+              encode_frame(request(0, [Read(0x3_0000)])), encode_frame(request(1, [Write(0x3_0000, (1,))])),
+              encode_frame(request(2, [Read(CONTROL, 8)]))]
+    bench = LinkBench(chunks, answers=6)
     bench.run()
     words = decode_message(bench.messages[-1]).words
-    assert words == (0, 2, 3, 1, 1, 0, 0)
+    assert words == (0, 4, 5, 1, 1, 0, 0, 2)
 
 
 def make_window(tenants, number):
