@@ -48,7 +48,8 @@ class DeviceModel:
             "id.boot_nonce": boot_nonce, "id.clock": config.clock_hz, "id.uart": config.uart_baud,
             "id.config0": config.ports | config.tenants << 8 | config.slots << 16 | config.classifier_entries << 24,
             "id.config1": config.data_width | config.pages << 16, "id.config2": config.slot_bytes | config.rules << 8
-            | config.histograms << 16 | config.access_patterns << 17 | config.forecasts << 18,
+            | config.histograms << 16 | config.access_patterns << 17
+            | config.forecasts << 18 | config.pcie_width // 8 << 24,
             "analyzer.window": 100_000,
         }.items():
             self.poke(name, word)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Registers in one exchange; a list on the wire has at most 255 words.
 DUMP_CHUNK = 128
+#: Rows of `region` that a tenant has.
+REGIONS = 8
 #: Arrays whose real rows the device counts itself.
 COUNTED = {
     "guarantee": "tenants", "staging": "tenants", "active": "tenants", "objective": "tenants",
@@ -88,7 +90,7 @@ def read_words(device: Device, addresses: Sequence[int]) -> list[int]:
 def dumped(device: Device, names: Sequence[str]) -> list[Target]:
     """Registers of the blocks named, or of all; rows that the device does not have are left out."""
     chosen = [parse_block(text, device.map) for text in names] or [
-        (block, None) for block in device.map if not block.memory_words]
+        (block, None) for block in device.map if not block.memory_words and device.has(block.name)]
     targets: list[Target] = []
     for block, index in chosen:
         if block.memory_words:
@@ -105,6 +107,8 @@ def dumped(device: Device, names: Sequence[str]) -> list[Target]:
 
 def real_rows(device: Device, block: Block) -> int:
     """Rows of an array that this device has; the map has room for more."""
+    if block.name == "region":
+        return REGIONS * device.identity.config.tenants
     counted = COUNTED.get(block.name)
     rows: int = getattr(device.identity.config, counted) if counted else block.count or 0
     return rows
