@@ -108,7 +108,8 @@ def dumped(device: Device, names: Sequence[str]) -> list[Target]:
 def real_rows(device: Device, block: Block) -> int:
     """Rows of an array that this device has; the map has room for more."""
     if block.name == "region":
-        return REGIONS * device.identity.config.tenants
+        regions: int = REGIONS * device.identity.config.tenants
+        return regions
     counted = COUNTED.get(block.name)
     rows: int = getattr(device.identity.config, counted) if counted else block.count or 0
     return rows
