@@ -6,6 +6,7 @@ sends and receives at once; windows are pushed as device time passes, 40 cycles 
 
 from collections import deque
 
+from device_link.device import PCIE_BLOCKS
 from device_link.operations import WindowPush
 from device_link.pipe import MessagePipe
 from device_link.registers import MAGIC, register_map
@@ -34,7 +35,7 @@ class DeviceModel:
                   "port": self.config.ports, "rule": self.config.rules, "prepared": self.config.rules,
                   "classifier": self.config.classifier_entries, "slot": self.config.slots}
         for block in self.map:
-            if block.name in MANAGED or block.memory_words:
+            if block.name in MANAGED or block.memory_words or (block.name in PCIE_BLOCKS and not self.config.pcie_width):
                 continue
             for index in range(counts[block.name]) if block.count else [None]:
                 for register in block.registers(index):
