@@ -1,7 +1,7 @@
 """From a device URL to a transport and a `Device`.
 
-`uart:///dev/ttyUSB0?baud=3000000`, `sim://`, `sim://NAME`, `sim:///path/device.sock`, `tcp://HOST:PORT`,
-`unix:///path/device.sock`, `replay://FILE`.
+`uart:///dev/ttyUSB0?baud=3000000`, `pcie://0000:03:00.0`, `pcie://NAME` (of a simulated device), `sim://`, `sim://NAME`,
+`sim:///path/device.sock`, `tcp://HOST:PORT`, `unix:///path/device.sock`, `replay://FILE`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from morphnic.errors import InputError
 
 from .device import Device
+from .pcie import open_pcie
 from .recording import Recorder
 from .remote import TCP_OPTIONS, open_tcp, open_unix
 from .replay import ReplayTransport
@@ -28,6 +29,10 @@ def _uart(url: str, parts: SplitResult, options: dict[str, str], timeout: float,
     if not parts.path:
         raise InputError(f"{url} names no serial port: use uart:///dev/ttyUSB0; `morphnic list` shows the ports")
     return open_uart(unquote(parts.netloc + parts.path), url=url, baud=int(baud), timeout=timeout, writer=writer)
+
+
+def _pcie(url: str, parts: SplitResult, options: dict[str, str], timeout: float, writer: bool) -> Transport:
+    return open_pcie(parts.netloc + parts.path, url=url, timeout=timeout, writer=writer)
 
 
 def _sim(url: str, parts: SplitResult, options: dict[str, str], timeout: float, writer: bool) -> Transport:
@@ -50,6 +55,7 @@ _Opener = Callable[[str, SplitResult, dict[str, str], float, bool], Transport]
 #: Options that a URL of each scheme may carry; checked before anything is opened.
 _SCHEMES: dict[str, tuple[_Opener, frozenset[str]]] = {
     "uart": (_uart, frozenset({"baud"})),
+    "pcie": (_pcie, frozenset()),
     "sim": (_sim, frozenset()),
     "tcp": (_tcp, TCP_OPTIONS),
     "unix": (_unix, frozenset()),

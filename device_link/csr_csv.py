@@ -15,26 +15,27 @@ from dataclasses import asdict
 
 from gateware.config import DeviceConfig
 
-from .registers import Block, RegisterMap, rows_of
+from .registers import Block, RegisterMap, is_built, rows_of
 
 _WORD_BITS = 32
 
 
 def csr_csv(registers: RegisterMap, config: DeviceConfig) -> str:
     """The file's text for a device of configuration `config`."""
+    blocks = [block for block in registers if is_built(block.name, config)]
     text = io.StringIO()
     text.write(f"# Register map {registers.hash:#010x} for LiteX's tools; made by `morphnic regs export --csr-csv`.\n")
     writer = csv.writer(text, lineterminator="\n")
-    for block in registers:
+    for block in blocks:
         writer.writerow(["csr_base", block.name, f"{block.address:#010x}", "", ""])
-    for block in registers:
+    for block in blocks:
         writer.writerows(_registers(block, config))
     constants = {"config_csr_data_width": _WORD_BITS, "config_bus_address_width": _WORD_BITS,
                  "config_clock_frequency": config.clock_hz, "map_hash": registers.hash,
                  **{f"config_{name}": int(value) for name, value in asdict(config).items()}}
     writer.writerows(["constant", name, value, "", ""] for name, value in constants.items())
     writer.writerows(["memory_region", block.name, f"{block.address:#010x}", 4 * block.memory_words, "io"]
-                     for block in registers if block.memory_words and config.histograms)
+                     for block in blocks if block.memory_words)
     return text.getvalue()
 
 

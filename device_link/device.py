@@ -19,7 +19,7 @@ from typing import Any, Self
 from gateware.config import DeviceConfig
 from morphnic.errors import InputError, LinkError, RegisterMapMismatch
 
-from .registers import MAGIC, Block, Register, RegisterMap, RegisterValue, register_map
+from .registers import MAGIC, Block, Register, RegisterMap, RegisterValue, is_built, register_map
 from .transport import BusError, Capability, Transport
 from .window import Window
 
@@ -208,6 +208,7 @@ class Device:
                 slot_bytes=value["config2"].slot_bytes, rules=value["config2"].rules,
                 **{name: bool(getattr(value["config2"], name))
                    for name in ("histograms", "access_patterns", "forecasts", "uartbone")},
+                pcie_width=8 * value["config2"].pcie_bytes,
                 classifier_entries=value["config0"].classifier_entries, data_width=value["config1"].data_width,
                 pages=value["config1"].pages, clock_hz=value["clock"].hz, uart_baud=value["uart"].baud)
         except ValueError as error:
@@ -216,6 +217,10 @@ class Device:
             config=config, build_id=int(value["build_id_lo"]) | int(value["build_id_hi"]) << 32,
             uid=int(value["uid_lo"]) | int(value["uid_hi"]) << 32, boot_nonce=int(value["boot_nonce"]),
             map_hash=int(value["map_hash"]), clock_hz=int(value["clock"]), uart_baud=int(value["uart"]))
+
+    def has(self, block: str) -> bool:
+        """Whether this device has the block of the map; the addresses of one that it has not are refused."""
+        return is_built(block, self.identity.config)
 
     def cycle(self) -> int:
         """The device cycle counter, 64 bits."""

@@ -27,8 +27,9 @@ KNOWN_ADAPTERS = {
     (0x0403, 0x6015): "FTDI FT231X (ULX3S, ...)",
     (0x10C4, 0xEA60): "Silicon Labs CP210x",
 }
-#: PCIe functions by vendor and device id. Whoever builds a bitstream with an endpoint chooses them.
-KNOWN_FUNCTIONS: dict[tuple[int, int], str] = {}
+#: PCIe functions by vendor and device id: one of those that Red Hat leaves to experiments (1af4:10f0 to 10ff), to be
+#: set in the hard IP of a bitstream. Others may use it too: the magic word read from BAR0 decides.
+KNOWN_FUNCTIONS = {(0x1AF4, 0x10F4): "Morphnic PCIe function"}
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,9 @@ def running_servers() -> Iterator[Candidate]:
         yield Candidate(ready.url, "simulated", f"simulated device {ready.name}, {ready.time}", details,
                         (ready.name,), board="simulated",
                             build_id=ready.build_id, map_hash=ready.map_hash)
+        if ready.pcie:
+            yield Candidate(f"pcie://{ready.name}", "simulated", f"PCIe function of {ready.name}", details,
+                            board="simulated", build_id=ready.build_id, map_hash=ready.map_hash)
         if ready.pty:
             yield Candidate(f"uart://{ready.pty}", "simulated", f"serial port of {ready.name}", details,
                             board="simulated", in_use=port_holder(Path(ready.pty)),
@@ -97,10 +101,11 @@ def pcie_functions(root: Path = Path("/sys/bus/pci/devices"),
             continue
         board = known.get((ids[0], ids[1]))
         if board:
-            driver = folder / "driver"
-            holder = f"driver {driver.resolve().name}" if driver.exists() else None
-            yield Candidate(f"pcie://{folder.name}", "pcie", board, {"pcie": f"{ids[0]:04x}:{ids[1]:04x}"},
-                            (folder.name,), board=board, in_use=holder)
+            driver = (folder / "driver").resolve().name if (folder / "driver").exists() else None
+            # One that vfio-pci has is there for a program to take it.
+            holder = f"driver {driver}" if driver not in (None, "vfio-pci") else None
+            yield Candidate(f"pcie://{folder.name}", "pcie", board, {
+                "pcie": f"{ids[0]:04x}:{ids[1]:04x}", "driver": driver}, (folder.name,), board=board, in_use=holder)
 
 
 #: Called in this order.

@@ -23,8 +23,11 @@ MAP_SCHEMA = 1
 _COUNTED = {
     **dict.fromkeys(("guarantee", "staging", "active", "objective", "snapshot", "detail"), "tenants"),
     **dict.fromkeys(("rule", "prepared"), "rules"),
-    "classifier": "classifier_entries", "port": "ports", "slot": "slots",
+    "classifier": "classifier_entries", "port": "ports", "slot": "slots", "region": "tenants",
 }
+#: Rows that a tenant (or whatever counts them) has of an array, where it is not one.
+_EACH = {"region": 8}
+_PCIE_BLOCKS = ("pcie", "dma", "msix", "region", "dma_buffer")
 _PATH = re.compile(r"(\w+)(?:\[(\d+)\])?\.(\w+)")
 
 
@@ -218,10 +221,16 @@ def _block(document: Mapping[str, Any]) -> Block:
                  document.get("memory", {}).get("words", 0), template)
 
 
+def is_built(block: str, config: DeviceConfig) -> bool:
+    """Whether a device of `config` has the block; the addresses of one that it has not are refused."""
+    missing = (() if config.histograms else ("histogram",)) + (() if config.pcie_width else _PCIE_BLOCKS)
+    return block not in missing
+
+
 def rows_of(block: Block, config: DeviceConfig) -> int:
     """Elements of the array `block` that a device of `config` has."""
     counted = _COUNTED.get(block.name)
-    rows: int = getattr(config, counted) if counted else block.count or 0
+    rows: int = getattr(config, counted) * _EACH.get(block.name, 1) if counted else block.count or 0
     return rows
 
 

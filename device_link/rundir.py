@@ -71,7 +71,7 @@ class ReadyFile:
 
     socket and pty are absolute paths; pty is None without a virtual serial port. time is "lockstep" or
     "free-running". capabilities are names of `device_link.transport.Capability` beyond register access. serves is the
-    URL of the device that a server shares, None for a simulated device.
+    URL of the device that a server shares, None for a simulated device. pcie: it has a PCIe function, `pcie://NAME`.
     """
 
     name: str
@@ -83,6 +83,7 @@ class ReadyFile:
     time: str = "free-running"
     capabilities: tuple[str, ...] = ("WINDOWS", "CONTROL", "EXCLUSIVE")
     serves: str | None = None
+    pcie: bool = False
     schema: int = READY_SCHEMA
 
     @property

@@ -34,6 +34,7 @@ from .operations import (
 from .window import Window
 
 if TYPE_CHECKING:
+    from .pcie.function import HostMemory
     from .recording import Recorder
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,12 @@ class Capability(Flag):
     """Grants the right to write to one holder at a time."""
     CONTROL = auto()
     """Takes JSON documents that control the simulation."""
+    MMIO = auto()
+    """A register is as near as memory: an access takes microseconds, and many at once gain little over one by one."""
+    DMA = auto()
+    """The device reaches memory of this process: `map_memory`."""
+    INTERRUPTS = auto()
+    """The device interrupts this process: `interrupts`."""
 
 
 class BusError(LinkError):
@@ -112,6 +119,12 @@ class Transport(ABC):
 
     def _advance(self, cycles: int) -> dict[str, Any]:
         raise self._unsupported(Capability.TIME_GRANTS)
+
+    def _map_memory(self, size: int) -> HostMemory:
+        raise self._unsupported(Capability.DMA)
+
+    def _interrupts(self, count: int) -> list[int]:
+        raise self._unsupported(Capability.INTERRUPTS)
 
     # --- registers ---
 
@@ -208,6 +221,18 @@ class Transport(ABC):
         if self.recorder:
             self.recorder.control(document, answer)
         return answer
+
+    # --- memory and interrupts ---
+
+    def map_memory(self, size: int) -> HostMemory:
+        """At least `size` bytes of new memory that the device's DMA reaches once a region of its table grants it."""
+        self._check_open()
+        return self._map_memory(size)
+
+    def interrupts(self, count: int) -> list[int]:
+        """Event descriptors of the first `count` interrupt vectors, in place of those of before."""
+        self._check_open()
+        return self._interrupts(count)
 
     # --- life ---
 

@@ -3,12 +3,14 @@
 One packet's way: `net_rx` -> `Classifier` (tenant, destination, class) or `host_rx` -> `Fabric` (admission under the
 allocation in force, crosspoint queue, scheduled output) -> `net_tx`, `host_tx` or `EngineArray`, whose responses
 enter the fabric again. The `Analyzer` and the `ResourceManager` listen to the fabric's events; the manager's
-allocation bus reaches every consumer. Software comes in by `mmio` (PCIe BAR0 on a board) or by the serial
-`LinkBridge` (or `UartBone`); both share one CSR bus, in turn.
+allocation bus reaches every consumer. Software comes in by `mmio` (a processor beside the device), by the serial
+`LinkBridge` (or `UartBone`), or by BAR0 of the PCIe `HostInterface` where the configuration has one; they share one
+CSR bus, in turn.
 
 Ports that are not obvious: `uart_pins` 1 puts the link on the pins `uart_rx`/`uart_tx` through the bit-level
 serialiser, 0 on the byte streams `link_rx`/`link_tx` behind it. `telemetry` carries every pushed window; the serial
-link gets its own copy when `link.control.push` is set, and neither waits for the other.
+link gets its own copy when `link.control.push` is set, and neither waits for the other. `pcie`, with
+`config.pcie_width`, is the endpoint core's side of the link (`gateware/pcie/tlp.py`).
 """
 
 from amaranth import *
@@ -31,6 +33,9 @@ from .fabric.counters import PortCounters
 from .fabric.fabric import Fabric
 from .identity import Identity
 from .manager.manager import ResourceManager
+from .pcie.endpoint import LinkSignature
+from .pcie.host import BLOCKS as PCIE_BLOCKS
+from .pcie.host import HostInterface
 from .stream.fork import StreamFork
 from .stream.mux import PacketMux
 from .stream.packet import PacketSignature, beat_layout
@@ -67,7 +72,7 @@ class Device(wiring.Component):
             "boot_nonce": In(32),
             "uid": In(64),
             "interrupt": Out(1),
-        })
+        } | ({"pcie": Out(LinkSignature(config.pcie_width))} if config.pcie_width else {}))
 
     @property
     def config(self) -> DeviceConfig:
@@ -93,7 +98,10 @@ class Device(wiring.Component):
         self._connect_events(m, fabric, [manager, counters, analyzer])
         self._connect_serial(m, link)
         self._connect_telemetry(m, analyzer, link, identity)
-        self._connect_registers(m, link, {
+        initiators, pcie_blocks = [wiring.flipped(self.mmio), link.bus], {}
+        if config.pcie_width:
+            self._connect_pcie(m, identity, initiators, pcie_blocks)
+        self._connect_registers(m, initiators, {
             ("id", "interrupt"): identity.bus,
             ("link",): link.registers,
             ("rm", "guarantee", "staging", "active", "rules", "rule", "prepared"): manager.bus,
@@ -102,7 +110,7 @@ class Device(wiring.Component):
             ("port",): counters.bus,
             ("slot",): engines.bus,
             ("generator",): generator.bus,
-        })
+        } | pcie_blocks)
         return m
 
     def _connect_time(self, m, identity, manager, fabric, analyzer, generator, link):
@@ -186,11 +194,18 @@ class Device(wiring.Component):
         wiring.connect(m, fork.outputs[1], link.telemetry)
         m.d.comb += identity.window.eq(analyzer.complete)
 
-    def _connect_registers(self, m, link, targets):
-        m.submodules.arbiter = arbiter = CsrArbiter(2)
+    def _connect_pcie(self, m, identity, initiators, targets):
+        m.submodules.host = host = HostInterface(self._config)
+        wiring.connect(m, host.link, wiring.flipped(self.pcie))
+        m.d.comb += host.events.eq(identity.events)
+        initiators.append(host.bus)
+        targets[PCIE_BLOCKS] = host.registers
+
+    def _connect_registers(self, m, initiators, targets):
+        m.submodules.arbiter = arbiter = CsrArbiter(len(initiators))
         m.submodules.decoder = decoder = CsrDecoder([word_ranges(names) for names in targets])
-        wiring.connect(m, wiring.flipped(self.mmio), arbiter.initiators[0])
-        wiring.connect(m, link.bus, arbiter.initiators[1])
+        for initiator, port in zip(initiators, arbiter.initiators, strict=True):
+            wiring.connect(m, initiator, port)
         wiring.connect(m, arbiter.bus, decoder.bus)
         for port, bus in zip(decoder.targets, targets.values(), strict=True):
             wiring.connect(m, port, bus)

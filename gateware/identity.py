@@ -23,7 +23,9 @@ MAGIC = int.from_bytes(b"MORF", "little")
 class Identity(wiring.Component):
     """Identification, cycle counter and interrupt.
 
-    window, changed, rule: one-cycle causes. boot_nonce, uid: constant from reset on; a board gives them.
+    window, changed, rule: one-cycle causes. events: those that are enabled, as they come, in this order, for interrupts
+    that are messages (software must clear what is pending before it looks for work).
+    boot_nonce, uid: constant from reset on; a board gives them.
     """
 
     def __init__(self, config: DeviceConfig, build_id: int):
@@ -40,6 +42,7 @@ class Identity(wiring.Component):
             "rule": In(1),
             "cycle": Out(64),
             "interrupt": Out(1),
+            "events": Out(3),
         })
 
     def elaborate(self, platform):
@@ -73,6 +76,7 @@ class Identity(wiring.Component):
             registers.id_config2_access_patterns.eq(config.access_patterns),
             registers.id_config2_forecasts.eq(config.forecasts),
             registers.id_config2_uartbone.eq(config.uartbone),
+            registers.id_config2_pcie_bytes.eq(config.pcie_width // 8),
             registers.id_clock_hz.eq(config.clock_hz),
             registers.id_uart_baud.eq(config.uart_baud),
             registers.id_cycle_lo_value.eq(self.cycle[:32]),
@@ -80,11 +84,13 @@ class Identity(wiring.Component):
         ]
 
     def _interrupt(self, m, registers):
-        enabled_causes = []
+        enabled_causes, events = [], []
         for cause in ("window", "changed", "rule"):
             pending = Signal(name=f"{cause}_pending")
             cleared = getattr(registers, f"interrupt_clear_{cause}")
             m.d.sync += pending.eq((pending & ~cleared) | getattr(self, cause))
             m.d.comb += getattr(registers, f"interrupt_pending_{cause}").eq(pending)
-            enabled_causes.append(pending & getattr(registers, f"interrupt_enable_{cause}"))
-        m.d.comb += self.interrupt.eq(Cat(enabled_causes).any())
+            enabled = getattr(registers, f"interrupt_enable_{cause}")
+            enabled_causes.append(pending & enabled)
+            events.append(getattr(self, cause) & enabled)
+        m.d.comb += [self.interrupt.eq(Cat(enabled_causes).any()), self.events.eq(Cat(events))]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_device_flag", "choose", "distinct", "explained", "open_device", "resolve"]
 
-FORMS = "uart:///dev/ttyUSB0, sim://NAME, tcp://HOST:PORT, unix:///PATH or replay://FILE"
+FORMS = "uart:///dev/ttyUSB0, pcie://0000:03:00.0, sim://NAME, tcp://HOST:PORT, unix:///PATH or replay://FILE"
 
 
 def add_device_flag(parser: argparse.ArgumentParser) -> None:
@@ -30,10 +30,10 @@ def add_device_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """One candidate a device: a simulated device's serial port, and what a server holds, are reached another way."""
+    """One candidate a device: other ports of a simulated device, and what a server holds, are reached another way."""
     served = {_place(one.serves) for one in candidates if one.serves}
     return [one for one in candidates
-            if not (one.kind == "simulated" and one.url.startswith("uart://")) and _place(one.url) not in served]
+            if not (one.kind == "simulated" and not one.url.startswith("sim://")) and _place(one.url) not in served]
 
 
 def _place(url: str) -> str:

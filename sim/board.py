@@ -154,6 +154,9 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "unfinished": (_S, (_P, _P, _S)),
     "stats": (None, (_P, _P)), "tenants": (None, (_P, _P)), "ports": (None, (_P, _P)),
     "announce": (None, (_P, _P, _S, _U32)), "storm": (None, (_P, _P, _P)), "settle_drops": (None, (_P,)),
+    "pcie": (_U32, (_P,)), "pcie_access": (None, (_P, _P, _S, _U32)), "pcie_map": (None, (_P, _U64, _U64, _P, _U32)),
+    "pcie_configure": (None, (_P, _U32, _U32, _U32, _U32)), "pcie_unmap": (_U32, (_P, _U64)),
+    "pcie_reset": (_U32, (_P, _U32)), "pcie_faults": (_U64, (_P,)), "pcie_messages": (_S, (_P, _P, _S)),
     "trace_start": (_U32, (_P, ctypes.c_char_p)), "trace_stop": (None, (_P,)),
 }
 
@@ -280,6 +283,13 @@ class Board:
         if row["status"] == 1:
             raise LinkError(f"{what} register 0x{address * 4:05x} was refused: no such register, or not allowed")
         return row
+
+    # PCI Express
+
+    def pcie_call(self, name: str, *arguments: Any) -> Any:
+        """A function of the root complex (`sim.root_complex`). What it does is not repeated for a waveform."""
+        self._log = None
+        return self._call[f"pcie_{name}" if name else "pcie"](self._open, *arguments)
 
     # Traffic
 

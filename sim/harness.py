@@ -15,7 +15,7 @@ from .wrapper import TOP, wrap
 _ROOT = Path(__file__).parent.parent
 _FOLDER = Path(__file__).parent / "board"
 _SOURCES = tuple(_FOLDER / name for name in ("board.cpp", "bits.hpp", "commits.hpp", "epochs.hpp", "pins.hpp",
-                                             "scoreboard.hpp", "serial.hpp", "traffic.hpp"))
+                                             "root.hpp", "scoreboard.hpp", "serial.hpp", "traffic.hpp"))
 
 
 def board_harness(config: DeviceConfig) -> Harness:
@@ -83,6 +83,7 @@ def _bindings(ports: Sequence[Port], config: DeviceConfig) -> str:
         f"#define BOARD_CREDIT t.{member('host_credit')}",
         f"#define BOARD_BEAT_TYPE {_type_of(member('host_rx__data__payload'))}",
         f"#define BOARD_HEADER_TYPE {_type_of(member('host_rx__header__payload'))}",
+        *([f"#define BOARD_PCIE_WIDTH {config.pcie_width}"] if config.pcie_width else []),
         "#define BOARD_BIND \\\n    " + " \\\n    ".join(binds),
     ]
     return "\n".join(lines) + "\n"

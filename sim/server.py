@@ -1,8 +1,9 @@
 """The simulated device as a process: it owns the board and serves `sim://NAME` and a virtual serial port.
 
 The socket is that of every server of a device (`device_link.serving`): sessions, the right to write, and the control
-documents `attach`, `acquire`, `release` and `describe` are its. Windows that the device pushes go to every client that
-said hello. What is here is the device's time, and the control of the simulation:
+documents `attach`, `acquire`, `release` and `describe` are its. Windows that the device pushes go to every client
+that said hello. A device with a PCIe endpoint has the socket `pcie.sock` beside it (`sim.pcie`). What is here is the
+device's time, and the control of the simulation:
 
 Control documents (message types 0x10 and 0x90) are JSON objects with `op`, and `schema` 1 if given. The answer has
 `ok`; a refusal has `ok` false, `reason` (`busy`, `input`, `state`, `unknown`) and `error`, a text for a person.
@@ -40,6 +41,7 @@ from typing import Any
 
 from device_link import rundir
 from device_link.operations import Operation, Status, WindowPush
+from device_link.pcie.simulated import SOCKET_NAME as PCIE_SOCKET
 from device_link.responder import BusFault, carry_out
 from device_link.serving import Client, LinkServer, Refusal
 from morphnic.errors import EnvironmentFault, LinkError, LinkTimeout, MorphnicError
@@ -47,7 +49,9 @@ from morphnic.errors import EnvironmentFault, LinkError, LinkTimeout, MorphnicEr
 from .board import Board, Stop
 from .control import Controller
 from .options import ServerOptions, add_arguments, from_arguments
+from .pcie import PcieSocket
 from .pty import VirtualSerialPort
+from .root_complex import RootComplex
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +95,7 @@ class Server(LinkServer):
                          capabilities=["WINDOWS", "CONTROL", "EXCLUSIVE"] + ["TIME_GRANTS"] * options.lockstep)
         self.options, self.board, self.folder = options, board, folder
         self.serial: VirtualSerialPort | None = None
+        self.function: PcieSocket | None = None
         self.controller = Controller(board, options)
         self._bus = BoardBus(board)
         self._build = {"map_hash": 0, "build_id": 0}
@@ -108,6 +113,8 @@ class Server(LinkServer):
             self.serial = VirtualSerialPort(self.folder / "uart")
             self.selector.register(self.serial.master, selectors.EVENT_READ, self._serial_in)
             self.board.link_mode(pins=self.options.uart_bits)
+        if self.options.config.pcie_width:
+            self.function = PcieSocket(RootComplex(self.board), self.folder / PCIE_SOCKET, self.selector)
         if self.options.stop_on_eof:
             self.selector.register(sys.stdin, selectors.EVENT_READ, self._standard_input)
         self._publish(path)
@@ -117,8 +124,8 @@ class Server(LinkServer):
         self._build = {"map_hash": self._identity(1), "build_id": self._identity(2) | self._identity(3) << 32}
         ready = rundir.ReadyFile(
             name=self.options.name, pid=os.getpid(), socket=str(path),
-            pty=self.serial.path if self.serial else None, map_hash=self._build["map_hash"],
-            build_id=self._build["build_id"],
+            pty=self.serial.path if self.serial else None, pcie=self.function is not None,
+            map_hash=self._build["map_hash"], build_id=self._build["build_id"],
             time="lockstep" if self.options.lockstep else "free-running", capabilities=self.capabilities)
         rundir.write_ready(self.folder, ready)
         log.info("%s is ready (%s%s)", ready.url, ready.time, f", serial port {ready.pty}" if ready.pty else "")
@@ -141,6 +148,8 @@ class Server(LinkServer):
         rundir.remove_ready(self.folder)
         if self.serial is not None:
             self.serial.close()
+        if self.function is not None:
+            self.function.close()
         super().close()
         self.board.close()
 
@@ -261,6 +270,8 @@ class Server(LinkServer):
             self._waiters.clear()
         if self.serial is not None:
             self.serial.write(self.board.link_read())
+        if self.function is not None:
+            self.function.deliver()
         super().deliver()
 
     def drop(self, client: Client, why: str) -> None:

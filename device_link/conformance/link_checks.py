@@ -72,6 +72,7 @@ def absent_rows(bench: Bench) -> None:
     device, config = bench.device, bench.identity.config
     for name, count in (("guarantee", config.tenants), ("active", config.tenants), ("snapshot", config.tenants),
                         ("detail", config.tenants),
+                        ("region", 8 * config.tenants if device.has("region") else 0),
                         ("port", config.ports), ("slot", config.slots), ("classifier", config.classifier_entries)):
         room = device.map.block(name).count or 0
         if count < room:

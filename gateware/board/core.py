@@ -64,6 +64,8 @@ class BoardCore(wiring.Component):
     def __init__(self, config: DeviceConfig, build_id: int, uid: int):
         if not 0 <= uid < 1 << 64:
             raise ValueError(f"uid must be in 0..2**64-1, not {uid!r}")
+        if config.pcie_width:
+            raise ValueError(f"pcie_width must be 0 on a board that has no PCIe link here, not {config.pcie_width!r}")
         self._config = config
         self._build_id = build_id
         self._uid = uid

@@ -2,7 +2,8 @@
 
 Contract: a command is split at maximum read request size (`max_read`, 128 << n bytes, at most `slot_bytes`) and 4 KiB;
 up to `tags` requests are outstanding. For each command, `data` brings ceil(length / beat) beats, `last` with the final
-one, in the order of commands; then its report. What a request did not bring, because it was refused, revoked, errored,
+one, in the order of commands. Its report is offered when the last of it is on its way to `data`, which may be some
+cycles before it is taken there. What a request did not bring, because it was refused, revoked, errored,
 poisoned or timed out, is delivered as zeros, and the first such reason is the outcome; a command that was refused as a
 whole is one beat of zeros. A request times out `timeout` cycles after it was sent. Its tag is then used again only
 after its completion came; when all tags are lost so, commands end with TIMEOUT at once.

@@ -1,11 +1,13 @@
 """`Endpoint`: the core of one function, on vendor-neutral TLP streams.
 
-    completer requests  -> Completer -> register bus: device | MSI-X table | memory table
+    completer requests  -> Completer -> bus (to the device's registers)
+    registers (from the device's register bus) -> MSI-X table | memory table
     DMA commands, data  -> DmaWriter, DmaReader (each behind a gate) -> RequestMux -> requests
     raised vectors      -> MsixTable ------------------------------------^
 
-BAR0 is the register bus. What the core serves itself lies where the device's map has nothing: the MSI-X table at
-`MSIX_ADDRESS` with its pending bits at `Endpoint.pba_address`, and the memory table at `TABLE_ADDRESS`.
+BAR0 is the register bus, whole. What the core serves itself is part of it, so that whoever reaches the device's
+registers reaches it too: the MSI-X table at `MSIX_ADDRESS` with its pending bits at `Endpoint.pba_address`, and the
+memory table at `TABLE_ADDRESS`, the blocks `msix` and `region` of the register map.
 
 A function-level reset (6.6.2), which `function_reset` asks for by a level, ends with a cycle of `function_reset_done`:
 no new request is sent, the one that has begun is finished (with zeros if its data do not come), then engines and MSI-X
@@ -19,7 +21,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..csr.bus import CsrSignature
 from ..csr.decoder import CsrDecoder
-from ..csr.regmap import WORD_ADDRESS_WIDTH
+from ..csr.regmap import WORD_ADDRESS_WIDTH, node
 from .completer import Completer
 from .dma import Command, Report
 from .dma_read import TIMEOUT_BITS, DmaReader
@@ -29,10 +31,36 @@ from .protection import REGIONS, RegionTable
 from .requester import Credits, RequestMux
 from .tlp import check_width, completion_layout, request_layout
 
-__all__ = ["MSIX_ADDRESS", "TABLE_ADDRESS", "Endpoint"]
+__all__ = ["MSIX_ADDRESS", "TABLE_ADDRESS", "Endpoint", "LinkSignature", "link_members"]
 
 #: Byte addresses in BAR0.
-MSIX_ADDRESS, TABLE_ADDRESS = 0x20000, 0x24000
+MSIX_ADDRESS, TABLE_ADDRESS = node("msix").address, node("region").address
+
+
+def link_members(width: int) -> dict:
+    """Ports of the core towards the link: TLP streams, and what the hard IP tells of the function's configuration."""
+    return {
+        "completer_requests": In(stream.Signature(request_layout(width))),
+        "completer_completions": Out(stream.Signature(completion_layout(width))),
+        "requests": Out(stream.Signature(request_layout(width))),
+        "completions": In(stream.Signature(completion_layout(width))),
+        "nonposted_credit": Out(1),
+        "function_id": In(16), "max_payload": In(3), "max_read": In(3),
+        "bus_master": In(1), "msix_enable": In(1), "msix_mask": In(1),
+        "limit": In(Credits), "limited": In(3),
+        "function_reset": In(1), "function_reset_done": Out(1),
+    }
+
+
+class LinkSignature(wiring.Signature):
+    """`link_members` of beats of `width` bits, seen from the core."""
+
+    def __init__(self, width: int):
+        self.width = check_width(width)
+        super().__init__(link_members(width))
+
+    def __eq__(self, other):
+        return isinstance(other, LinkSignature) and self.width == other.width
 
 
 class Endpoint(wiring.Component):
@@ -46,18 +74,10 @@ class Endpoint(wiring.Component):
         self._writer, self._reader = DmaWriter(width), DmaReader(width, tags, read_bytes)
         self._tenants, self._vectors = tenants, vectors
         super().__init__({
-            # Towards the link
-            "completer_requests": In(stream.Signature(request_layout(width))),
-            "completer_completions": Out(stream.Signature(completion_layout(width))),
-            "requests": Out(stream.Signature(request_layout(width))),
-            "completions": In(stream.Signature(completion_layout(width))),
-            "nonposted_credit": Out(1),
-            "function_id": In(16), "max_payload": In(3), "max_read": In(3),
-            "bus_master": In(1), "msix_enable": In(1), "msix_mask": In(1),
-            "limit": In(Credits), "limited": In(3),
-            "function_reset": In(1), "function_reset_done": Out(1),
+            **link_members(width),
             # Towards the device
             "bus": Out(CsrSignature(WORD_ADDRESS_WIDTH)),
+            "registers": In(CsrSignature(WORD_ADDRESS_WIDTH)),
             "write_commands": In(stream.Signature(Command)),
             "write_data": In(stream.Signature(width)),
             "write_reports": Out(stream.Signature(Report)),
@@ -67,8 +87,8 @@ class Endpoint(wiring.Component):
             "raised": In(vectors),
             "timeout": In(TIMEOUT_BITS, init=(1 << TIMEOUT_BITS) - 1),
             # Strobes for counters
-            "poisoned": Out(1), "unsupported": Out(1), "write_refused": Out(1), "unexpected": Out(1),
-            "blocked": Out(1),
+            "poisoned": Out(1), "unsupported": Out(1), "write_refused": Out(1), "read_refused": Out(1),
+            "unexpected": Out(1), "blocked": Out(1),
         })
 
     @property
@@ -112,20 +132,21 @@ class Endpoint(wiring.Component):
             completer.completer_id.eq(self.function_id), self.nonposted_credit.eq(completer.nonposted_credit),
             self.poisoned.eq(completer.poisoned), self.unsupported.eq(completer.unsupported),
             self.write_refused.eq(completer.write_refused), self.unexpected.eq(reader.unexpected),
+            self.read_refused.eq(self.bus.valid & self.bus.ready & self.bus.error & ~self.bus.write),
             self.blocked.eq(writer.blocked | reader.blocked),
         ]
-        self._elaborate_bus(m, completer, msix, table)
+        wiring.connect(m, completer.bus, wiring.flipped(self.bus))
+        self._elaborate_registers(m, msix, table)
         self._elaborate_reset(m, mux, quiet, reset)
         return m
 
-    def _elaborate_bus(self, m, completer, msix, table):
+    def _elaborate_registers(self, m, msix, table):
         rows = self._tenants * REGIONS * 8
         m.submodules.decoder = decoder = CsrDecoder([
-            range(MSIX_ADDRESS // 4), range(MSIX_ADDRESS // 4, MSIX_ADDRESS // 4 + (1 << 10)),
+            range(MSIX_ADDRESS // 4, MSIX_ADDRESS // 4 + (1 << 10)),
             range(TABLE_ADDRESS // 4, TABLE_ADDRESS // 4 + rows)])
-        wiring.connect(m, completer.bus, decoder.bus)
-        wiring.connect(m, decoder.targets[0], wiring.flipped(self.bus))
-        for target, port in ((decoder.targets[1], msix.bus), (decoder.targets[2], table.bus)):
+        wiring.connect(m, wiring.flipped(self.registers), decoder.bus)
+        for target, port in ((decoder.targets[0], msix.bus), (decoder.targets[1], table.bus)):
             m.d.comb += [
                 port.valid.eq(target.valid), port.write.eq(target.write), port.address.eq(target.address),
                 port.w_data.eq(target.w_data), port.w_mask.eq(target.w_mask),

@@ -4,7 +4,7 @@
 #ifndef MORPHNIC_H
 #define MORPHNIC_H
 
-#define MORPHNIC_MAP_HASH 0x3cd25675u
+#define MORPHNIC_MAP_HASH 0xb657155au
 
 #ifdef __cplusplus
 extern "C" {
@@ -137,6 +137,10 @@ extern "C" {
 #define ID_BLOCK__CONFIG2__UARTBONE_bp 19
 #define ID_BLOCK__CONFIG2__UARTBONE_bw 1
 #define ID_BLOCK__CONFIG2__UARTBONE_reset 0x0
+#define ID_BLOCK__CONFIG2__PCIE_BYTES_bm 0xff000000
+#define ID_BLOCK__CONFIG2__PCIE_BYTES_bp 24
+#define ID_BLOCK__CONFIG2__PCIE_BYTES_bw 8
+#define ID_BLOCK__CONFIG2__PCIE_BYTES_reset 0x0
 
 // regfile - id_block
 typedef struct __attribute__ ((__packed__)) {
@@ -1032,6 +1036,151 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t missequenced;
 } generator_block_t;
 
+// reg - pcie_block::link
+#define PCIE_BLOCK__LINK__BUS_MASTER_bm 0x1
+#define PCIE_BLOCK__LINK__BUS_MASTER_bp 0
+#define PCIE_BLOCK__LINK__BUS_MASTER_bw 1
+#define PCIE_BLOCK__LINK__BUS_MASTER_reset 0x0
+#define PCIE_BLOCK__LINK__MSIX_ENABLE_bm 0x2
+#define PCIE_BLOCK__LINK__MSIX_ENABLE_bp 1
+#define PCIE_BLOCK__LINK__MSIX_ENABLE_bw 1
+#define PCIE_BLOCK__LINK__MSIX_ENABLE_reset 0x0
+#define PCIE_BLOCK__LINK__MSIX_MASK_bm 0x4
+#define PCIE_BLOCK__LINK__MSIX_MASK_bp 2
+#define PCIE_BLOCK__LINK__MSIX_MASK_bw 1
+#define PCIE_BLOCK__LINK__MSIX_MASK_reset 0x0
+#define PCIE_BLOCK__LINK__MAX_PAYLOAD_bm 0x70
+#define PCIE_BLOCK__LINK__MAX_PAYLOAD_bp 4
+#define PCIE_BLOCK__LINK__MAX_PAYLOAD_bw 3
+#define PCIE_BLOCK__LINK__MAX_PAYLOAD_reset 0x0
+#define PCIE_BLOCK__LINK__MAX_READ_bm 0x700
+#define PCIE_BLOCK__LINK__MAX_READ_bp 8
+#define PCIE_BLOCK__LINK__MAX_READ_bw 3
+#define PCIE_BLOCK__LINK__MAX_READ_reset 0x0
+#define PCIE_BLOCK__LINK__VECTORS_bm 0xff0000
+#define PCIE_BLOCK__LINK__VECTORS_bp 16
+#define PCIE_BLOCK__LINK__VECTORS_bw 8
+#define PCIE_BLOCK__LINK__VECTORS_reset 0x0
+
+// reg - pcie_block::timeout
+#define PCIE_BLOCK__TIMEOUT__CYCLES_bm 0xffffff
+#define PCIE_BLOCK__TIMEOUT__CYCLES_bp 0
+#define PCIE_BLOCK__TIMEOUT__CYCLES_bw 24
+#define PCIE_BLOCK__TIMEOUT__CYCLES_reset 0x4c4b40
+
+// reg - word_ro_desc_7ca22b28
+#define WORD_RO_DESC_7CA22B28__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_7CA22B28__VALUE_bp 0
+#define WORD_RO_DESC_7CA22B28__VALUE_bw 32
+#define WORD_RO_DESC_7CA22B28__VALUE_reset 0x0
+
+// reg - word_ro_desc_b8b9daf2
+#define WORD_RO_DESC_B8B9DAF2__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_B8B9DAF2__VALUE_bp 0
+#define WORD_RO_DESC_B8B9DAF2__VALUE_bw 32
+#define WORD_RO_DESC_B8B9DAF2__VALUE_reset 0x0
+
+// reg - word_ro_desc_25fbeaa4
+#define WORD_RO_DESC_25FBEAA4__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_25FBEAA4__VALUE_bp 0
+#define WORD_RO_DESC_25FBEAA4__VALUE_bw 32
+#define WORD_RO_DESC_25FBEAA4__VALUE_reset 0x0
+
+// reg - word_ro_desc_7c55bc29
+#define WORD_RO_DESC_7C55BC29__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_7C55BC29__VALUE_bp 0
+#define WORD_RO_DESC_7C55BC29__VALUE_bw 32
+#define WORD_RO_DESC_7C55BC29__VALUE_reset 0x0
+
+// reg - word_ro_desc_b2975d81
+#define WORD_RO_DESC_B2975D81__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_B2975D81__VALUE_bp 0
+#define WORD_RO_DESC_B2975D81__VALUE_bw 32
+#define WORD_RO_DESC_B2975D81__VALUE_reset 0x0
+
+// reg - word_ro_desc_bad6f275
+#define WORD_RO_DESC_BAD6F275__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_BAD6F275__VALUE_bp 0
+#define WORD_RO_DESC_BAD6F275__VALUE_bw 32
+#define WORD_RO_DESC_BAD6F275__VALUE_reset 0x0
+
+// regfile - pcie_block
+typedef struct __attribute__ ((__packed__)) {
+    uint32_t link;
+    uint32_t timeout;
+    uint32_t writes_refused;
+    uint32_t reads_refused;
+    uint32_t poisoned;
+    uint32_t unsupported;
+    uint32_t unexpected;
+    uint32_t blocked;
+} pcie_block_t;
+
+// reg - dma_block::address_lo
+#define DMA_BLOCK__ADDRESS_LO__VALUE_bm 0xffffffff
+#define DMA_BLOCK__ADDRESS_LO__VALUE_bp 0
+#define DMA_BLOCK__ADDRESS_LO__VALUE_bw 32
+#define DMA_BLOCK__ADDRESS_LO__VALUE_reset 0x0
+
+// reg - dma_block::address_hi
+#define DMA_BLOCK__ADDRESS_HI__VALUE_bm 0xffffffff
+#define DMA_BLOCK__ADDRESS_HI__VALUE_bp 0
+#define DMA_BLOCK__ADDRESS_HI__VALUE_bw 32
+#define DMA_BLOCK__ADDRESS_HI__VALUE_reset 0x0
+
+// reg - dma_block::length
+#define DMA_BLOCK__LENGTH__BYTES_bm 0x1fff
+#define DMA_BLOCK__LENGTH__BYTES_bp 0
+#define DMA_BLOCK__LENGTH__BYTES_bw 13
+#define DMA_BLOCK__LENGTH__BYTES_reset 0x0
+
+// reg - dma_block::owner
+#define DMA_BLOCK__OWNER__TENANT_bm 0x3f
+#define DMA_BLOCK__OWNER__TENANT_bp 0
+#define DMA_BLOCK__OWNER__TENANT_bw 6
+#define DMA_BLOCK__OWNER__TENANT_reset 0x0
+#define DMA_BLOCK__OWNER__GENERATION_bm 0xff00
+#define DMA_BLOCK__OWNER__GENERATION_bp 8
+#define DMA_BLOCK__OWNER__GENERATION_bw 8
+#define DMA_BLOCK__OWNER__GENERATION_reset 0x0
+
+// reg - dma_block::command
+#define DMA_BLOCK__COMMAND__READ_bm 0x1
+#define DMA_BLOCK__COMMAND__READ_bp 0
+#define DMA_BLOCK__COMMAND__READ_bw 1
+#define DMA_BLOCK__COMMAND__READ_reset 0x0
+#define DMA_BLOCK__COMMAND__WRITE_bm 0x2
+#define DMA_BLOCK__COMMAND__WRITE_bp 1
+#define DMA_BLOCK__COMMAND__WRITE_bw 1
+#define DMA_BLOCK__COMMAND__WRITE_reset 0x0
+
+// reg - dma_block::status
+#define DMA_BLOCK__STATUS__BUSY_bm 0x1
+#define DMA_BLOCK__STATUS__BUSY_bp 0
+#define DMA_BLOCK__STATUS__BUSY_bw 1
+#define DMA_BLOCK__STATUS__BUSY_reset 0x0
+#define DMA_BLOCK__STATUS__OUTCOME_bm 0xf00
+#define DMA_BLOCK__STATUS__OUTCOME_bp 8
+#define DMA_BLOCK__STATUS__OUTCOME_bw 4
+#define DMA_BLOCK__STATUS__OUTCOME_reset 0x0
+
+// reg - word_ro_desc_9e210310
+#define WORD_RO_DESC_9E210310__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_9E210310__VALUE_bp 0
+#define WORD_RO_DESC_9E210310__VALUE_bw 32
+#define WORD_RO_DESC_9E210310__VALUE_reset 0x0
+
+// regfile - dma_block
+typedef struct __attribute__ ((__packed__)) {
+    uint32_t address_lo;
+    uint32_t address_hi;
+    uint32_t length;
+    uint32_t owner;
+    uint32_t command;
+    uint32_t status;
+    uint32_t transfers;
+} dma_block_t;
+
 // reg - word_ro_desc_146a7a3f
 #define WORD_RO_DESC_146A7A3F__VALUE_bm 0xffffffff
 #define WORD_RO_DESC_146A7A3F__VALUE_bp 0
@@ -1206,6 +1355,84 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t mem[16384];
 } morphnic__histogram_t;
 
+// mem - morphnic::msix
+typedef struct __attribute__ ((__packed__)) {
+    uint32_t mem[1024];
+} morphnic__msix_t;
+
+// reg - region_row::base_lo
+#define REGION_ROW__BASE_LO__VALUE_bm 0xffffffff
+#define REGION_ROW__BASE_LO__VALUE_bp 0
+#define REGION_ROW__BASE_LO__VALUE_bw 32
+#define REGION_ROW__BASE_LO__VALUE_reset 0x0
+
+// reg - region_row::base_hi
+#define REGION_ROW__BASE_HI__VALUE_bm 0xffffffff
+#define REGION_ROW__BASE_HI__VALUE_bp 0
+#define REGION_ROW__BASE_HI__VALUE_bw 32
+#define REGION_ROW__BASE_HI__VALUE_reset 0x0
+
+// reg - region_row::size_lo
+#define REGION_ROW__SIZE_LO__VALUE_bm 0xffffffff
+#define REGION_ROW__SIZE_LO__VALUE_bp 0
+#define REGION_ROW__SIZE_LO__VALUE_bw 32
+#define REGION_ROW__SIZE_LO__VALUE_reset 0x0
+
+// reg - region_row::size_hi
+#define REGION_ROW__SIZE_HI__VALUE_bm 0xffffffff
+#define REGION_ROW__SIZE_HI__VALUE_bp 0
+#define REGION_ROW__SIZE_HI__VALUE_bw 32
+#define REGION_ROW__SIZE_HI__VALUE_reset 0x0
+
+// reg - region_row::bus_lo
+#define REGION_ROW__BUS_LO__VALUE_bm 0xffffffff
+#define REGION_ROW__BUS_LO__VALUE_bp 0
+#define REGION_ROW__BUS_LO__VALUE_bw 32
+#define REGION_ROW__BUS_LO__VALUE_reset 0x0
+
+// reg - region_row::bus_hi
+#define REGION_ROW__BUS_HI__VALUE_bm 0xffffffff
+#define REGION_ROW__BUS_HI__VALUE_bp 0
+#define REGION_ROW__BUS_HI__VALUE_bw 32
+#define REGION_ROW__BUS_HI__VALUE_reset 0x0
+
+// reg - region_row::rights
+#define REGION_ROW__RIGHTS__READ_bm 0x1
+#define REGION_ROW__RIGHTS__READ_bp 0
+#define REGION_ROW__RIGHTS__READ_bw 1
+#define REGION_ROW__RIGHTS__READ_reset 0x0
+#define REGION_ROW__RIGHTS__WRITE_bm 0x2
+#define REGION_ROW__RIGHTS__WRITE_bp 1
+#define REGION_ROW__RIGHTS__WRITE_bw 1
+#define REGION_ROW__RIGHTS__WRITE_reset 0x0
+#define REGION_ROW__RIGHTS__GENERATION_bm 0xff00
+#define REGION_ROW__RIGHTS__GENERATION_bp 8
+#define REGION_ROW__RIGHTS__GENERATION_bw 8
+#define REGION_ROW__RIGHTS__GENERATION_reset 0x0
+
+// reg - region_row::reserved
+#define REGION_ROW__RESERVED__VALUE_bm 0xffffffff
+#define REGION_ROW__RESERVED__VALUE_bp 0
+#define REGION_ROW__RESERVED__VALUE_bw 32
+#define REGION_ROW__RESERVED__VALUE_reset 0x0
+
+// regfile - region_row
+typedef struct __attribute__ ((__packed__)) {
+    uint32_t base_lo;
+    uint32_t base_hi;
+    uint32_t size_lo;
+    uint32_t size_hi;
+    uint32_t bus_lo;
+    uint32_t bus_hi;
+    uint32_t rights;
+    uint32_t reserved;
+} region_row_t;
+
+// mem - morphnic::dma_buffer
+typedef struct __attribute__ ((__packed__)) {
+    uint32_t mem[1024];
+} morphnic__dma_buffer_t;
+
 // addrmap - morphnic
 typedef struct __attribute__ ((__packed__)) {
     id_block_t id;
@@ -1234,7 +1461,11 @@ typedef struct __attribute__ ((__packed__)) {
     slot_block__stride20_t slot[16];
     uint8_t RESERVED_8200_8fff[0xe00];
     generator_block_t generator;
-    uint8_t RESERVED_9020_bfff[0x2fe0];
+    uint8_t RESERVED_9020_a7ff[0x17e0];
+    pcie_block_t pcie;
+    uint8_t RESERVED_a820_a8ff[0xe0];
+    dma_block_t dma;
+    uint8_t RESERVED_a91c_bfff[0x16e4];
     detail_row_t detail[64];
     uint8_t RESERVED_c400_cfff[0xc00];
     rules_block_t rules;
@@ -1244,10 +1475,14 @@ typedef struct __attribute__ ((__packed__)) {
     allocation_row_t prepared[16];
     uint8_t RESERVED_da00_ffff[0x2600];
     morphnic__histogram_t histogram;
+    morphnic__msix_t msix;
+    uint8_t RESERVED_21000_23fff[0x3000];
+    region_row_t region[512];
+    morphnic__dma_buffer_t dma_buffer;
 } morphnic_t;
 
 
-static_assert(sizeof(morphnic_t) == 0x20000, "Packing error");
+static_assert(sizeof(morphnic_t) == 0x29000, "Packing error");
 
 #ifdef __cplusplus
 }

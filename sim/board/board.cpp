@@ -11,6 +11,7 @@
 #include "board_ports.h"
 #include "commits.hpp"
 #include "pins.hpp"
+#include "root.hpp"
 #include "serial.hpp"
 #include "scoreboard.hpp"
 #include "traffic.hpp"
@@ -178,6 +179,7 @@ public:
     std::deque<uint8_t> link_in;
     std::vector<uint8_t> link_out;
     SerialLine serial;
+    RootComplex<Vtop> root;
     bool use_pins = false;
     uint32_t link_pace = 0;   // cycles a byte each way on the byte stream; 0: as fast as it goes
     std::deque<std::vector<uint32_t>> windows;
@@ -220,12 +222,14 @@ public:
         for (Source& source : sources) source.drive(cycle);
         for (Sink& sink : sinks) sink.drive();
         drive_link(t);
+        root.drive(t, cycle);
         t.clk = 0;
         t.eval();
         trace(0);
         for (Source& source : sources) source.sample(cycle);
         for (Sink& sink : sinks) sink.sample(cycle);
         sample_link(t);
+        root.sample(t, cycle);
         sample_rest(t);
         t.clk = 1;
         t.eval();
@@ -284,6 +288,27 @@ public:
                 step();  // the register stage takes the access back
             }
         }
+    }
+
+    // As `access`, through BAR0: a write is over when the endpoint has taken it, and nobody hears if it was refused.
+    void pcie_access(Access* list, size_t count, uint32_t limit) {
+        for (size_t i = 0; i < count; ++i) {
+            Access& a = list[i];
+            root.begin(a.address * 4, a.write_mask >> 8 & 1, a.write_mask & 256 ? a.write_mask & 15 : 15, a.data);
+            for (uint32_t waited = 0; waited < limit && !root.done(); ++waited) step();
+            a.status = root.done() ? root.status() : 2;
+            if (!root.done()) root.give_up();
+            if (!(a.write_mask & 256)) a.data = a.status ? ~0u : root.data();
+            a.cycle = cycle;
+        }
+    }
+
+    bool pcie_reset(uint32_t limit) {
+        root.reset_done = false;
+        root.function_reset = true;
+        for (uint32_t waited = 0; waited < limit && !root.reset_done; ++waited) step();
+        root.function_reset = false;
+        return root.reset_done;
     }
 
 private:
@@ -438,6 +463,30 @@ void board_link_mode(Board* b, uint32_t pins, uint32_t period, uint32_t pace) {
     b->use_pins = pins;
     if (period) b->serial.period = period;
     b->link_pace = pace;
+}
+
+// PCI Express (root.hpp). `board_pcie` is 0 for a device without an endpoint; then nothing else here does anything.
+uint32_t board_pcie(const Board*) { return board::HAS_PCIE; }
+void board_pcie_access(Board* b, Access* list, size_t count, uint32_t limit) { b->pcie_access(list, count, limit); }
+void board_pcie_configure(Board* b, uint32_t bus_master, uint32_t msix, uint32_t max_payload, uint32_t max_read) {
+    b->root.bus_master = bus_master;
+    b->root.msix_enable = msix;
+    b->root.max_payload = max_payload;
+    b->root.max_read = max_read;
+}
+void board_pcie_map(Board* b, uint64_t address, uint64_t size, uint8_t* bytes, uint32_t rights) {
+    b->root.map(address, size, bytes, rights & 1, rights & 2);
+}
+uint32_t board_pcie_unmap(Board* b, uint64_t address) { return b->root.unmap(address); }
+uint32_t board_pcie_reset(Board* b, uint32_t limit) { return b->pcie_reset(limit); }
+uint64_t board_pcie_faults(const Board* b) { return b->root.faults; }
+// The oldest message interrupts, an address and data each; returns how many.
+size_t board_pcie_messages(Board* b, board::Message* out, size_t room) {
+    auto& all = b->root.messages;
+    const size_t count = std::min(room, all.size());
+    std::copy_n(all.begin(), count, out);
+    all.erase(all.begin(), all.begin() + count);
+    return count;
 }
 
 size_t board_window_words(const Board* b) { return b->windows.empty() ? 0 : b->windows.front().size(); }

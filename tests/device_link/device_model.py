@@ -8,7 +8,7 @@ from collections import deque
 
 from device_link.operations import WindowPush
 from device_link.pipe import MessagePipe
-from device_link.registers import MAGIC, register_map
+from device_link.registers import MAGIC, is_built, register_map, rows_of
 from device_link.responder import BusFault, BusResponder
 from device_link.window import Window, WindowRow
 from gateware.config import DeviceConfig
@@ -30,13 +30,10 @@ class DeviceModel:
         self.words = {}
         self.registers = {}
         self._window = (0, 0)  # number and start of the current one
-        counts = {"objective": self.config.tenants, "snapshot": self.config.tenants, "detail": self.config.tenants,
-                  "port": self.config.ports, "rule": self.config.rules, "prepared": self.config.rules,
-                  "classifier": self.config.classifier_entries, "slot": self.config.slots}
         for block in self.map:
-            if block.name in MANAGED or block.memory_words:
+            if block.name in MANAGED or block.memory_words or not is_built(block.name, self.config):
                 continue
-            for index in range(counts[block.name]) if block.count else [None]:
+            for index in range(rows_of(block, self.config)) if block.count else [None]:
                 for register in block.registers(index):
                     self.registers[register.address] = register
         self._describe(boot_nonce)
@@ -48,7 +45,8 @@ class DeviceModel:
             "id.boot_nonce": boot_nonce, "id.clock": config.clock_hz, "id.uart": config.uart_baud,
             "id.config0": config.ports | config.tenants << 8 | config.slots << 16 | config.classifier_entries << 24,
             "id.config1": config.data_width | config.pages << 16, "id.config2": config.slot_bytes | config.rules << 8
-            | config.histograms << 16 | config.access_patterns << 17 | config.forecasts << 18 | config.uartbone << 19,
+            | config.histograms << 16 | config.access_patterns << 17 | config.forecasts << 18 | config.uartbone << 19
+            | config.pcie_width // 8 << 24,
             "analyzer.window": 100_000,
         }.items():
             self.poke(name, word)

@@ -3,16 +3,16 @@
 from amaranth import Module
 from amaranth.lib import wiring
 
+from gateware.csr.decoder import CsrDecoder
 from gateware.csr.registers import RegisterBlock
-from gateware.pcie.endpoint import Endpoint
+from gateware.csr.regmap import word_ranges
+from gateware.pcie.endpoint import Endpoint, link_members
 from gateware.pcie.ultrascale import UltraScalePcie
 
 MAGIC = 0x46524F4D
 TENANTS, VECTORS = 4, 4
-#: Ports of the shim and of the core that meet inside, and the device's bus.
-INNER = ("completer_requests", "completer_completions", "requests", "completions", "nonposted_credit", "max_payload",
-         "max_read", "bus_master", "msix_enable", "msix_mask", "limit", "limited", "function_reset",
-         "function_reset_done")
+#: Ports of the shim and of the core that meet inside.
+INNER = [name for name in link_members(64) if name != "function_id"]
 
 
 class PcieTop(wiring.Component):
@@ -20,7 +20,7 @@ class PcieTop(wiring.Component):
 
     def __init__(self, width):
         self.shim, self.core = UltraScalePcie(width), Endpoint(width, TENANTS, VECTORS)
-        hidden = {*INNER, "bus", "function_id"}
+        hidden = {*INNER, "bus", "registers", "function_id"}
         super().__init__({name: member for part in (self.shim, self.core)
                           for name, member in part.signature.members.items() if name not in hidden})
 
@@ -28,7 +28,10 @@ class PcieTop(wiring.Component):
         m = Module()
         m.submodules.shim, m.submodules.core = shim, core = self.shim, self.core
         m.submodules.registers = registers = RegisterBlock(["id"])
-        wiring.connect(m, core.bus, registers.bus)
+        m.submodules.decoder = decoder = CsrDecoder([word_ranges(["id"]), word_ranges(["msix", "region"])])
+        wiring.connect(m, core.bus, decoder.bus)
+        wiring.connect(m, decoder.targets[0], registers.bus)
+        wiring.connect(m, decoder.targets[1], core.registers)
         m.d.comb += registers.id_magic_magic.eq(MAGIC)
         self._join(m, shim, core, INNER)
         for part in (shim, core):

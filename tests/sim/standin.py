@@ -145,7 +145,7 @@ class LoopPort(wiring.Component):
 class StandIn(wiring.Component):
     """See the module's docstring."""
 
-    def __init__(self, config: DeviceConfig | None = None):
+    def __init__(self, config: DeviceConfig | None = None, more: dict | None = None):
         self.config = config = config or DeviceConfig()
         n_net = len(config.net_ports)
         super().__init__({
@@ -158,7 +158,7 @@ class StandIn(wiring.Component):
             "net_tx": Out(PacketSignature(config)).array(n_net),
             "cycle": Out(64), "epoch": Out(8), "boot_nonce": In(32), "uid": In(64), "interrupt": Out(1),
             "host_credit": Out(config.tenants, init=-1),
-        })
+        } | (more or {}))
 
     def elaborate(self, platform):
         m = Module()

@@ -85,7 +85,7 @@ def dumped(device: Device, names: Sequence[str]) -> list[Target]:
     from device_link.registers import rows_of
 
     chosen = [parse_block(text, device.map) for text in names] or [
-        (block, None) for block in device.map if not block.memory_words]
+        (block, None) for block in device.map if not block.memory_words and device.has(block.name)]
     targets: list[Target] = []
     for block, index in chosen:
         if block.memory_words:

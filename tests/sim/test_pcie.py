@@ -1,0 +1,154 @@
+"""The simulated device behind its PCIe function: registers, DMA and interrupts, as a program of the host has them."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import device_link
+from device_link import conformance, rundir
+from device_link.discovery import discover
+from device_link.pcie.transport import BarTransport
+from device_link.transport import BusError, Capability
+from morphnic.errors import DeviceBusy, DeviceNotFound, LinkLost, UnsupportedCapability
+from sim.process import SimProcess
+from tests.sim.pcie_standin import SETTINGS
+
+TOP = ("--top", "tests.sim.pcie_standin:PcieStandIn", *SETTINGS)
+READ, WRITE = 1, 2
+DONE, NO_REGION, NO_RIGHT, UNSUPPORTED = 0, 1, 2, 7
+GUEST, GENERATION = 0x7000_0000, 4
+
+
+@pytest.fixture
+def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimProcess]:
+    """A device that runs freely, in a run directory of this test's own."""
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    with SimProcess("x", [*TOP, "--no-pty", "--seed", "1"]) as started:
+        yield started
+
+
+def opened(process: SimProcess) -> device_link.Device:
+    return device_link.open(f"pcie://{process.name}", writer=True, timeout=20)
+
+
+def grant(device: device_link.Device, bus: int, size: int, rights: int = 3) -> None:
+    """Region 0 of tenant 1."""
+    row = device.region[8]
+    device.write([(row.rights, 0), (row.base_lo, GUEST), (row.base_hi, 0), (row.size_lo, size), (row.size_hi, 0),
+                  (row.bus_lo, bus), (row.bus_hi, 0), (row.rights, GENERATION << 8 | rights)])
+
+
+def transfer(device: device_link.Device, command: int, address: int, length: int) -> int:
+    """Outcome of a transfer of the buffer, for tenant 1."""
+    dma = device.dma
+    device.write([(dma.address_lo, address), (dma.address_hi, 0), (dma.length, length),
+                  (dma.owner, {"tenant": 1, "generation": GENERATION}), (dma.command, command)])
+    while (status := dma.status.read()).busy:
+        pass
+    return int(status.outcome)
+
+
+@pytest.mark.slow
+def test_registers_memory_and_interrupts_over_the_simulated_function(process):
+    """One start of the device for what needs one that runs."""
+    rng = random.Random(1)
+    report = conformance.run(f"pcie://{process.name}", timeout=20,
+                             only=["identity", "device-time", "scratch", "read-only", "lists"])
+    assert [(one.name, one.outcome, one.message) for one in report.results if one.outcome != "pass"] == []
+    assert f"pcie://{process.name}" in [candidate.url for candidate in discover()]
+    with opened(process) as device:
+        assert Capability.MMIO | Capability.DMA | Capability.INTERRUPTS in device.capabilities
+        assert device.identity.config.pcie_width == 64
+        with pytest.raises(DeviceBusy, match="held by another process"):
+            opened(process)
+        # A register that holds ones is no refusal, and a refusal is no value.
+        device.id.scratch.write(0xFFFF_FFFF)
+        assert int(device.id.scratch.read()) == 0xFFFF_FFFF
+        with pytest.raises(BusError, match=r"port\[0\].admitted"):
+            device.port[0].admitted.read()
+
+        with device.transport.map_memory(10_000) as memory:
+            content = rng.randbytes(len(memory.view))
+            memory.view[:] = content
+            grant(device, memory.bus_address, 8192)
+            assert transfer(device, READ, GUEST + 4001, 4096) == DONE
+            words = device.dma_buffer.words(0, 1024)
+            assert b"".join(word.to_bytes(4, "little") for word in words) == content[4001:8097]
+            assert transfer(device, WRITE, GUEST + 13, 4000) == DONE
+            assert bytes(memory.view) == content[:13] + content[4001:8001] + content[4013:]
+            # What is mapped, and not granted, is out of reach; so is what is granted to be read only.
+            assert transfer(device, WRITE, GUEST + 8192 - 8, 9) == NO_REGION
+            grant(device, memory.bus_address, 8192, rights=1)
+            assert transfer(device, WRITE, GUEST, 4) == NO_RIGHT
+            assert bytes(memory.view) == content[:13] + content[4001:8001] + content[4013:]
+        # What is granted, and not mapped any more, is answered as the IOMMU would.
+        assert transfer(device, READ, GUEST, 4) == UNSUPPORTED
+
+        events = device.transport.interrupts(4)
+        window, ended = events[0], events[3]
+        assert transfer(device, READ, GUEST, 0) != DONE
+        assert select.select([ended], [], [], 20)[0]
+        assert os.eventfd_read(ended) == 1
+        assert not select.select([window], [], [], 0)[0]
+        device.interrupt.enable.write(window=1)
+        assert select.select([window], [], [], 20)[0]
+        device.interrupt.enable.write(window=0)
+    # Whoever lets go of it leaves nothing behind.
+    with opened(process) as device:
+        assert not device.pcie.link.read().msix_enable
+        descriptor = device.transport.function._socket.fileno()
+        process.kill()
+        assert descriptor >= 0
+        with pytest.raises(LinkLost, match="gone"):
+            device.id.scratch.read()
+
+
+def test_a_device_without_an_endpoint_has_no_function(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert rundir.running() == []
+    for name in ("sim0", "0000:zz:00.0"):
+        with pytest.raises(DeviceNotFound, match="pcie_width=64"):
+            device_link.open(f"pcie://{name}")
+
+
+def test_registers_alone_cannot_do_dma():
+    from device_link.pcie.function import Function
+
+    class Registers(Function):
+        def read32(self, offset):
+            return 0
+
+        def write32(self, offset, word):
+            pass
+
+        def close(self):
+            pass
+
+    transport = BarTransport(Registers("the function x"), url="pcie://x")
+    assert Capability.DMA not in transport.capabilities
+    with pytest.raises(UnsupportedCapability, match="vfio-pci"):
+        transport.map_memory(1)
+
+
+CONFORMING = [word for text in (
+    "pcie_width=64", "ports=2", "tenants=4", "slots=1", "rules=1", "pages=32", "classifier_entries=2", "histograms=0",
+    "access_patterns=0", "forecasts=0") for word in ("--set", text)]
+
+
+@pytest.mark.long
+def test_conformance_suite_passes_over_pcie_as_over_the_socket_and_the_serial_port(tmp_path, monkeypatch):
+    """The same checks of the same device; over PCIe and over UART at the same time where both may write."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with SimProcess("c", [*CONFORMING, "--seed", "1"]) as process:
+        for url in (f"pcie://{process.name}", process.url, f"uart://{process.ready.pty}"):
+            report = conformance.run(url, timeout=20)
+            assert report.passed, [(one.name, one.message) for one in report.results if one.outcome == "fail"]
+            print(url, [f"{one.name} {one.outcome} {one.seconds:.2f} s" for one in report.results])
