@@ -116,8 +116,8 @@ def test_device_that_falls_silent_raises_and_never_gives_zeros(serial_port):
     ("uart:///dev/ttyS0?baud=fast", InputError, "baud in .* must be a number above 0, not 'fast'"),
     ("uart:///dev/ttyS0?parity=even", InputError, "unknown option parity; it knows baud"),
     ("sim://one?baud=1", InputError, "unknown option baud; it has none"),
-    ("pcie://0000:03:00.0", InputError, "begins with one of uart://, sim://, tcp://, unix://, replay://"),
-    ("/dev/ttyUSB0", InputError, "begins with one of uart://, sim://, tcp://, unix://, replay://"),
+    ("ftdi://0000:03:00.0", InputError, "begins with one of uart://, pcie://, sim://, tcp://, unix://, replay://"),
+    ("/dev/ttyUSB0", InputError, "begins with one of uart://, pcie://, sim://, tcp://, unix://, replay://"),
     ("replay:///nowhere/record", InputError, "the record /nowhere/record cannot be read"),
 ])
 def test_url_that_leads_nowhere_says_why(runtime, url, error, text):
