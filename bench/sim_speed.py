@@ -74,7 +74,7 @@ def cocotb_speed(config: DeviceConfig, cycles: int) -> tuple[float, int]:
         result, report_file = Path(folder) / "result.json", Path(folder) / "results.xml"
         get_runner("verilator").test(
             test_module="_speed_cocotb", hdl_toplevel="top", hdl_toplevel_lang="verilog", test_dir=folder,
-            build_dir=built(device_verilog(config), Variant.FAST, tools), results_xml=str(report_file),
+            build_dir=built(device_verilog(config), Variant.OPTIMISED, tools), results_xml=str(report_file),
             log_file=Path(folder) / "log", extra_env={"CYCLES": str(cycles), "RESULT": str(result)})
         if get_results(report_file) != (1, 0):
             raise RuntimeError("the cocotb side of the bench failed: " + (Path(folder) / "log").read_text()[-2000:])

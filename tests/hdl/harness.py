@@ -3,7 +3,8 @@
 A case fails when a cocotb test fails, when there is none, and when the simulation ends without a report: the runner
 itself tells none of these. Every model is built in three variants, each only when it is needed: FAST; TRACE, which
 writes VCD; COVERAGE, which counts lines and toggles and is many times slower. A fourth, NETLIST, is FAST of what
-synthesis makes of the component (`tests.hdl.netlist`).
+synthesis makes of the component (`tests.hdl.netlist`). OPTIMISED is for benches, which compare speeds: all others are
+quick to build instead.
 """
 
 import hashlib
@@ -35,7 +36,9 @@ BUILD_ARGS = ["-Wno-fatal", "-Wno-lint", "-Wno-style", "--x-assign", "fast", "--
 #: Not `--coverage`: its part for expressions ends Verilator 5.48 with an internal error on some comparisons.
 COVERAGE_ARGS = ["--coverage-line", "--coverage-toggle"]
 #: Of the compiler: the tests' Python takes most of a simulation's time, and optimising more than half of a build's.
-OPTIMISATION = "OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0"
+QUICK = "OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0"
+#: As `sim.build` compiles the simulated device.
+OPTIMISED = "OPT_FAST=-O1 OPT_SLOW=-O0 OPT_GLOBAL=-O3"
 LAST_LINES = 40
 KEPT_MODELS = 64
 
@@ -47,6 +50,7 @@ class Variant(Enum):
     NETLIST = "netlist"
     TRACE = "trace"
     COVERAGE = "coverage"
+    OPTIMISED = "optimised"
 
 
 @dataclass(frozen=True)
@@ -219,7 +223,7 @@ def _model(case: Case, variant: Variant, tools: Toolchain) -> Path:
 def built(verilog: str, variant: Variant, tools: Toolchain) -> Path:
     """Folder with cocotb's simulation of `verilog`, whose top level is `top`: from the cache or newly built."""
     digest = hashlib.sha256()
-    for part in (verilog, variant.value, tools.versions, repr((_arguments(variant), OPTIMISATION)),
+    for part in (verilog, variant.value, tools.versions, repr((_arguments(variant), _optimisation(variant))),
                  package_version("cocotb") or "", sys.prefix):
         digest.update(part.encode() + b"\0")
     folder = cache_directory() / "cocotb" / digest.hexdigest()[:32]
@@ -240,12 +244,16 @@ def _arguments(variant: Variant) -> list[str]:
     return BUILD_ARGS + (COVERAGE_ARGS if variant is Variant.COVERAGE else [])
 
 
+def _optimisation(variant: Variant) -> str:
+    return OPTIMISED if variant is Variant.OPTIMISED else QUICK
+
+
 def _build(folder: Path, verilog: str, variant: Variant) -> None:
     work = Path(tempfile.mkdtemp(prefix=folder.name + ".", suffix=".tmp", dir=folder.parent))
     try:
         (work / "top.v").write_text(verilog)
         log = work / "build.log"
-        flags = {"MAKEFLAGS": f"{os.environ['MAKEFLAGS']} {OPTIMISATION}"}
+        flags = {"MAKEFLAGS": f"{os.environ['MAKEFLAGS']} {_optimisation(variant)}"}
         try:
             with mock.patch.dict(os.environ, flags):
                 get_runner("verilator").build(
