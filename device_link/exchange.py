@@ -39,7 +39,7 @@ class Exchange:
     def __init__(self, session: Session, flights: list[Flight], *, ordered: bool) -> None:
         self._session = session
         self._pipe = session.pipe
-        self._flights = flights
+        self.flights = flights
         self._ordered = ordered
         self._failed = False
         self._sent = 0
@@ -50,9 +50,15 @@ class Exchange:
         self._pacer = Pacer(*session.buffer)
         self._pushed_before = session.pushed_time
 
+    def fate(self, flight: Flight) -> bool | None:
+        """Whether `flight` was carried out as a whole; None while that is not known."""
+        if isinstance(flight.response, Response):
+            return True if flight.response.status == Status.DONE else None
+        return None if any(one is flight for one in self.flights[:self._sent]) else False
+
     def unanswered(self) -> list[Flight]:
         """Requests that were sent and have no answer."""
-        return [flight for flight in self._flights[:self._sent] if flight.response is None]
+        return [flight for flight in self.flights[:self._sent] if flight.response is None]
 
     def run(self) -> int:
         """Exchange until all requests, or all up to a failure, are answered; how many were sent.
@@ -103,9 +109,9 @@ class Exchange:
             self._again.popleft()  # its answer came after all
         if self._again:
             return self._again[0]
-        if self._failed or self._sent == len(self._flights):
+        if self._failed or self._sent == len(self.flights):
             return None
-        flight, unanswered = self._flights[self._sent], self.unanswered()
+        flight, unanswered = self.flights[self._sent], self.unanswered()
         # The device remembers sequences, so what counts is the distance to the first unanswered one.
         first = unanswered[0].sequence if unanswered else flight.sequence
         if (flight.sequence - first) % 256 >= self._session.in_flight or not self._may_send(flight, unanswered):

@@ -6,11 +6,12 @@ over a model of a line without waiting.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from morphnic.errors import LinkError
+from morphnic.errors import LinkError, LinkLost
 
 from .framing import FrameDecoder, encode_frame
 
@@ -42,8 +43,8 @@ class MessagePipe(ABC):
     def close(self) -> None:
         """Let go of the line."""
 
-    def reopen(self) -> None:
-        """Connect again as the same host, after `lost`; raises `LinkError`."""
+    def reopen(self, timeout: float) -> None:
+        """Connect again as the same host, after `lost`; raises `LinkError` when that fails for `timeout` seconds."""
         raise LinkError("this link cannot be opened again by itself: open the device again")
 
     def fileno(self) -> int | None:
@@ -78,6 +79,10 @@ class ByteChannel(ABC):
     def greet(self) -> None:
         """Send a break and 0x55, from which a device learns the rate of the line; raises `LinkError`."""
 
+    def reopen(self, timeout: float) -> None:
+        """Open the line again after a `LinkLost`; raises `LinkError` when that fails for `timeout` seconds."""
+        raise LinkError("this line cannot be opened again by itself: open the device again")
+
     @property
     @abstractmethod
     def bytes_per_second(self) -> float:
@@ -102,18 +107,34 @@ class FramedPipe(MessagePipe):
 
     def send(self, messages: Sequence[bytes], *, resynchronise: bool = False, greet: bool = False) -> None:
         """Send `messages`, each in its frame."""
-        if greet:
-            self._channel.greet()
-        self._channel.write(b"\0" * resynchronise + b"".join(map(encode_frame, messages)))
+        with self._noticing_loss():
+            if greet:
+                self._channel.greet()
+            self._channel.write(b"\0" * resynchronise + b"".join(map(encode_frame, messages)))
 
     def receive(self, timeout: float) -> list[bytes | None]:
         """Messages of the frames that arrived."""
         deadline = self.now() + timeout
         while True:
-            data = self._channel.read(max(0.0, deadline - self.now()))
+            with self._noticing_loss():
+                data = self._channel.read(max(0.0, deadline - self.now()))
             messages = list(self._decoder.feed(data))
             if messages or not data or self.now() >= deadline:
                 return messages
+
+    @contextlib.contextmanager
+    def _noticing_loss(self) -> Iterator[None]:
+        try:
+            yield
+        except LinkLost:
+            self.lost = True
+            raise
+
+    def reopen(self, timeout: float) -> None:
+        """Open the line again; half a frame that came before the loss is forgotten."""
+        self._channel.reopen(timeout)
+        self._decoder = FrameDecoder()
+        self.lost = False
 
     def wire_time(self, message_bytes: int) -> float:
         """Seconds that a message takes in its frame (1 % for COBS)."""

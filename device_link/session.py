@@ -37,6 +37,7 @@ from .operations import (
     read_count,
     touched,
 )
+from .outcome import NOT_APPLIED, UNKNOWN, History, Mark, before, outcome_of
 from .pipe import MessagePipe
 from .planning import Flight, plan
 from .transport import BusError
@@ -59,7 +60,7 @@ class Session:
     """Exchanges with one device over a `MessagePipe`.
 
     timeout: seconds without an answer, beyond the time on the wire, after which an exchange gives up.
-    unresolved: outcome of the writes that the last failed exchange left unanswered; None when there were none.
+    unresolved: outcome of what the last failed exchange was to write; None when that was nothing.
     """
 
     def __init__(self, pipe: MessagePipe, *, url: str, timeout: float, seed: int | None = None) -> None:
@@ -79,8 +80,17 @@ class Session:
         self.boot_nonce: int | None = None
         self.unresolved: str | None = None
         self.repeated = 0
+        self._history = History()
 
     # --- opening ---
+
+    def _ready(self) -> None:
+        """Be in a session: after a failure in a new one, on a connection that is made again where it was lost."""
+        if self.pipe.lost:
+            self._synchronised = False
+            self.pipe.reopen(self.timeout)
+        if not self._synchronised:
+            self.open()
 
     def open(self) -> HelloResponse:
         """Begin a fresh session; tells how far the one before it went."""
@@ -95,11 +105,15 @@ class Session:
         self._largest = second.largest_request
         self.in_flight = max(1, min(IN_FLIGHT, second.window // 2))
         self.buffer = (second.buffer_bytes, second.buffer_messages)
+        for hello in (first, second):
+            self._history.learn(hello)
         return first
 
     def _another_session(self, *avoid: int) -> int:
-        return self._numbers.choice([number for number in range(1, 256)
-                                     if number != self.number and number not in avoid])
+        """A number for a new session: one that settles no old mark by mistake, while there are such."""
+        taken = {self.number, *avoid}
+        free = set(range(1, 256)) - taken
+        return self._numbers.choice(sorted(free - self._history.sessions() or free))
 
     def _hello(self, session: int) -> HelloResponse:
         message = Hello(session).encode()
@@ -124,10 +138,7 @@ class Session:
 
     def exchange(self, operations: Sequence[Operation], *, ordered: bool) -> list[list[int]]:
         """Carry out `operations`; the words that each read. Raises `BusError`, `LinkTimeout`, `DeviceReset`."""
-        if not self._synchronised:
-            if self.pipe.lost:
-                self.pipe.reopen()
-            self.open()
+        self._ready()
         flights = plan(operations, largest=self._largest, max_words=self.pipe.max_response_words,
                        mixed=self.pipe.reliable, growing=not self.pipe.reliable)
         for flight in flights:
@@ -143,7 +154,7 @@ class Session:
             sent = run.run()
         except (GivenUp, LinkLost) as error:
             kind = LinkLost if isinstance(error, LinkLost) else LinkTimeout
-            raise self._resolve(run.unanswered(), f"{error}", kind) from error
+            raise self._resolve(run, f"{error}", kind) from error
         self._next_sequence = (flights[0].sequence + sent) % 256 if flights else self._next_sequence
         self._synchronised = True
         return self._results(operations, flights[:sent])
@@ -206,37 +217,52 @@ class Session:
 
     # --- what a failed exchange leaves ---
 
-    def _resolve(self, flights: Sequence[Flight], reason: str,
-                 kind: type[LinkTimeout] | type[LinkLost]) -> LinkError:
-        """The error for `flights` that stay unanswered: asks the device how far they went, if it still answers."""
-        writes = [flight for flight in flights if flight.writes]
+    def mark(self) -> Mark:
+        """Where the next request will stand; whoever keeps it may ask for its `outcome`, this host or another."""
+        self._ready()
+        assert self.number is not None
+        assert self.boot_nonce is not None
+        return Mark(self.boot_nonce, self.number, self._next_sequence)
+
+    def outcome(self, mark: Mark) -> str:
+        """What became of the request at `mark`, at most 128 requests ago: applied, not applied, unknown."""
+        self._ready()
+        if (mark.boot_nonce, mark.session) == (self.boot_nonce, self.number):
+            return outcome_of([before(mark.sequence, self._next_sequence)])
+        return outcome_of([self._history.carried_out(mark)])
+
+    def _resolve(self, run: Exchange, reason: str, kind: type[LinkTimeout] | type[LinkLost]) -> LinkError:
+        """The error for a run that was given up: asks the device how far it went, if it still answers."""
+        writes = [flight for flight in run.flights if flight.writes]
         number, nonce = self.number, self.boot_nonce
-        self.unresolved = "unknown" if writes else None
+        self.unresolved = outcome_of(map(run.fate, writes)) if writes else None
         try:
             if self.pipe.lost:
-                self.pipe.reopen()
-            before = self.open()
+                self.pipe.reopen(self.timeout)
+            told = self.open()
         except LinkError as error:
             log.debug("%s: no hello after a failed exchange: %s", self._url, error)
-            return self._given_up(kind, writes, f"{reason}, and the link could not be opened again")
-        if before.boot_nonce != nonce:
+            return self._given_up(kind, f"{reason}, and the link could not be opened again")
+        if told.boot_nonce != nonce:
+            # Whatever was applied is gone with the rest of the device's state.
+            self.unresolved = UNKNOWN if self.unresolved not in (None, NOT_APPLIED) else self.unresolved
             return DeviceReset(f"{self._url}: the device was reset ({reason}); its allocation is that of a reset",
-                               outcome=self.unresolved or "not applied")
-        if not before.previous_session:
-            return self._given_up(kind, writes, f"{reason}, and who answers now knows nothing of it")
-        if before.previous_session != number:
+                               outcome=self.unresolved or NOT_APPLIED)
+        if not told.previous_session:
+            return self._given_up(kind, f"{reason}, and who answers now knows nothing of it")
+        if told.previous_session != number:
             return DeviceReset(f"{self._url}: another host used the link meanwhile ({reason}): close it",
-                               outcome=self.unresolved or "not applied")
-        # Sequences are modulo 256, at most a quarter of them open: those below the expected one were carried out.
-        applied = [(before.previous_expected - flight.sequence - 1) % 256 < 128 for flight in writes]
+                               outcome=self.unresolved or NOT_APPLIED)
         if writes:
-            self.unresolved = "applied" if all(applied) else "unknown" if any(applied) else "not applied"
-            reason += f"; {sum(applied)} of {len(applied)} unanswered requests that write were carried out"
-        return self._given_up(kind, writes, reason)
+            fates = [before(flight.sequence, told.previous_expected) if (known := run.fate(flight)) is None else known
+                     for flight in writes]
+            self.unresolved = outcome_of(fates)
+            reason += f"; {fates.count(True)} of {len(fates)} requests that write were carried out"
+        return self._given_up(kind, reason)
 
-    def _given_up(self, kind: type[LinkTimeout] | type[LinkLost], writes: Sequence[Flight], reason: str) -> LinkError:
-        outcome = self.unresolved or "not applied"
-        what = f"the outcome of what was written is: {outcome}" if writes else "nothing was being written"
+    def _given_up(self, kind: type[LinkTimeout] | type[LinkLost], reason: str) -> LinkError:
+        outcome = self.unresolved or NOT_APPLIED
+        what = f"the outcome of what was written is: {outcome}" if self.unresolved else "nothing was being written"
         return kind(f"{self._url}: {reason}; {what}", outcome=outcome)
 
     # --- messages ---
@@ -257,6 +283,8 @@ class Session:
 
     def windows(self, timeout: float) -> list[bytes]:
         """Window snapshots that arrived, waiting up to `timeout` for the first."""
+        if self.pipe.lost:
+            self._ready()
         deadline = self.pipe.now() + timeout
         while True:
             wait = 0.0 if self._windows else max(0.0, deadline - self.pipe.now())

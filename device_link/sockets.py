@@ -124,7 +124,7 @@ class ServerPipe(MessagePipe):
 
     # --- attaching ---
 
-    def reopen(self) -> None:
+    def reopen(self, timeout: float) -> None:
         """Connect and attach again; asks for the right to write if we had it (a later write tells if it is gone)."""
         self._socket.close()
         self._socket = self._connect()

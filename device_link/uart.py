@@ -1,8 +1,10 @@
 """`uart:///dev/ttyUSB0?baud=3000000`: a device on a serial port, or on a pseudo-terminal that stands for one.
 
 The port is taken for this process alone (pyserial's `exclusive`, a `flock`): two programs on one line would take
-each other's answers. Set the FTDI latency timer to 1 ms, or each exchange waits for 16. `baud` also tells how long an
-answer may take: for a simulated device whose pins are driven bit by bit, give its rate in wall time (`?baud=5000`).
+each other's answers. A port that goes away (a cable is pulled, a board loses its power) is opened again by its name
+when it is back: use a name under `/dev/serial/by-id`, which stays that of the board. Set the FTDI latency timer to
+1 ms, or each exchange waits for 16. `baud` also tells how long an answer may take: for a simulated device whose pins
+are driven bit by bit, give its rate in wall time (`?baud=5000`).
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ import contextlib
 import errno
 import os
 import select
+import termios
 import time
 
 import serial
 
-from morphnic.errors import DeviceBusy, DeviceNotFound, EnvironmentFault, LinkError
+from morphnic.errors import DeviceBusy, DeviceNotFound, EnvironmentFault, LinkError, LinkLost, MorphnicError
 
 from .linked import SessionTransport
 from .pipe import ByteChannel, FramedPipe
@@ -25,6 +28,7 @@ DEFAULT_BAUD = 1_000_000
 _WRITE_TIMEOUT = 10.0
 _BREAK_SECONDS = 0.005  # more than twelve bits at 2,400 baud
 _BITS_PER_BYTE = 10  # 8N1
+_BETWEEN_ATTEMPTS = 0.05  # seconds between looks for a port that went away
 
 
 class SerialChannel(ByteChannel):
@@ -33,13 +37,34 @@ class SerialChannel(ByteChannel):
     def __init__(self, port: str, baud: int) -> None:
         self._name = port
         self._baud = baud
+        self._port = self._open()
+
+    def _open(self) -> serial.Serial:
         try:
-            self._port = serial.Serial(port, baud, exclusive=True, timeout=0, write_timeout=_WRITE_TIMEOUT)
+            port = serial.Serial(self._name, self._baud, exclusive=True, timeout=0, write_timeout=_WRITE_TIMEOUT)
         except (OSError, ValueError) as error:
-            raise _refusal(port, baud, error) from error
+            raise _refusal(self._name, self._baud, error) from error
         with contextlib.suppress(OSError, ValueError, NotImplementedError, AttributeError):
-            self._port.set_low_latency_mode(True)  # a pseudo-terminal and some drivers do not know it
-        self._port.reset_input_buffer()
+            port.set_low_latency_mode(True)  # a pseudo-terminal and some drivers do not know it
+        try:
+            port.reset_input_buffer()
+        except termios.error as error:  # gone again
+            port.close()
+            raise _refusal(self._name, self._baud, OSError(*error.args)) from error
+        return port
+
+    def reopen(self, timeout: float) -> None:
+        """Wait up to `timeout` seconds for the port to be there again, and ours."""
+        self._port.close()
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self._port = self._open()
+                return
+            except MorphnicError:  # not there; or there, and not yet given its owner
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(_BETWEEN_ATTEMPTS)
 
     @property
     def bytes_per_second(self) -> float:
@@ -51,11 +76,11 @@ class SerialChannel(ByteChannel):
         try:
             self._port.write(data)
         except OSError as error:
-            raise LinkError(f"{self._name}: writing failed ({error}): is the cable still there?") from error
+            raise self._gone(f"writing failed ({error})") from error
 
     def greet(self) -> None:
         """Hold the line low for `_BREAK_SECONDS`, then send 0x55 at once: the device takes this port's rate from it."""
-        with contextlib.suppress(OSError):  # a pseudo-terminal has no break, and no rate to disagree about
+        with contextlib.suppress(OSError, termios.error):  # a pseudo-terminal has no break, and no rate
             self._port.flush()
             self._port.break_condition = True
             time.sleep(_BREAK_SECONDS)
@@ -64,23 +89,28 @@ class SerialChannel(ByteChannel):
 
     def read(self, timeout: float) -> bytes:
         """Bytes that arrived."""
-        # pyserial sets the whole port up again whenever its time-out changes: wait and read without it.
-        descriptor = self._port.fileno()
         try:
+            # pyserial sets the whole port up again whenever its time-out changes: wait and read without it.
+            descriptor = self._port.fileno()
             if not select.select([descriptor], [], [], timeout)[0]:
                 return b""
             data = os.read(descriptor, 1 << 16)
         except BlockingIOError:
             return b""
         except OSError as error:
-            raise LinkError(f"{self._name}: reading failed ({error.strerror}): is the device still there?") from error
+            raise self._gone(f"reading failed ({error.strerror or error})") from error
         if not data:
-            raise LinkError(f"{self._name}: the port was closed by the other side")
+            raise self._gone("the port was closed by the other side")
         return data
 
-    def fileno(self) -> int:
-        """Descriptor of the port."""
-        return int(self._port.fileno())
+    def _gone(self, how: str) -> LinkLost:
+        """Let go of the port, so that its name is free for it when it comes back."""
+        self._port.close()
+        return LinkLost(f"{self._name}: {how}: is the cable still there?")
+
+    def fileno(self) -> int | None:
+        """Descriptor of the port; None while it is gone."""
+        return int(self._port.fileno()) if self._port.is_open else None
 
     def close(self) -> None:
         """Close the port, which releases it for others."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import threading
 import tty
 
@@ -102,3 +103,63 @@ class PtyServer:
         os.close(self._slave)  # ends the thread's read; only then may the master's number go to another pty
         self._thread.join(5)
         os.close(self._master)
+
+
+class PluggedServer:
+    """A device with `registers` behind a pseudo-terminal whose cable can be pulled; `path` stays the port's name.
+
+    pull: when the next request that writes pulls the cable: "before" it is carried out, or "behind" that; "" never.
+    answering: off, requests are carried out and not answered.
+    """
+
+    def __init__(self, registers, folder, *, boot_nonce=0xB007):
+        self.registers = registers
+        self.path = str(folder / "tty")
+        self.responder = BusResponder(registers, boot_nonce=boot_nonce)
+        self.pull = ""
+        self.answering = True
+        self.pulled = threading.Event()
+        self._thread = None
+        self.plug()
+
+    def plug(self):
+        """Put the cable in: another pseudo-terminal, of the same name."""
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        self.pulled.clear()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        os.symlink(os.ttyname(self._slave), self.path)
+
+    def unplug(self):
+        """Pull the cable."""
+        self.pulled.set()
+        self._thread.join(10)
+
+    def send(self, data):
+        """Bytes to the host by themselves."""
+        os.write(self._master, data)
+
+    def _serve(self):
+        decoder = FrameDecoder()
+        while not self.pulled.is_set():
+            if not select.select([self._master], [], [], 0.01)[0]:
+                continue
+            for message in decoder.feed(os.read(self._master, 4096)):
+                frame = self._answer(message)
+                while frame and not self.pulled.is_set():
+                    frame = frame[os.write(self._master, frame):]
+        os.unlink(self.path)
+        os.close(self._slave)
+        os.close(self._master)
+
+    def _answer(self, message):
+        pull = self.pull if message is not None and message[0] == 1 and message[3] in (3, 4) else ""
+        if pull == "before":
+            self.pulled.set()
+        if self.pulled.is_set():
+            return b""
+        answer = self.responder.corrupt() if message is None else self.responder.handle(message)
+        if pull:
+            self.pulled.set()
+        return encode_frame(answer) if self.answering else b""

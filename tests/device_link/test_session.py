@@ -5,7 +5,8 @@ import random
 import pytest
 
 from device_link.linked import SessionTransport
-from device_link.operations import Read, ReadList, Write, WriteList, decode_message
+from device_link.operations import HelloResponse, Read, ReadList, Write, WriteList, decode_message
+from device_link.outcome import History, Mark
 from device_link.session import DeviceReset
 from device_link.transport import BusError
 from morphnic.errors import LinkError, LinkTimeout
@@ -192,6 +193,80 @@ def test_partly_applied_block_is_reported_as_unknown_with_the_count():
     with pytest.raises(LinkTimeout, match="1 of 3") as raised:
         link.write(0x10, list(range(300)))
     assert raised.value.outcome == "unknown"
+
+
+def test_list_of_which_only_the_first_request_was_sent_is_not_told_as_applied():
+    """An ordered list waits for the answer of its first request: that one was carried out, the rest never sent."""
+    line = LineModel()
+    link = open_line(line)
+    handle = line.responder.handle
+    line.responder.handle = lambda message: handle(message) if message[0] == 2 else handle(message) and b"\x83\0\0"
+    pairs = [(4 * index, 1) for index in range(200)]
+    with pytest.raises(LinkTimeout, match="1 of 3 requests that write were carried out") as raised:
+        link.write_many(pairs)
+    assert raised.value.outcome == "unknown"
+    assert 0 < len(line.registers.log) < len(pairs)
+
+
+def test_list_whose_first_request_was_answered_is_not_told_as_not_applied():
+    line = LineModel()
+    link = open_line(line)
+    handle = line.responder.handle
+    answered = []
+
+    def first_only(message):
+        if message[0] == 1 and answered:
+            return b"\x83\0\0"
+        answered.extend([message] * (message[0] == 1))
+        return handle(message)
+
+    line.responder.handle = first_only
+    with pytest.raises(LinkTimeout, match="1 of 3 requests that write were carried out") as raised:
+        link.write_many([(4 * index, 1) for index in range(200)])
+    assert raised.value.outcome == "unknown"
+
+
+def test_request_is_settled_by_its_mark_as_long_as_the_device_knows_its_session():
+    """Also by another host, as after one that was killed; not after a reset."""
+    line = LineModel()
+    first = open_line(line, seed=1)
+    done = first.session.mark()
+    first.write(0x10, 5)
+    pending = first.session.mark()
+    assert [first.session.outcome(mark) for mark in (done, pending)] == ["applied", "not applied"]
+    second = open_line(line, seed=2)
+    assert [second.session.outcome(mark) for mark in (done, pending)] == ["applied", "not applied"]
+    third = open_line(line, seed=3)
+    assert third.session.outcome(done) == "unknown", "only the session before is known to a device"
+    assert second.session.outcome(done) == "applied", "this host has heard it before"
+    line.responder.reset(0x9999)
+    with pytest.raises(DeviceReset):
+        second.read(0)
+    assert second.session.outcome(Mark(0x9999, done.session, done.sequence)) == "unknown"
+
+
+def test_session_number_that_comes_again_settles_no_mark_of_its_first_use():
+    history, mark = History(), Mark(7, 3, 5)
+    history.learn(HelloResponse(4, 7, 3, 6))
+    assert history.carried_out(mark) is True
+    history.learn(HelloResponse(5, 7, 3, 2))
+    assert history.carried_out(mark) is None
+
+
+def test_outcome_is_told_when_every_session_number_was_used_before():
+    """There are 255: that one comes again must not make an outcome unknown."""
+    line = LineModel()
+    link = open_line(line, timeout=0.2)
+    for _ in range(300):
+        link.session.open()
+    handle = line.responder.handle
+    for number in range(5):
+        line.responder.handle = lambda message: handle(message) if message[0] == 2 else handle(message) and b"\x83\0\0"
+        with pytest.raises(LinkTimeout) as raised:
+            link.write(0x10, number)
+        assert raised.value.outcome == "applied", number
+        line.responder.handle = handle
+        assert link.read(0x10) == [number]
 
 
 def test_reset_of_the_device_is_told_and_the_next_exchange_works():
