@@ -210,7 +210,7 @@ class Device:
                 ports=value["config0"].ports, tenants=value["config0"].tenants, slots=value["config0"].slots,
                 slot_bytes=value["config2"].slot_bytes, rules=value["config2"].rules,
                 **{name: bool(getattr(value["config2"], name))
-                   for name in ("histograms", "access_patterns", "forecasts")},
+                   for name in ("histograms", "access_patterns", "forecasts", "host_queues")},
                 pcie_width=8 * value["config2"].pcie_bytes,
                 classifier_entries=value["config0"].classifier_entries, data_width=value["config1"].data_width,
                 pages=value["config1"].pages, clock_hz=value["clock"].hz, uart_baud=value["uart"].baud)
@@ -223,7 +223,8 @@ class Device:
 
     def has(self, block: str) -> bool:
         """Whether this device has the block of the map; the addresses of one that it has not are refused."""
-        return block not in PCIE_BLOCKS or self.identity.config.pcie_width > 0
+        config = self.identity.config
+        return config.host_queues if block == "queue" else block not in PCIE_BLOCKS or config.pcie_width > 0
 
     def cycle(self) -> int:
         """The device cycle counter, 64 bits."""

@@ -76,6 +76,7 @@ class Identity(wiring.Component):
             registers.id_config2_access_patterns.eq(config.access_patterns),
             registers.id_config2_forecasts.eq(config.forecasts),
             registers.id_config2_pcie_bytes.eq(config.pcie_width // 8),
+            registers.id_config2_host_queues.eq(config.host_queues),
             registers.id_clock_hz.eq(config.clock_hz),
             registers.id_uart_baud.eq(config.uart_baud),
             registers.id_cycle_lo_value.eq(self.cycle[:32]),

@@ -35,7 +35,8 @@ class DeviceModel:
                   "port": self.config.ports, "rule": self.config.rules, "prepared": self.config.rules,
                   "classifier": self.config.classifier_entries, "slot": self.config.slots}
         for block in self.map:
-            if block.name in MANAGED or block.memory_words or (block.name in PCIE_BLOCKS and not self.config.pcie_width):
+            absent = block.name in {*PCIE_BLOCKS, "queue"} and not self.config.pcie_width
+            if block.name in MANAGED or block.memory_words or absent:
                 continue
             for index in range(counts[block.name]) if block.count else [None]:
                 for register in block.registers(index):
@@ -50,7 +51,7 @@ class DeviceModel:
             "id.config0": config.ports | config.tenants << 8 | config.slots << 16 | config.classifier_entries << 24,
             "id.config1": config.data_width | config.pages << 16, "id.config2": config.slot_bytes | config.rules << 8
             | config.histograms << 16 | config.access_patterns << 17
-            | config.forecasts << 18 | config.pcie_width // 8 << 24,
+            | config.forecasts << 18 | config.host_queues << 23 | config.pcie_width // 8 << 24,
             "analyzer.window": 100_000,
         }.items():
             self.poke(name, word)

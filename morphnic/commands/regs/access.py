@@ -20,7 +20,8 @@ REGIONS = 8
 #: Arrays whose real rows the device counts itself.
 COUNTED = {
     "guarantee": "tenants", "staging": "tenants", "active": "tenants", "objective": "tenants",
-    "snapshot": "tenants", "detail": "tenants", "classifier": "classifier_entries", "port": "ports", "slot": "slots",
+    "snapshot": "tenants", "detail": "tenants", "queue": "tenants",
+    "classifier": "classifier_entries", "port": "ports", "slot": "slots",
 }
 
 
