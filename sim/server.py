@@ -124,7 +124,8 @@ class Server(LinkServer):
         self._build = {"map_hash": self._identity(1), "build_id": self._identity(2) | self._identity(3) << 32}
         ready = rundir.ReadyFile(
             name=self.options.name, pid=os.getpid(), socket=str(path),
-            pty=self.serial.path if self.serial else None, pcie=self.function is not None, **self._build,
+            pty=self.serial.path if self.serial else None, pcie=self.function is not None,
+            map_hash=self._build["map_hash"], build_id=self._build["build_id"],
             time="lockstep" if self.options.lockstep else "free-running", capabilities=self.capabilities)
         rundir.write_ready(self.folder, ready)
         log.info("%s is ready (%s%s)", ready.url, ready.time, f", serial port {ready.pty}" if ready.pty else "")
