@@ -207,7 +207,7 @@ class Device:
                 ports=value["config0"].ports, tenants=value["config0"].tenants, slots=value["config0"].slots,
                 slot_bytes=value["config2"].slot_bytes, rules=value["config2"].rules,
                 **{name: bool(getattr(value["config2"], name))
-                   for name in ("histograms", "access_patterns", "forecasts", "uartbone")},
+                   for name in ("histograms", "access_patterns", "forecasts", "uartbone", "host_queues")},
                 pcie_width=8 * value["config2"].pcie_bytes,
                 classifier_entries=value["config0"].classifier_entries, data_width=value["config1"].data_width,
                 pages=value["config1"].pages, clock_hz=value["clock"].hz, uart_baud=value["uart"].baud)

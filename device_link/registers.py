@@ -21,13 +21,17 @@ MAGIC = 0x46524F4D
 MAP_SCHEMA = 1
 #: Arrays of whose elements a configuration says how many there are; the map has room for more.
 _COUNTED = {
-    **dict.fromkeys(("guarantee", "staging", "active", "objective", "snapshot", "detail"), "tenants"),
+    **dict.fromkeys(("guarantee", "staging", "active", "objective", "snapshot", "detail", "region", "queue"), "tenants"),
     **dict.fromkeys(("rule", "prepared"), "rules"),
-    "classifier": "classifier_entries", "port": "ports", "slot": "slots", "region": "tenants",
+    "classifier": "classifier_entries", "port": "ports", "slot": "slots",
 }
 #: Rows that a tenant (or whatever counts them) has of an array, where it is not one.
 _EACH = {"region": 8}
-_PCIE_BLOCKS = ("pcie", "dma", "msix", "region", "dma_buffer")
+#: What of a configuration a block is there for.
+_BUILT_WITH = {
+    **dict.fromkeys(("pcie", "dma", "msix", "region", "dma_buffer"), "pcie_width"),
+    "queue": "host_queues", "histogram": "histograms",
+}
 _PATH = re.compile(r"(\w+)(?:\[(\d+)\])?\.(\w+)")
 
 
@@ -223,8 +227,8 @@ def _block(document: Mapping[str, Any]) -> Block:
 
 def is_built(block: str, config: DeviceConfig) -> bool:
     """Whether a device of `config` has the block; the addresses of one that it has not are refused."""
-    missing = (() if config.histograms else ("histogram",)) + (() if config.pcie_width else _PCIE_BLOCKS)
-    return block not in missing
+    wanted = _BUILT_WITH.get(block)
+    return wanted is None or bool(getattr(config, wanted))
 
 
 def rows_of(block: Block, config: DeviceConfig) -> int:

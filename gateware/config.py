@@ -39,6 +39,7 @@ class DeviceConfig:
     forecasts: the analyzer's forecasts of demand (70 bytes a tenant); without, they are 0.
     uartbone: the serial link speaks LiteX's UARTBone for its tools, in place of the framed protocol of `device_link`.
     pcie_width: bits of a beat of the PCIe endpoint: 64, 128, 256 or 512; 0: no endpoint.
+    host_queues: a queue pair for each tenant between host memory and the host port; wants `pcie_width` = `data_width`.
     clock_hz: frequency of the one `sync` domain.
     uart_baud: rate of the serial link after reset.
     """
@@ -56,6 +57,7 @@ class DeviceConfig:
     forecasts: bool = True
     uartbone: bool = False
     pcie_width: int = 0
+    host_queues: bool = False
     clock_hz: int = 100_000_000
     uart_baud: int = 1_000_000
 
@@ -71,8 +73,10 @@ class DeviceConfig:
             (1 <= self.classifier_entries <= 64, "classifier_entries", "in 1..64", self.classifier_entries),
             (1 <= self.rules <= MAX_RULES, "rules", f"in 1..{MAX_RULES}", self.rules),
             *((isinstance(getattr(self, name), bool), name, "False or True", getattr(self, name))
-              for name in ("histograms", "access_patterns", "forecasts", "uartbone")),
+              for name in ("histograms", "access_patterns", "forecasts", "uartbone", "host_queues")),
             (self.pcie_width in (0, 64, 128, 256, 512), "pcie_width", "0, 64, 128, 256 or 512", self.pcie_width),
+            (not self.host_queues or self.pcie_width == self.data_width, "pcie_width",
+             f"{self.data_width}, which data_width is, for host_queues", self.pcie_width),
             (self.clock_hz >= 1_000_000, "clock_hz", "at least 1000000", self.clock_hz),
             (0 < self.uart_baud <= self.clock_hz // 4, "uart_baud", "in 1..clock_hz/4", self.uart_baud),
         ]

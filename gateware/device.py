@@ -34,8 +34,8 @@ from .fabric.fabric import Fabric
 from .identity import Identity
 from .manager.manager import ResourceManager
 from .pcie.endpoint import LinkSignature
-from .pcie.host import BLOCKS as PCIE_BLOCKS
 from .pcie.host import HostInterface
+from .pcie.host import blocks as pcie_blocks
 from .stream.fork import StreamFork
 from .stream.mux import PacketMux
 from .stream.packet import PacketSignature, beat_layout
@@ -93,14 +93,13 @@ class Device(wiring.Component):
         m.submodules.link = link = UartBone(config) if config.uartbone else LinkBridge(config)
 
         self._connect_time(m, identity, manager, fabric, analyzer, generator, link)
-        self._connect_packets(m, fabric, classifier, engines, generator)
+        initiators, more_blocks = [wiring.flipped(self.mmio), link.bus], {}
+        host = self._connect_pcie(m, identity, initiators, more_blocks) if config.pcie_width else None
+        self._connect_packets(m, fabric, classifier, engines, generator, host if config.host_queues else None)
         self._connect_allocation(m, manager, fabric, analyzer, engines)
         self._connect_events(m, fabric, [manager, counters, analyzer])
         self._connect_serial(m, link)
         self._connect_telemetry(m, analyzer, link, identity)
-        initiators, pcie_blocks = [wiring.flipped(self.mmio), link.bus], {}
-        if config.pcie_width:
-            self._connect_pcie(m, identity, initiators, pcie_blocks)
         self._connect_registers(m, initiators, {
             ("id", "interrupt"): identity.bus,
             ("link",): link.registers,
@@ -110,7 +109,7 @@ class Device(wiring.Component):
             ("port",): counters.bus,
             ("slot",): engines.bus,
             ("generator",): generator.bus,
-        } | pcie_blocks)
+        } | more_blocks)
         return m
 
     def _connect_time(self, m, identity, manager, fabric, analyzer, generator, link):
@@ -128,13 +127,19 @@ class Device(wiring.Component):
             self.interrupt.eq(identity.interrupt),
         ]
 
-    def _connect_packets(self, m, fabric, classifier, engines, generator):
+    def _connect_packets(self, m, fabric, classifier, engines, generator, queues):
         config = self._config
-        m.submodules.host_mux = host_mux = PacketMux(config, 2)
+        m.submodules.host_mux = host_mux = PacketMux(config, 3 if queues else 2)
         wiring.connect(m, wiring.flipped(self.host_rx), host_mux.inputs[0])
         wiring.connect(m, generator.packets, host_mux.inputs[1])
         wiring.connect(m, host_mux.output, fabric.inputs[config.host_port])
-        wiring.connect(m, fabric.outputs[config.host_port], wiring.flipped(self.host_tx))
+        leaving = fabric.outputs[config.host_port]
+        if queues:
+            wiring.connect(m, queues.transmit, host_mux.inputs[2])
+            wiring.connect(m, leaving, queues.receive)
+            m.d.comb += [queues.credit.eq(fabric.credit), queues.cycle.eq(fabric.cycle)]
+            leaving = queues.others
+        wiring.connect(m, leaving, wiring.flipped(self.host_tx))
         m.d.comb += self.host_credit.eq(fabric.credit)
         for index, port in enumerate(config.net_ports):
             wiring.connect(m, wiring.flipped(self.net_rx[index]), classifier.frames[index])
@@ -199,7 +204,8 @@ class Device(wiring.Component):
         wiring.connect(m, host.link, wiring.flipped(self.pcie))
         m.d.comb += host.events.eq(identity.events)
         initiators.append(host.bus)
-        targets[PCIE_BLOCKS] = host.registers
+        targets[pcie_blocks(self._config)] = host.registers
+        return host
 
     def _connect_registers(self, m, initiators, targets):
         m.submodules.arbiter = arbiter = CsrArbiter(len(initiators))

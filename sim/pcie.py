@@ -20,10 +20,11 @@ from pathlib import Path
 from device_link.pcie.simulated import ANSWER, REQUEST, Op
 from morphnic.errors import InputError, LinkTimeout
 
-from .root_complex import BAR_BYTES, VECTORS, RootComplex
+from .root_complex import BAR_BYTES, RootComplex
 
 log = logging.getLogger(__name__)
 
+MOST_VECTORS = 253  # descriptors that Linux takes in one message
 _BATCH = 256  # requests that are carried out before others get their turn
 
 
@@ -78,7 +79,7 @@ class PcieSocket:
             if self._client is None:
                 return
             try:
-                message, ancillary, _, _ = self._client.recvmsg(REQUEST.size, socket.CMSG_SPACE(4 * VECTORS))
+                message, ancillary, _, _ = self._client.recvmsg(REQUEST.size, socket.CMSG_SPACE(4 * MOST_VECTORS))
             except BlockingIOError:
                 return
             except OSError as error:

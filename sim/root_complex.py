@@ -19,7 +19,6 @@ from morphnic.errors import InputError, LinkTimeout
 from .board import ACCESS, ACCESS_LIMIT, WRITE, Board
 
 BAR_BYTES = 1 << 18
-VECTORS = 16
 READABLE, WRITABLE = 1, 2
 #: Where messages go: any address in the range that the processor's interrupt controller answers.
 _MESSAGES = 0xFEE0_0000
@@ -38,6 +37,8 @@ class RootComplex:
             raise InputError("the device has no PCIe endpoint: start it with --set pcie_width=64")
         self._regions: dict[int, Any] = {}
         self._msix = register_map().block("msix").address
+        #: Vectors that the function has.
+        self.available = self.read(register_map().register("pcie.link").address) >> 16 & 0xFF
         self._vectors = 0
         self._configure()
 
@@ -80,9 +81,9 @@ class RootComplex:
 
     def enable_vectors(self, count: int) -> None:
         """Write the MSI-X table so that vectors below `count` bring their number as a message, and switch them on."""
-        if not 0 <= count <= VECTORS:
-            raise InputError(f"vectors must be in 0..{VECTORS}, not {count!r}")
-        for vector in range(VECTORS):
+        if not 0 <= count <= self.available:
+            raise InputError(f"vectors must be in 0..{self.available}, not {count!r}")
+        for vector in range(self.available):
             row: Sequence[int] = (_MESSAGES, 0, vector, int(vector >= count))
             for word, value in enumerate(row):
                 self.write(self._msix + 16 * vector + 4 * word, value)
@@ -109,4 +110,4 @@ class RootComplex:
         self.messages()
 
 
-__all__ = ["BAR_BYTES", "READABLE", "VECTORS", "WRITABLE", "RootComplex"]
+__all__ = ["BAR_BYTES", "READABLE", "WRITABLE", "RootComplex"]

@@ -73,6 +73,7 @@ def absent_rows(bench: Bench) -> None:
     for name, count in (("guarantee", config.tenants), ("active", config.tenants), ("snapshot", config.tenants),
                         ("detail", config.tenants),
                         ("region", 8 * config.tenants if device.has("region") else 0),
+                        ("queue", config.tenants if device.has("queue") else 0),
                         ("port", config.ports), ("slot", config.slots), ("classifier", config.classifier_entries)):
         room = device.map.block(name).count or 0
         if count < room:

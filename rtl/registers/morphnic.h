@@ -4,7 +4,7 @@
 #ifndef MORPHNIC_H
 #define MORPHNIC_H
 
-#define MORPHNIC_MAP_HASH 0xb657155au
+#define MORPHNIC_MAP_HASH 0xb4731d73u
 
 #ifdef __cplusplus
 extern "C" {
@@ -137,6 +137,10 @@ extern "C" {
 #define ID_BLOCK__CONFIG2__UARTBONE_bp 19
 #define ID_BLOCK__CONFIG2__UARTBONE_bw 1
 #define ID_BLOCK__CONFIG2__UARTBONE_reset 0x0
+#define ID_BLOCK__CONFIG2__HOST_QUEUES_bm 0x800000
+#define ID_BLOCK__CONFIG2__HOST_QUEUES_bp 23
+#define ID_BLOCK__CONFIG2__HOST_QUEUES_bw 1
+#define ID_BLOCK__CONFIG2__HOST_QUEUES_reset 0x0
 #define ID_BLOCK__CONFIG2__PCIE_BYTES_bm 0xff000000
 #define ID_BLOCK__CONFIG2__PCIE_BYTES_bp 24
 #define ID_BLOCK__CONFIG2__PCIE_BYTES_bw 8
@@ -1181,6 +1185,118 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t transfers;
 } dma_block_t;
 
+// reg - queue_row::tx_lo
+#define QUEUE_ROW__TX_LO__VALUE_bm 0xffffffff
+#define QUEUE_ROW__TX_LO__VALUE_bp 0
+#define QUEUE_ROW__TX_LO__VALUE_bw 32
+#define QUEUE_ROW__TX_LO__VALUE_reset 0x0
+
+// reg - queue_row::tx_hi
+#define QUEUE_ROW__TX_HI__VALUE_bm 0xffffffff
+#define QUEUE_ROW__TX_HI__VALUE_bp 0
+#define QUEUE_ROW__TX_HI__VALUE_bw 32
+#define QUEUE_ROW__TX_HI__VALUE_reset 0x0
+
+// reg - queue_row::rx_lo
+#define QUEUE_ROW__RX_LO__VALUE_bm 0xffffffff
+#define QUEUE_ROW__RX_LO__VALUE_bp 0
+#define QUEUE_ROW__RX_LO__VALUE_bw 32
+#define QUEUE_ROW__RX_LO__VALUE_reset 0x0
+
+// reg - queue_row::rx_hi
+#define QUEUE_ROW__RX_HI__VALUE_bm 0xffffffff
+#define QUEUE_ROW__RX_HI__VALUE_bp 0
+#define QUEUE_ROW__RX_HI__VALUE_bw 32
+#define QUEUE_ROW__RX_HI__VALUE_reset 0x0
+
+// reg - queue_row::control
+#define QUEUE_ROW__CONTROL__ENABLE_bm 0x1
+#define QUEUE_ROW__CONTROL__ENABLE_bp 0
+#define QUEUE_ROW__CONTROL__ENABLE_bw 1
+#define QUEUE_ROW__CONTROL__ENABLE_reset 0x0
+#define QUEUE_ROW__CONTROL__ORDER_bm 0xf0
+#define QUEUE_ROW__CONTROL__ORDER_bp 4
+#define QUEUE_ROW__CONTROL__ORDER_bw 4
+#define QUEUE_ROW__CONTROL__ORDER_reset 0x0
+#define QUEUE_ROW__CONTROL__GENERATION_bm 0xff00
+#define QUEUE_ROW__CONTROL__GENERATION_bp 8
+#define QUEUE_ROW__CONTROL__GENERATION_bw 8
+#define QUEUE_ROW__CONTROL__GENERATION_reset 0x0
+
+// reg - queue_row::tx_tail
+#define QUEUE_ROW__TX_TAIL__COUNT_bm 0xffff
+#define QUEUE_ROW__TX_TAIL__COUNT_bp 0
+#define QUEUE_ROW__TX_TAIL__COUNT_bw 16
+#define QUEUE_ROW__TX_TAIL__COUNT_reset 0x0
+
+// reg - queue_row::rx_tail
+#define QUEUE_ROW__RX_TAIL__COUNT_bm 0xffff
+#define QUEUE_ROW__RX_TAIL__COUNT_bp 0
+#define QUEUE_ROW__RX_TAIL__COUNT_bw 16
+#define QUEUE_ROW__RX_TAIL__COUNT_reset 0x0
+
+// reg - word_ro_desc_753fc0ca
+#define WORD_RO_DESC_753FC0CA__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_753FC0CA__VALUE_bp 0
+#define WORD_RO_DESC_753FC0CA__VALUE_bw 32
+#define WORD_RO_DESC_753FC0CA__VALUE_reset 0x0
+
+// reg - word_ro_desc_395466d2
+#define WORD_RO_DESC_395466D2__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_395466D2__VALUE_bp 0
+#define WORD_RO_DESC_395466D2__VALUE_bw 32
+#define WORD_RO_DESC_395466D2__VALUE_reset 0x0
+
+// reg - word_ro_desc_97d89fdb
+#define WORD_RO_DESC_97D89FDB__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_97D89FDB__VALUE_bp 0
+#define WORD_RO_DESC_97D89FDB__VALUE_bw 32
+#define WORD_RO_DESC_97D89FDB__VALUE_reset 0x0
+
+// reg - word_ro_desc_8f107770
+#define WORD_RO_DESC_8F107770__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_8F107770__VALUE_bp 0
+#define WORD_RO_DESC_8F107770__VALUE_bw 32
+#define WORD_RO_DESC_8F107770__VALUE_reset 0x0
+
+// reg - word_ro_desc_c91667e5
+#define WORD_RO_DESC_C91667E5__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_C91667E5__VALUE_bp 0
+#define WORD_RO_DESC_C91667E5__VALUE_bw 32
+#define WORD_RO_DESC_C91667E5__VALUE_reset 0x0
+
+// reg - word_ro_desc_b06c7137
+#define WORD_RO_DESC_B06C7137__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_B06C7137__VALUE_bp 0
+#define WORD_RO_DESC_B06C7137__VALUE_bw 32
+#define WORD_RO_DESC_B06C7137__VALUE_reset 0x0
+
+// reg - queue_row::fault
+#define QUEUE_ROW__FAULT__CODE_bm 0xf
+#define QUEUE_ROW__FAULT__CODE_bp 0
+#define QUEUE_ROW__FAULT__CODE_bw 4
+#define QUEUE_ROW__FAULT__CODE_reset 0x0
+
+// regfile - queue_row
+typedef struct __attribute__ ((__packed__)) {
+    uint32_t tx_lo;
+    uint32_t tx_hi;
+    uint32_t rx_lo;
+    uint32_t rx_hi;
+    uint32_t control;
+    uint32_t tx_tail;
+    uint32_t rx_tail;
+    uint32_t reserved;
+    uint32_t tx_head;
+    uint32_t rx_head;
+    uint32_t sent;
+    uint32_t received;
+    uint32_t refused;
+    uint32_t dropped;
+    uint32_t fault;
+    uint32_t unused;
+} queue_row_t;
+
 // reg - word_ro_desc_146a7a3f
 #define WORD_RO_DESC_146A7A3F__VALUE_bm 0xffffffff
 #define WORD_RO_DESC_146A7A3F__VALUE_bp 0
@@ -1465,7 +1581,8 @@ typedef struct __attribute__ ((__packed__)) {
     pcie_block_t pcie;
     uint8_t RESERVED_a820_a8ff[0xe0];
     dma_block_t dma;
-    uint8_t RESERVED_a91c_bfff[0x16e4];
+    uint8_t RESERVED_a91c_afff[0x6e4];
+    queue_row_t queue[64];
     detail_row_t detail[64];
     uint8_t RESERVED_c400_cfff[0xc00];
     rules_block_t rules;

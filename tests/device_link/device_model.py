@@ -46,7 +46,7 @@ class DeviceModel:
             "id.config0": config.ports | config.tenants << 8 | config.slots << 16 | config.classifier_entries << 24,
             "id.config1": config.data_width | config.pages << 16, "id.config2": config.slot_bytes | config.rules << 8
             | config.histograms << 16 | config.access_patterns << 17 | config.forecasts << 18 | config.uartbone << 19
-            | config.pcie_width // 8 << 24,
+            | config.host_queues << 23 | config.pcie_width // 8 << 24,
             "analyzer.window": 100_000,
         }.items():
             self.poke(name, word)

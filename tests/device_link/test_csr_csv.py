@@ -11,8 +11,8 @@ from gateware.config import DeviceConfig
 from rtl.registers import registermap
 
 ROWS = {"guarantee": 5, "staging": 5, "active": 5, "objective": 5, "snapshot": 5, "detail": 5, "classifier": 7,
-        "port": 3, "slot": 2, "rule": 4, "prepared": 4, "region": 40}
-ENDPOINT = {"pcie", "dma", "msix", "region", "dma_buffer"}
+        "port": 3, "slot": 2, "rule": 4, "prepared": 4, "region": 40, "queue": 5}
+ENDPOINT = {"pcie", "dma", "msix", "region", "dma_buffer", "queue"}
 CONFIG = DeviceConfig(tenants=5, classifier_entries=7, ports=3, rules=4, uartbone=True)
 
 
@@ -37,7 +37,7 @@ def read_back(tmp_path, config):
 
 @pytest.mark.parametrize("pcie_width", [0, 64])
 def test_reader_of_litex_finds_every_register_of_the_compiled_map(tmp_path, pcie_width):
-    builder, _ = read_back(tmp_path, replace(CONFIG, pcie_width=pcie_width))
+    builder, _ = read_back(tmp_path, replace(CONFIG, pcie_width=pcie_width, host_queues=pcie_width > 0))
     blocks = [one for one in registermap.register_map().blocks if pcie_width or one.name not in ENDPOINT]
     expected = {}
     for block in blocks:

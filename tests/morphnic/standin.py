@@ -7,8 +7,9 @@ no hardware: only what a test put there can be read.
 import os
 
 from device_link import rundir
-from device_link.registers import MAGIC, register_map
+from device_link.registers import MAGIC, is_built, register_map
 from device_link.responder import BusFault
+from gateware.config import DeviceConfig
 from tests.device_link.server import ModelServer
 
 CONFIG0 = 4 | 16 << 8 | 2 << 16 | 16 << 24  # ports, tenants, slots, classifier entries
@@ -26,6 +27,8 @@ class Registers:
         self.on_read = lambda address: None
         rows = {"port": 4, "slot": 2}
         for block in self.map:
+            if not is_built(block.name, DeviceConfig()):
+                continue
             for index in range(min(block.count, rows.get(block.name, 16))) if block.count else [None]:
                 for register in block.registers(index):
                     self.words[register.address] = 0

@@ -59,7 +59,7 @@ class ModelTransport(Transport):
             "id.config0": c.ports | c.tenants << 8 | c.slots << 16 | c.classifier_entries << 24,
             "id.config1": c.data_width | c.pages << 16, "id.config2": c.slot_bytes | c.rules << 8
             | c.histograms << 16 | c.access_patterns << 17 | c.forecasts << 18 | c.uartbone << 19
-            | c.pcie_width // 8 << 24,
+            | c.host_queues << 23 | c.pcie_width // 8 << 24,
             "id.clock": c.clock_hz, "id.uart": c.uart_baud}
 
     # --- registers ---

@@ -15,7 +15,7 @@ from gateware.csr.regmap import node, word_ranges
 from gateware.identity import MAGIC, Identity
 from gateware.pcie.buffer import BUFFER_BYTES, TOO_LONG
 from gateware.pcie.dma import Outcome
-from gateware.pcie.host import BLOCKS, HostInterface
+from gateware.pcie.host import HostInterface, blocks
 from gateware.pcie.tlp import RequestKind
 from tests.gateware.csr.initiator import access
 from tests.gateware.pcie.dma_model import span
@@ -57,7 +57,8 @@ class Shared(wiring.Component):
         m = Module()
         m.submodules.host, m.submodules.identity = host, identity = self.host, Identity(self.config, 0)
         m.submodules.arbiter = arbiter = CsrArbiter(2)
-        m.submodules.decoder = decoder = CsrDecoder([word_ranges(["id", "interrupt"]), word_ranges(BLOCKS)])
+        m.submodules.decoder = decoder = CsrDecoder([
+            word_ranges(["id", "interrupt"]), word_ranges(blocks(self.config))])
         wiring.connect(m, wiring.flipped(self.serial), arbiter.initiators[0])
         wiring.connect(m, host.bus, arbiter.initiators[1])
         wiring.connect(m, arbiter.bus, decoder.bus)

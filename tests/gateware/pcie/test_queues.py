@@ -1,0 +1,372 @@
+"""Host queues against a golden model: good rings and hostile ones side by side, with pauses on every side."""
+
+import random
+from dataclasses import dataclass, field
+
+import pytest
+
+from gateware.config import CREDIT_BEATS, DeviceConfig
+from gateware.pcie.dma import Command, Outcome, Report
+from gateware.pcie.queue_engine import BAD_INDEX, Status
+from gateware.pcie.queue_table import CONTROL, DROPPED, FAULT, HEAD, RECEIVED, REFUSED, SENT, TAIL
+from gateware.pcie.queues import HostQueues
+from gateware.stream.packet import FlowClass, PacketHeader
+from tests.gateware.csr.initiator import access
+from tests.gateware.pcie.tlps import fields, payload_bits, simulate, sink, until
+
+TENANTS = 3
+CONFIG = DeviceConfig(tenants=TENANTS, pcie_width=64, host_queues=True)
+LONGEST = CREDIT_BEATS * CONFIG.beat_bytes
+ORDER, ENTRIES = 2, 4
+SIZE, TX, RX, ROOM = 0x4000, 0x100, 0x200, 0x1000  # guest memory: rings, then payloads
+GENERATION = 5
+DONE = 1 << 31
+
+
+@dataclass
+class Tenant:
+    """Memory of a tenant, and what the golden model says of it."""
+
+    number: int
+    memory: bytearray
+    sent: list = field(default_factory=list)
+    counts: dict = field(default_factory=lambda: dict.fromkeys((SENT, RECEIVED, REFUSED, DROPPED), 0))
+    heads: list = field(default_factory=lambda: [0, 0])
+    tails: list = field(default_factory=lambda: [0, 0])
+    messages: int = 0
+
+    def put(self, address, *words):
+        for index, word in enumerate(words):
+            self.memory[address + 4 * index:address + 4 * index + 4] = word.to_bytes(4, "little")
+
+    def word(self, address):
+        return int.from_bytes(self.memory[address:address + 4], "little")
+
+
+def place(ring, index):
+    return (TX, RX)[ring] + 16 * (index % ENTRIES)
+
+
+class Dma:
+    """The engines with their gate, for tenants whose memory begins at guest address 0: refuses what lies outside."""
+
+    def __init__(self, port, tenants, rng, idle):
+        self.port, self.tenants, self.rng, self.idle = port, tenants, rng, idle
+        self.broken = None
+
+    def outcome(self, command):
+        if command["generation"] != GENERATION:
+            return Outcome.STALE
+        inside = command["address"] + command["length"] <= SIZE
+        return Outcome.DONE if inside else Outcome.NO_REGION
+
+    async def pause(self, ctx):
+        while self.rng.random() < self.idle:
+            await ctx.tick()
+
+    async def reads(self, ctx):
+        port = self.port
+        while True:
+            command = await self.next(ctx, port.read_commands)
+            outcome, (start, length) = self.outcome(command), (command["address"], command["length"])
+            content = bytes(self.tenants[command["tenant"]].memory[start:start + length] if outcome.value == 0 else 8)
+            beats = [content[at:at + 8] for at in range(0, len(content), 8)]
+            for index, beat in enumerate(beats):
+                await self.offer(ctx, port.read_data, int.from_bytes(beat, "little") | (index == len(beats) - 1) << 64)
+            await self.report(ctx, port.read_reports, outcome)
+
+    async def writes(self, ctx):
+        port = self.port
+        while True:
+            command = await self.next(ctx, port.write_commands)
+            outcome, content = self.outcome(command), b""
+            for _ in range(-(-command["length"] // 8)):
+                await self.pause(ctx)
+                ctx.set(port.write_data.ready, 1)
+                word, = await ctx.tick().sample(port.write_data.payload).until(port.write_data.valid)
+                ctx.set(port.write_data.ready, 0)
+                content += word.to_bytes(8, "little")
+            if outcome is Outcome.DONE:
+                memory, start = self.tenants[command["tenant"]].memory, command["address"]
+                memory[start:start + command["length"]] = content[:command["length"]]
+            await self.report(ctx, port.write_reports, outcome)
+
+    async def next(self, ctx, commands):
+        await self.pause(ctx)
+        ctx.set(commands.ready, 1)
+        bits, = await ctx.tick().sample(payload_bits(commands)).until(commands.valid)
+        ctx.set(commands.ready, 0)
+        return fields(Command, bits)
+
+    async def offer(self, ctx, stream, bits):
+        await self.pause(ctx)
+        ctx.set(payload_bits(stream), bits)
+        ctx.set(stream.valid, 1)
+        await ctx.tick().until(stream.ready)
+        ctx.set(stream.valid, 0)
+
+    async def report(self, ctx, stream, outcome):
+        await self.offer(ctx, stream, Report.const({"tag": 0, "outcome": outcome}).as_bits())
+
+
+class Bench:
+    """The queues with a fabric that takes and gives packets, and a program for each tenant."""
+
+    def __init__(self, seed, idle):
+        print("seed", seed, "idle", idle)
+        self.rng, self.idle = random.Random(seed), idle
+        self.dut = HostQueues(CONFIG)
+        self.tenants = [Tenant(number, bytearray(self.rng.randbytes(SIZE))) for number in range(TENANTS)]
+        for tenant in self.tenants:
+            tenant.memory[:ROOM] = bytes(ROOM)
+        self.dma = Dma(self.dut.dma, self.tenants, self.rng, idle)
+        self.headers, self.beats, self.other_headers, self.other_beats = [], [], [], []
+
+    def run(self, test):
+        def busy():
+            return self.rng.random() < self.idle
+        dut = self.dut
+        simulate(dut, test, background=[
+            self.dma.reads, self.dma.writes, sink(dut.transmit.header, self.headers, busy),
+            sink(dut.transmit.data, self.beats, busy), sink(dut.others.header, self.other_headers),
+            sink(dut.others.data, self.other_beats), self.count])
+
+    async def count(self, ctx):
+        while True:
+            _, _, raised = await ctx.tick().sample(self.dut.raised)
+            for tenant in self.tenants:
+                tenant.messages += raised >> tenant.number & 1
+
+    async def word(self, ctx, tenant, word, value=None):
+        error, got, _ = await access(ctx, self.dut.registers, 64 * tenant + 4 * word, value)
+        assert error == 0
+        return got
+
+    async def enable(self, ctx, tenant, tx=TX, rx=RX):
+        for word, value in enumerate((tx, 0, rx, 0, GENERATION << 8 | ORDER << 4 | 1)):
+            await self.word(ctx, tenant, word, value)
+
+    def post(self, tenant, ring, descriptor):
+        """Write a descriptor; the model's `tails` go on. `ring`: 0 transmit, 1 receive."""
+        tenant.put(place(ring, tenant.tails[ring]), *descriptor)
+        tenant.tails[ring] += 1
+
+    def packets(self, headers, beats):
+        """(tenant, header fields, bytes) of what left."""
+        found, left = [], list(beats)
+        for bits in headers:
+            header, content = fields(PacketHeader, bits), b""
+            while True:
+                beat = left.pop(0)
+                last, empty = beat >> 67 & 1, beat >> 64 & 7
+                content += (beat & (1 << 64) - 1).to_bytes(8, "little")
+                assert last or not empty
+                if last:
+                    break
+            found.append((header["tenant"], header, content[:len(content) - empty]))
+        assert left == []
+        return found
+
+    async def deliver(self, ctx, tenant, content):
+        """A packet from the fabric."""
+        port, size = self.dut.receive, CONFIG.beat_bytes
+        header = PacketHeader.const({"tenant": tenant, "length": len(content)}).as_bits()
+        ctx.set(payload_bits(port.header), header)
+        ctx.set(port.header.valid, 1)
+        pieces = [content[at:at + size] for at in range(0, len(content), size)]
+        offered = True
+        for index, piece in enumerate(pieces):
+            while self.rng.random() < self.idle:
+                offered = await self.clock(ctx, port, offered)
+            last = index == len(pieces) - 1
+            ctx.set(payload_bits(port.data), int.from_bytes(piece, "little") | (size - len(piece)) << 64 | last << 67)
+            ctx.set(port.data.valid, 1)
+            taken = False
+            while not taken:
+                _, _, header_ready, taken = await ctx.tick().sample(port.header.ready, port.data.ready)
+                if offered and header_ready:
+                    ctx.set(port.header.valid, 0)
+                    offered = False
+            ctx.set(port.data.valid, 0)
+
+    async def clock(self, ctx, port, offered):
+        _, _, ready = await ctx.tick().sample(port.header.ready)
+        if offered and ready:
+            ctx.set(port.header.valid, 0)
+            return False
+        return offered
+
+    async def settle(self, ctx, tenant, ring):
+        """Until the head has reached the tail."""
+        for _ in range(400):
+            if await self.word(ctx, tenant.number, HEAD + ring) == tenant.tails[ring] & 0xFFFF:
+                return
+            await ctx.tick().repeat(20)
+        raise AssertionError(f"queue {tenant.number} does not go on")
+
+
+def transmit(bench, tenant):
+    """Post a random descriptor, some of them hostile; the model says what must come of it."""
+    rng = bench.rng
+    length = rng.choice([1, 8, rng.randrange(1, LONGEST + 1), LONGEST])
+    address = ROOM + rng.randrange(SIZE - ROOM - LONGEST)
+    status, fault = Status.DONE.value, rng.random()
+    if fault < 0.1:
+        length, status = rng.choice([0, LONGEST + 1, 0xFFFF]), Status.LENGTH.value
+    elif fault < 0.2:
+        address, status = rng.choice([SIZE - length + 1, 1 << 60, (1 << 64) - 8]), Outcome.NO_REGION.value
+    destination, flow_class, flow = rng.randrange(16), rng.choice(list(FlowClass)).value, rng.getrandbits(16)
+    index = tenant.tails[0]
+    bench.post(tenant, 0, (address & 0xFFFFFFFF, address >> 32, length | destination << 16 | flow_class << 20, flow))
+    if status == 0:
+        tenant.sent.append((destination, flow_class, flow, bytes(tenant.memory[address:address + length])))
+    tenant.counts[REFUSED if status else SENT] += 1
+    return place(0, index), length if status == 0 else 0, status
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "idle"), [(0, 0.0), (1, 0.4)])
+def test_what_rings_post_is_sent_in_order_and_what_is_wrong_with_one_is_said_there(seed, idle):
+    bench = Bench(seed, idle)
+
+    async def test(ctx):
+        ctx.set(bench.dut.credit, -1)
+        for tenant in bench.tenants:
+            await bench.enable(ctx, tenant.number)
+        for _ in range(3):
+            expected = {tenant.number: [transmit(bench, tenant) for _ in range(bench.rng.randrange(1, ENTRIES + 1))]
+                        for tenant in bench.tenants}
+            for tenant in bench.tenants:
+                await bench.word(ctx, tenant.number, TAIL, tenant.tails[0])
+            for tenant in bench.tenants:
+                await bench.settle(ctx, tenant, 0)
+                for address, length, status in expected[tenant.number]:
+                    assert (tenant.word(address + 8), tenant.word(address + 12)) == (length, DONE | status << 16)
+        await ctx.tick().repeat(200)
+        found = bench.packets(bench.headers, bench.beats)
+        for tenant in bench.tenants:
+            sent = [(header["destination"], header["flow_class"], header["flow_hash"], content)
+                    for number, header, content in found if number == tenant.number]
+            assert sent == tenant.sent
+            assert all(header["length"] == len(content) for _, header, content in found)
+            for word in (SENT, REFUSED):
+                assert await bench.word(ctx, tenant.number, word) == tenant.counts[word]
+            assert tenant.messages == tenant.counts[SENT] + tenant.counts[REFUSED]
+
+    bench.run(test)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "idle"), [(2, 0.0), (3, 0.4)])
+def test_packets_are_received_into_posted_buffers_or_dropped_and_counted(seed, idle):
+    bench = Bench(seed, idle)
+
+    async def test(ctx):
+        rng, passed = bench.rng, []
+        for number in (0, 1):
+            await bench.enable(ctx, number)
+        for round_ in range(10):
+            tenant, content = bench.tenants[rng.randrange(TENANTS)], rng.randbytes(rng.randrange(1, 200))
+            if tenant.number == 2:  # has no queue
+                passed.append(content)
+                await bench.deliver(ctx, 2, content)
+                continue
+            case = rng.choice(["room", "room", "too small", "nothing", "outside"])
+            address, room = ROOM + 256 * round_, len(content) + rng.randrange(3)
+            if case == "outside":
+                address = SIZE - len(content) + 1
+            if case == "too small":
+                room = len(content) - 1
+            before, index = bytes(tenant.memory), place(1, tenant.tails[1])
+            if case != "nothing":
+                bench.post(tenant, 1, (address, 0, room, 0))
+                await bench.word(ctx, tenant.number, TAIL + 1, tenant.tails[1])
+            messages = tenant.messages
+            await bench.deliver(ctx, tenant.number, content)
+            await bench.settle(ctx, tenant, 1)
+            await ctx.tick().repeat(100)
+            status = {"room": 0, "too small": Status.NO_ROOM.value, "outside": Outcome.NO_REGION.value}.get(case)
+            tenant.counts[{"room": RECEIVED, "nothing": DROPPED}.get(case, REFUSED)] += 1
+            if case == "nothing":
+                assert bytes(tenant.memory) == before
+                assert tenant.messages == messages
+                continue
+            assert (tenant.word(index + 8), tenant.word(index + 12)) == (
+                len(content) if case == "room" else 0, DONE | status << 16)
+            assert tenant.messages == messages + 1
+            if case == "room":
+                assert bytes(tenant.memory[address:address + len(content)]) == content
+        for tenant in bench.tenants[:2]:
+            for word, count in tenant.counts.items():
+                assert await bench.word(ctx, tenant.number, word) == count
+        assert [content for *_, content in bench.packets(bench.other_headers, bench.other_beats)] == passed
+
+    bench.run(test)
+
+
+@pytest.mark.slow
+def test_a_hostile_ring_stops_itself_and_disturbs_nobody():
+    """Bad index, ring outside of the region, another's generation: the queue ends with its fault; others go on."""
+    bench = Bench(4, 0.2)
+
+    async def test(ctx):
+        dut, (victim, hostile, _) = bench.dut, bench.tenants
+        ctx.set(dut.credit, -1)
+        await bench.enable(ctx, 0)
+        for tail, ring, generation, fault in (
+                (ENTRIES + 1, TX, GENERATION, BAD_INDEX), (0xFFFF, TX, GENERATION, BAD_INDEX),
+                (1, SIZE - 8, GENERATION, Outcome.NO_REGION.value), (1, TX, GENERATION + 1, Outcome.STALE.value)):
+            await bench.enable(ctx, 1, tx=ring)
+            await bench.word(ctx, 1, CONTROL, generation << 8 | ORDER << 4 | 1)
+            untouched, messages = bytes(hostile.memory), hostile.messages
+            await bench.word(ctx, 1, TAIL, tail)
+            transmit(bench, victim)
+            await bench.word(ctx, 0, TAIL, victim.tails[0])
+            await bench.settle(ctx, victim, 0)
+            await ctx.tick().repeat(100)
+            assert await bench.word(ctx, 1, FAULT) == fault
+            assert await bench.word(ctx, 1, CONTROL) & 1 == 0
+            assert hostile.messages == messages + 1
+            assert bytes(hostile.memory) == untouched
+            await bench.word(ctx, 1, TAIL, 0)
+        found = bench.packets(bench.headers, bench.beats)
+        assert [content for *_, content in found] == [content for *_, content in victim.sent]
+        # Enabled anew it is as new, and works.
+        hostile.memory[:ROOM] = bytes(ROOM)
+        await bench.enable(ctx, 1)
+        assert [await bench.word(ctx, 1, word) for word in (HEAD, REFUSED, FAULT)] == [0, 0, 0]
+        bench.post(hostile, 0, (ROOM, 0, 9, 0))
+        await bench.word(ctx, 1, TAIL, 1)
+        await bench.settle(ctx, hostile, 0)
+        assert hostile.word(TX + 12) == DONE
+
+    bench.run(test)
+
+
+@pytest.mark.slow
+def test_a_tenant_without_credit_waits_alone_and_a_reset_disables_all():
+    bench = Bench(5, 0.0)
+
+    async def test(ctx):
+        dut, (first, second, _) = bench.dut, bench.tenants
+        for tenant in (first, second):
+            await bench.enable(ctx, tenant.number)
+            bench.post(tenant, 0, (ROOM, 0, 40, 0))
+        ctx.set(dut.credit, 0b010)
+        for tenant in (first, second):
+            await bench.word(ctx, tenant.number, TAIL, 1)
+        await bench.settle(ctx, second, 0)
+        await ctx.tick().repeat(300)
+        assert await bench.word(ctx, 0, HEAD) == 0
+        ctx.set(dut.credit, 0b011)
+        await bench.settle(ctx, first, 0)
+        await until(ctx, lambda: len(bench.beats) == 10)
+        ctx.set(dut.abandon, 1)
+        await ctx.tick()
+        ctx.set(dut.abandon, 0)
+        for number in (0, 1):
+            assert await bench.word(ctx, number, CONTROL) & 1 == 0
+        assert (await access(ctx, dut.registers, 64 * TENANTS))[0] == 1
+        assert (await access(ctx, dut.registers, 4 * HEAD, 0))[0] == 1
+
+    bench.run(test)
