@@ -66,7 +66,8 @@ def main() -> None:
         seed={"type": int, "default": 1, "help": "of the sample (default %(default)s)"},
         jobs={"type": int, "default": 2, "help": "processes (default %(default)s)"},
         seconds={"type": float, "default": float("inf"), "help": "of tests for each component, about; default: all"},
-        each={"type": float, "default": 60, "help": "seconds to show one mutant equivalent (default %(default)s)"},
+        each={"type": float, "default": 60,
+              "help": "seconds of processor time to show one mutant equivalent (default %(default)s)"},
         report={"action": "store_true", "help": "run nothing: report what the folder has"},
         folder={"default": "build/mutation", "help": "default %(default)s"})
     found = []

@@ -32,12 +32,14 @@ class Verdict:
 
     killed_by: id of the test that failed. equivalent: whether it is shown that nothing can tell it from the design.
     apart: whether a difference at the outputs was found (of survivors only), which makes it a missing test.
+    blind: tests in which the outputs differ, and that pass.
     """
 
     mutation: Mutation
     killed_by: str
     equivalent: bool
     apart: bool
+    blind: tuple[str, ...] = ()
 
     @property
     def survives(self) -> bool:
@@ -59,10 +61,10 @@ class Campaign:
             self.proofs.unlink(missing_ok=True)
             (self.folder / BASELINE).unlink(missing_ok=True)
             mutations = sample(self.folder, target.sources, count, seed)
+            with_mutants(self.folder, mutations)
             kept.write_text(json.dumps({"state": state, "mutations": [asdict(one) for one in mutations]}, indent=1))
         self._run_survivors_again_after_a_change_of_the_tests()
         self.mutations = [Mutation(**one) for one in json.loads(kept.read_text())["mutations"]]
-        with_mutants(self.folder, self.mutations)
         (self.folder / "target.pickle").write_bytes(pickle.dumps(target))
 
     def _run_survivors_again_after_a_change_of_the_tests(self) -> None:
@@ -72,7 +74,6 @@ class Campaign:
         if seen.exists() and seen.read_text() != digest:
             left = [entry for entry in _read(self.tests).values() if entry["killed_by"]]
             self.tests.write_text("".join(json.dumps(entry) + "\n" for entry in left))
-            (self.folder / BASELINE).unlink(missing_ok=True)
         seen.write_text(digest)
 
     def kill(self, jobs: int, seconds: float) -> None:
@@ -107,26 +108,23 @@ class Campaign:
             with open(self.proofs, "a") as file:
                 file.write(json.dumps(entry) + "\n")
 
-    def forget(self, number: int) -> None:
-        """Drop the proof of one mutant, so that the tests run on it."""
-        left = [entry for mutant, entry in _read(self.proofs).items() if mutant != number]
-        self.proofs.write_text("".join(json.dumps(entry) + "\n" for entry in left))
-
     def run(self, jobs: int, seconds: float, each: float) -> None:
-        """Everything, or as much as `seconds` of tests allow: leave out what is easily shown equivalent, run the tests,
-        and try harder on what survived."""
-        self.compare([mutation.number for mutation in self.mutations], 1, each)
+        """Everything, or as much as `seconds` of tests allow: run the tests, and compare what survives with the design,
+        first by what is quick."""
         self.kill(jobs, seconds)
-        self.compare([one.mutation.number for one in self.verdicts() if one.survives], STEPS, each)
+        for steps in (1, STEPS):
+            self.compare([one.mutation.number for one in self.verdicts() if one.survives], steps, each)
 
     def verdicts(self) -> list[Verdict]:
-        """Of the mutants that are shown equivalent or that the tests have run on."""
+        """Of the mutants that the tests have run on, or that are shown equivalent."""
         tests, proofs = _read(self.tests), _read(self.proofs)
-        return [Verdict(mutation, tests.get(mutation.number, {}).get("killed_by", ""),
-                        proofs.get(mutation.number, {}).get("equivalent", False),
-                        bool(proofs.get(mutation.number, {}).get("apart")))
-                for mutation in self.mutations
-                if mutation.number in tests or proofs.get(mutation.number, {}).get("equivalent")]
+        found = []
+        for mutation in self.mutations:
+            test, proof = tests.get(mutation.number, {}), proofs.get(mutation.number, {})
+            if test or proof.get("equivalent"):
+                found.append(Verdict(mutation, test.get("killed_by", ""), proof.get("equivalent", False),
+                                     bool(proof.get("apart")), tuple(test.get("blind", ()))))
+        return found
 
 
 def _read(path: Path) -> dict[int, dict[str, Any]]:

@@ -17,6 +17,8 @@ from tests.formal.prover import program
 SELECT = "mutant"   # name of the input that chooses
 #: There is one clock; what a wrong one does is no question for a simulator without delays.
 _CLOCK = re.compile(r"-port (CLK|RD_CLK|WR_CLK) ")
+#: Pins that a read port without a clock does not have: Yosys refuses a memory in which they are not constant.
+_OF_CLOCKED_READ = re.compile(r"-port RD_(?:EN|ARST|SRST) ")
 #: One cell a memory, and no logic that constants decide: a mutant of that would be no mutant. `zinit` makes every
 #: register start at 0, with inverters around it: `mutate` gives the register whose output it changes a wire without
 #: initial value.
@@ -61,26 +63,37 @@ def yosys(script: str, folder: Path) -> None:
 
 
 def prepare(component: object, folder: Path) -> str:
-    """Write the flat netlist of `component` to `folder` as `design.il`; its digest."""
+    """Write the flat netlist of `component` to `folder` as `design.il`, unless it is there; its digest."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "source.il").write_text(rtlil.convert(component, name="top"))
-    yosys(PREPARE + "write_rtlil design.il\n", folder)
-    return hashlib.sha256((folder / "design.il").read_bytes()).hexdigest()
+    source, design = folder / "source.il", folder / "design.il"
+    text = str(rtlil.convert(component, name="top"))
+    if not design.exists() or source.read_text() != text:
+        design.unlink(missing_ok=True)
+        source.write_text(text)
+        yosys(PREPARE + "write_rtlil design.il\n", folder)
+    return hashlib.sha256(design.read_bytes()).hexdigest()
 
 
 def sample(folder: Path, sources: Sequence[str], count: int, seed: int) -> list[Mutation]:
     """`count` mutations of cells that were made by one of the files `sources`, or fewer where there are no more."""
-    places = _places((folder / "design.il").read_text(), sources)
+    netlist = (folder / "design.il").read_text()
+    places, unclocked = _places(netlist, sources), _unclocked_reads(netlist)
+
+    def exists(text: str) -> bool:
+        pin = re.search(r"-cell (\S+) .*-portbit (\d+)", text)
+        return not _CLOCK.search(text) and not (
+            _OF_CLOCKED_READ.search(text) and (pin[1], int(pin[2])) in unclocked)
+
     # A cell keeps its source only as an attribute, and a cell that Yosys made has none: those are nobody's.
     select = " ".join(f"a:src=*{source}*" for source in sources)
     texts: dict[str, None] = {}
-    for further in range(10):   # clock pins are thrown away, and others drawn
+    for further in range(10):   # some pins are thrown away, and others drawn
         yosys(f"read_rtlil design.il\nselect -set mine {select}\n"
               f"mutate -list {count} -seed {seed + 1000 * further} -o mutations.txt @mine\n", folder)
         lines = (folder / "mutations.txt").read_text().splitlines()
         # The places that Yosys writes are those of the cell and of the wire mixed.
         drawn = [line.removeprefix("mutate ").partition(" -src ")[0] for line in lines]
-        texts |= dict.fromkeys(text for text in drawn if not _CLOCK.search(text))
+        texts |= dict.fromkeys(filter(exists, drawn))
         if len(texts) >= count:
             break
     return [Mutation(number, text, places[re.search(r"-cell (\S+)", text)[1]])
@@ -100,6 +113,18 @@ def _places(netlist: str, sources: Sequence[str]) -> dict[str, str]:
         elif not line.startswith("attribute "):
             source = ""
     return places
+
+
+def _unclocked_reads(netlist: str) -> set[tuple[str, int]]:
+    """Cell and number of the read ports without a clock of all memories."""
+    found = set()
+    for line in map(str.strip, netlist.splitlines()):
+        if line.startswith("cell "):
+            cell = line.split()[2].removeprefix("\\")
+        elif line.startswith("parameter \\RD_CLK_ENABLE "):
+            enabled = line.rpartition("'")[2]
+            found |= {(cell, port) for port, bit in enumerate(reversed(enabled)) if bit == "0"}
+    return found
 
 
 def with_mutants(folder: Path, mutations: Sequence[Mutation]) -> str:

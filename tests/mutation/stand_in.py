@@ -2,6 +2,9 @@
 
 `installed(stand_in)` replaces `elaborate` of the component's class. Wherever a test simulates an instance with the
 parameters of the target, alone or inside something else, its logic is the model; everything around it stays Amaranth.
+
+What a test asks of the design, and what it is answered, can be recorded as a trace an instance. A mutant that answers
+the whole trace alike passes that test, which can see nothing else of it: `is_seen` finds that out without Python.
 """
 
 import contextlib
@@ -43,10 +46,18 @@ def _words(port: Port) -> int:
     return -(-port.width // 32)
 
 
+def _moved(ports: Sequence[Port]) -> list[Port]:
+    """The ports that a test drives or sees: those of the component, and the reset."""
+    return [port for port in ports if port.name not in ("clk", SELECT)]
+
+
 def _bindings(ports: Sequence[Port]) -> dict[str, str]:
     """`box_ports.h`: each port to its words, in the order of the names."""
     members = {port.name: port.member for port in ports}
-    moved = [port for port in ports if port.name not in ("clk", "rst", SELECT)]
+    moved = _moved(ports)
+
+    def words(direction: str) -> int:
+        return sum(_words(port) for port in moved if port.direction == direction)
 
     def moves(verb: str, direction: str, words: str) -> str:
         return " ".join(f"{verb}(t.{port.member}, {words}, {_words(port)});" for port in moved
@@ -56,6 +67,7 @@ def _bindings(ports: Sequence[Port]) -> dict[str, str]:
         "#pragma once",
         f"#define BOX_SELECT {members[SELECT]}",
         f"#define BOX_CLOCK(t, level) {'t.clk = level;' if 'clk' in members else ''}",
+        f"#define BOX_IN {words('in')}", f"#define BOX_OUT {words('out')}",
         f"#define BOX_GATHER(t, in) {moves('gather', 'in', 'in')}",
         f"#define BOX_SCATTER(t, out) {moves('scatter', 'out', 'out')}", ""])}
 
@@ -75,11 +87,25 @@ class Library:
         self._library = ctypes.CDLL(str(model.library))
         self._library.box_new.restype = ctypes.c_void_p
         self._library.box_free.argtypes = [ctypes.c_void_p]
+        self._library.box_trace.restype = ctypes.c_uint64
+        self._library.box_trace.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+        self._library.box_replay.restype = ctypes.c_int64
+        self._library.box_replay.argtypes = [ctypes.c_uint32, ctypes.c_char_p, ctypes.c_uint64]
         self._library.box_step.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
-        moved = [port for port in model.ports if port.name not in ("clk", "rst", SELECT)]
+        moved = _moved(model.ports)
         self.inputs = [port for port in moved if port.direction == "in"]
         self.outputs = [port for port in moved if port.direction == "out"]
         self.new, self.free, self.step = (self._library.box_new, self._library.box_free, self._library.box_step)
+
+    def trace(self, box: int) -> bytes:
+        """What was recorded of a box."""
+        buffer = ctypes.create_string_buffer(self._library.box_trace(box, None))
+        self._library.box_trace(box, buffer)
+        return buffer.raw
+
+    def replay(self, mutant: int, trace: bytes) -> int:
+        """Cycles until a mutant answers otherwise than the trace says; -1 when it never does."""
+        return int(self._library.box_replay(mutant, trace, len(trace)))
 
 
 class Box(BaseProcess):
@@ -95,6 +121,7 @@ class Box(BaseProcess):
         self._owner, self._library, state = owner, owner.library, simulator._engine.state
         signals = {"__".join(map(str, path)): Value.cast(value)
                    for path, _, value in component.signature.flatten(component)}
+        signals["rst"] = simulator._design.fragment.domains["sync"].rst
         slots = {name: state.slots[state.get_signal(signal)] for name, signal in signals.items()}
         self._inputs, at = [], 0
         for number, port in enumerate(self._library.inputs):
@@ -111,7 +138,10 @@ class Box(BaseProcess):
         self._dirty, self._edge = set(range(len(self._inputs))), False
         clock = simulator._design.fragment.domains["sync"].clk
         state.slots[state.get_signal(clock)].add_waker(self._clocked)
-        self._model = self._library.new(owner.mutant)
+        self._model = self._library.new(owner.mutant, owner.records)
+
+    def trace(self) -> bytes:
+        return self._library.trace(self._model)
 
     def close(self) -> None:
         self._library.free(self._model)
@@ -152,22 +182,31 @@ class NotTheTarget(AssertionError):
 
 class StandIn:
     """The model of one component with mutants. mutant: which is in force. edges: cycles of the test so far; limit:
-    cycles after which it hangs. only: a simulation without the target is refused, so that it takes no time."""
+    cycles after which it hangs. learns: this is the test's first run, on the design: it is recorded, and a simulation
+    without the target is refused, so that it takes no time."""
 
     def __init__(self, component: Any, model: Model):
         self.component = type(component)
         self.library = Library(model)
-        self.mutant, self.edges, self.limit, self._only = 0, 0, 1 << 62, False
+        self.mutant, self.edges, self.limit, self.records = 0, 0, 1 << 62, False
         self._key = parameters_of(component)
         self._placed: list[Any] = []
         self._boxes: list[Box] = []
 
-    def start(self, mutant: int, limit: int = 1 << 62, *, only: bool = False) -> None:
+    def start(self, mutant: int, limit: int = 1 << 62, *, learns: bool = False) -> None:
         """Before a test."""
         for box in self._boxes:
             box.close()
         self._boxes.clear()
-        self.mutant, self.edges, self.limit, self._only = mutant, 0, limit, only
+        self.mutant, self.edges, self.limit, self.records = mutant, 0, limit, learns
+
+    def traces(self) -> list[bytes]:
+        """What was recorded since `start`, one for each instance."""
+        return [box.trace() for box in self._boxes]
+
+    def is_seen(self, mutant: int, traces: Sequence[bytes]) -> bool:
+        """Whether a mutant answers otherwise than in one of `traces`."""
+        return any(self.library.replay(mutant, trace) >= 0 for trace in traces)
 
     def count(self) -> None:
         """A cycle of one instance."""
@@ -187,10 +226,10 @@ class StandIn:
     def simulator(self, original: Any, toplevel: Any, options: dict[str, Any]) -> Any:
         """Amaranth's simulator, with a process for each instance of the target in `toplevel`."""
         self._placed.clear()
-        if self._only and isinstance(toplevel, self.component) and parameters_of(toplevel) != self._key:
+        if self.records and isinstance(toplevel, self.component) and parameters_of(toplevel) != self._key:
             raise NotTheTarget   # at once: to elaborate it takes as long as a short test
         simulator = original(toplevel, **options)
-        if self._only and not self._placed:
+        if self.records and not self._placed:
             raise NotTheTarget
         for component in self._placed:
             box = Box(self, component, simulator)

@@ -2,13 +2,14 @@
 
 import json
 import math
-import shutil
 from pathlib import Path
 
 import amaranth.sim
 import pytest
+from amaranth import ClockDomain, Module
 
-from tests.mutation.campaign import Campaign, Verdict, killed_of
+from tests.mutation import check_tiny
+from tests.mutation.campaign import STEPS, Campaign, Verdict, killed_of
 from tests.mutation.netlist import Mutation
 from tests.mutation.stand_in import StandIn, TestHangs, installed, model_of
 from tests.mutation.survivors import explained, unexplained
@@ -43,19 +44,58 @@ def test_a_survivor_that_shows_at_an_output_is_told_apart(campaign):
     assert all(verdict.apart for verdict in survivors)
 
 
-def test_what_changes_nothing_is_shown_equivalent_and_no_test_kills_it(campaign, tmp_path):
+def test_what_changes_nothing_is_shown_equivalent_and_no_test_kills_it(campaign):
     equivalent = [verdict for verdict in campaign.verdicts() if verdict.equivalent]
     assert "redundant" in {remark(verdict) for verdict in equivalent}
     # No bit of the parity is redundant, and no test would object.
     assert "not checked" not in {remark(verdict) for verdict in equivalent}
     # Against the truth: the tests of the rest see every value of both inputs.
-    shutil.copytree(campaign.folder, tmp_path / campaign.folder.name)
-    copy = Campaign(TINY, MUTANTS, 1, tmp_path)
-    for verdict in equivalent:
-        copy.forget(verdict.mutation.number)
-    copy.kill(1, 300)
-    again = {verdict.mutation.number: verdict for verdict in copy.verdicts()}
-    assert not [verdict for verdict in equivalent if again[verdict.mutation.number].killed_by]
+    killed = [verdict.mutation.number for verdict in campaign.verdicts() if verdict.killed_by]
+    campaign.compare(killed, STEPS, 20)
+    assert not [verdict for verdict in campaign.verdicts() if verdict.killed_by and verdict.equivalent]
+
+
+def test_a_test_fails_only_on_mutants_that_change_its_trace(campaign):
+    stand_in = StandIn(Tiny(), model_of((campaign.folder / "mutants.v").read_text()))
+    fails, seen = set(), set()
+    with installed(stand_in):
+        stand_in.start(0, learns=True)
+        check_tiny.test_total_and_same(4)
+        traces = stand_in.traces()
+        for mutant in range(MUTANTS + 1):
+            if stand_in.is_seen(mutant, traces):
+                seen.add(mutant)
+            stand_in.start(mutant)
+            try:
+                check_tiny.test_total_and_same(4)
+            except AssertionError:
+                fails.add(mutant)
+    parity = {verdict.mutation.number for verdict in campaign.verdicts() if remark(verdict) == "not checked"}
+    assert fails <= seen
+    assert seen - fails <= parity   # it is an output, and changes
+    assert parity & seen
+    assert 0 not in seen
+
+
+def test_reset_of_the_simulation_reaches_the_model(campaign):
+    stand_in = StandIn(Tiny(), model_of((campaign.folder / "mutants.v").read_text()))
+    m, sync, tiny = Module(), ClockDomain("sync"), Tiny()
+    m.domains += sync
+    m.submodules.tiny = tiny
+
+    async def bench(ctx):
+        ctx.set(tiny.a, 5)
+        for reset, total in ((0, 5), (1, 0), (0, 5)):
+            ctx.set(sync.rst, reset)
+            await ctx.tick()
+            assert ctx.get(tiny.total) == total
+
+    with installed(stand_in):
+        simulator = amaranth.sim.Simulator(m)
+        simulator.add_clock(1e-8)
+        simulator.add_testbench(bench)
+        simulator.run()
+    assert stand_in.edges == 3
 
 
 def test_a_test_that_waits_for_ever_is_ended(campaign):

@@ -10,6 +10,9 @@ import pytest
 from tests.mutation.runner import Runner
 from tests.mutation.stand_in import StandIn, installed, model_of
 
+#: A test that fails is not explained: that takes longer than many a test.
+OPTIONS = ("-q", "-p", "no:cacheprovider", "--capture=sys", "--assert=plain", "--tb=no", "--show-capture=no")
+
 
 def main() -> int:
     """Run the tests of the target on the mutants; what pytest ended with."""
@@ -19,7 +22,7 @@ def main() -> int:
     runner = Runner(stand_in, [int(number) for number in numbers.split(",")], Path(folder),
                     time.monotonic() + float(seconds))
     with installed(stand_in):
-        return int(pytest.main(["-q", "-p", "no:cacheprovider", "--capture=sys", *target.tests], plugins=[runner]))
+        return int(pytest.main([*OPTIONS, *target.tests], plugins=[runner]))
 
 
 if __name__ == "__main__":

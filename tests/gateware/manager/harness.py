@@ -37,19 +37,20 @@ class Mirror:
 
 
 class Harness:
-    """Bus accesses, commands and traffic; `cycle` counts from reset as the device's counter does."""
+    """Bus accesses, commands and traffic; `cycle` counts as the device's counter does, from any value."""
 
-    def __init__(self, config: DeviceConfig):
+    def __init__(self, config: DeviceConfig, cycle: int = 0):
         self.config = config
         self.dut = ResourceManager(config)
         self.mirror = Mirror(config)
-        self.cycle = 0
+        self.cycle = cycle
         bus = self.dut.allocation
         self._roles = Cat(bus.active_bank, bus.epoch, self.dut.changed, bus.write, self.dut.fired, bus.sum_pages)
 
     def run(self, test: Callable[["Harness", Any], Any]) -> None:
         """Run the coroutine `test(harness, ctx)` to its end."""
         async def bench(ctx: Any) -> None:
+            ctx.set(self.dut.cycle, self.cycle)
             await test(self, ctx)
 
         simulator = Simulator(self.dut)

@@ -84,7 +84,10 @@ class RuleModel:
         """Carry out what is due until nothing is, or until something holds it."""
         while self.waiting and not self.manager.holds_rules:
             due = [number for number, rule in enumerate(self.rules) if rule.due]
-            taken = due[:1] if self.one_by_one else due
+            # A target that does not exist ends the table at once: what is due behind it is not part of it.
+            unknown = [place for place, number in enumerate(due)
+                       if self.rules[number].target >= self.manager.config.tenants]
+            taken = due[:1] if self.one_by_one else due[:min(unknown, default=len(due)) + 1]
             rows = [(self.rules[number].target, self.rules[number].row) for number in taken]
             tag = RULES_TAG | sum(1 << number for number in taken)
             result, row = self.manager.commit_rules(rows, tag, self.confirm_within)

@@ -12,7 +12,7 @@ from tests.gateware.manager.test_transaction import random_table
 
 pytestmark = pytest.mark.slow
 
-SMALL = DeviceConfig(ports=3, tenants=4, slots=3, pages=32)
+SMALL = DeviceConfig(ports=3, tenants=5, slots=3, pages=32)
 OFFSETS = range(SMALL.tenants + 14)
 
 
@@ -29,7 +29,7 @@ class Scene:
         self.old = harness.mirror.bank, harness.mirror.sum_pages, await harness.read(ctx, "rm.active_tag")
         self.epoch, self.changes = harness.mirror.epoch, len(harness.mirror.changes)
         self.target = random_table(self.rng, harness.config)
-        self.tag += 1
+        self.tag = self.rng.getrandbits(32)
         for name, value in (("owner_token", 1), ("token", 1)):
             await harness.write(ctx, f"rm.{name}", value)
         assert await harness.command(ctx, "begin") == (model.OK, 0)

@@ -38,10 +38,12 @@ async def settle(harness, ctx):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tenants", [2, 16, 64])
+@pytest.mark.parametrize("config", [*(DeviceConfig(tenants=tenants) for tenants in (2, 16, 64)), SMALL])
 @pytest.mark.parametrize("several", [1, 2, RULE_COUNT])
-def test_rules_take_effect_within_tenants_plus_48_cycles_of_the_figure(tenants, several):
+def test_rules_take_effect_within_tenants_plus_48_cycles_of_the_figure(config, several):
     """Exactly 12, and 1 for each other rule; no access of software is under way."""
+    tenants = config.tenants
+
     async def test(harness, ctx):
         rules = [rule_of(number, target=number % tenants) for number in range(several)]
         for number, rule in enumerate(rules):
@@ -59,7 +61,7 @@ def test_rules_take_effect_within_tenants_plus_48_cycles_of_the_figure(tenants, 
         assert harness.mirror.active == expected
         assert await harness.read(ctx, "rm.active_tag") == RULES_TAG | (1 << several) - 1
 
-    Harness(DeviceConfig(tenants=tenants)).run(test)
+    Harness(config).run(test)
 
 
 def test_rules_with_one_target_are_stored_one_after_the_other_and_the_sums_follow():
@@ -477,14 +479,17 @@ class Session:
         self.harness, self.ctx, self.rng = harness, ctx, rng
         self.manager = ResourceManagerModel(harness.config)
         self.rules = RuleModel(self.manager)
+        self.fired_at = [0] * RULE_COUNT
 
     async def figure(self):
         rng = self.rng
-        tenant, figure, value = rng.randrange(2), rng.choice([DEPTH, STALLED]), rng.randrange(16)
+        await self.send(rng.randrange(2), rng.choice([DEPTH, STALLED]), rng.randrange(16))
+
+    async def send(self, tenant, figure, value):
         await self.harness.figure(self.ctx, tenant, figure, value)
         self.rules.figure(tenant, figure, value)
 
-    async def rewrite(self, number):
+    async def rewrite(self, number, **changes):
         """Another setting for one rule; now and then one that is disabled, or no legal row."""
         rng, config = self.rng, self.harness.config
         rule = Rule(figure=rng.choice([DEPTH, STALLED]), tenant=rng.randrange(2),
@@ -495,6 +500,7 @@ class Session:
                                 pages=rng.choice([0, 0, 1, 5]), burst=rng.choice([255, 256, 700, 700, 700]),
                                 host_share=rng.randrange(257)),
                     firings=self.rules.rules[number].firings, outcome=self.rules.rules[number].outcome)
+        rule = replace(rule, **changes)
         await self.harness.write(self.ctx, "rule.watch", 0, number)
         self.rules.rules[number].due = False
         await self.harness.prepare_rule(self.ctx, number, rule)
@@ -510,6 +516,16 @@ class Session:
                 self.manager.write(ResourceManagerModel.address(f"rm.{register}"), value)
         found = await self.harness.command(self.ctx, name)
         assert found == self.manager.command(name)
+
+    async def compare_records(self):
+        """What every rule did last; rules whose table was refused are tried one by one, and may fire in any cycle."""
+        firings = {cycle + 1 & 0xFFFFFFFF for cycle in self.harness.mirror.firings}
+        for number, rule in enumerate(self.rules.rules):
+            epoch, result, row = rule.outcome
+            assert await self.harness.read(self.ctx, "rule.firings", number) == rule.firings, number
+            assert await self.harness.read(self.ctx, "rule.outcome", number) == epoch | result << 8 | row << 16
+            fired_at = await self.harness.read(self.ctx, "rule.fired_at", number)
+            assert fired_at in (firings if rule.firings else {0}), number
 
     async def compare(self):
         await settle(self.harness, self.ctx)
@@ -549,5 +565,133 @@ def test_random_rules_and_figures_match_the_model(seed):
             await session.compare()
         print(session.rules.firings, session.rules.refused, session.manager.counters)
         assert session.rules.firings > session.rules.refused > 0
+
+    Harness(SMALL).run(test)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_every_bit_of_a_figure_and_of_a_setting_counts(seed):
+    """Figures at, beside and a bit away from where the model's verdict changes, with settings of all widths."""
+    async def test(harness, ctx):
+        session, rng = Session(harness, ctx, random.Random(seed)), random.Random(100 + seed)
+        for number in range(RULE_COUNT):
+            await session.rewrite(
+                number, figure=rng.randrange(17), tenant=rng.randrange(SMALL.tenants), enable=1,
+                threshold=rng.getrandbits(32) >> rng.randrange(24), hysteresis=rng.getrandbits(rng.randrange(1, 33)),
+                hold=rng.randrange(2), interval=rng.choice([0, 1, 4]), row=granted(1 + number))
+        for _ in range(90):
+            rule = rng.choice(session.rules.rules)
+            back = -rule.hysteresis if rule.comparison == ABOVE else rule.hysteresis
+            value = rule.threshold + rng.choice([0, 0, back]) + rng.choice([-1, 0, 1])
+            value = min(max(value, 0), 2**32 - 1) ^ rng.choice([0, 0, 0, 1 << rng.randrange(32)])
+            await session.send(rule.tenant, rule.figure, value)
+            await session.compare()
+        await session.compare_records()
+        assert session.rules.firings > 10
+
+    Harness(SMALL, cycle=random.Random(seed).getrandbits(63)).run(test)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("hold", "interval"), [
+    (0xFF, 0), (0xA5, 3), (2, 0x1FF), (0, 0x2AA), (0x5A, 0x155), (1, 1 << 10), (1, 1 << 11),
+    *((1, 1 << bit) for bit in range(12, 16))])
+def test_long_hold_and_interval_are_counted_to_the_end(hold, interval):
+    """Beyond in every window, but for one after a firing, for twice as long or (the longest) 2,200 windows."""
+    async def test(harness, ctx):
+        session = Session(harness, ctx, random.Random(1))
+        rule = {"figure": DEPTH, "tenant": 1, "comparison": BELOW, "enable": 1, "threshold": 9, "hysteresis": 0}
+        await session.rewrite(0, **rule, hold=hold, interval=interval, target=1, row=granted(9))
+        for windows in range(min(2 * max(hold, interval) + 4, 2200)):
+            await session.send(1, DEPTH, 3 if session.rules.rules[0].armed else 9)
+            await harness.tick(ctx, 16 if session.rules.waiting else 2)
+            session.rules.act()
+            assert len(harness.mirror.firings) == session.rules.firings, windows
+        assert session.rules.firings > (interval < 0x1000)
+
+    Harness(SMALL).run(test)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_every_rule_that_waits_is_due_by_its_own_figure_alone(seed):
+    """Software holds the allocation while many become due and cease to be; then all that still are come into force."""
+    async def test(harness, ctx):
+        session = Session(harness, ctx, random.Random(seed))
+        for _ in range(3):
+            for number in session.rng.sample(range(RULE_COUNT), RULE_COUNT):
+                await session.rewrite(number, enable=1, hold=session.rng.randrange(2), interval=0,
+                                      row=granted(1 + number))
+            await session.command()
+            for _ in range(60):
+                await session.figure()
+                await harness.tick(ctx, 24)
+                assert await harness.read(ctx, "rules.waiting") == session.rules.waiting
+            assert await harness.command(ctx, "abandon") == session.manager.command("abandon")
+            await harness.tick(ctx, 400)   # up to sixteen one by one
+            await session.compare()
+            await session.compare_records()
+
+    Harness(SMALL).run(test)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_settings_of_every_rule_take_the_enabled_bytes_and_read_back(seed):
+    """Random words under random masks, bits without a field included; each is read again when all are written."""
+    fields = {"threshold": 0xFFFF_FFFF, "hysteresis": 0xFFFF_FFFF, "timing": 0xFFFF_00FF, "target": 0x3F,
+              "watch": 0x8001_3F1F}
+
+    async def test(harness, ctx):
+        rng = random.Random(seed)
+        words = dict.fromkeys(((name, number) for name in fields for number in range(RULE_COUNT)), 0)
+        for _ in range(6):
+            for name, number in rng.sample(list(words), len(words)):
+                mask, word = rng.choice([15, rng.randrange(16), 15 ^ 1 << rng.randrange(4)]), rng.getrandbits(32)
+                bits = sum(0xFF << 8 * byte for byte in range(4) if mask >> byte & 1) & fields[name]
+                await harness.access(ctx, ResourceManagerModel.address(f"rule.{name}", number), word, mask)
+                words[name, number] = words[name, number] & ~bits | word & bits
+            for name, number in rng.sample(list(words), len(words)):
+                assert await harness.read(ctx, f"rule.{name}", number) == words[name, number], (name, number)
+
+    Harness(SMALL).run(test)
+
+
+@pytest.mark.parametrize("apart", [*range(1, 6), 40])
+def test_rule_whose_figure_is_being_evaluated_is_of_the_same_table(apart):
+    """A rule is due five cycles after its figure: the one before it does not close the table until then."""
+    async def test(harness, ctx):
+        for number in range(2):
+            await harness.prepare_rule(ctx, number, rule_of(number, figure=DEPTH + number, target=1 + number))
+        await harness.tick(ctx, SMALL.tenants)
+        await harness.figure(ctx, 1, DEPTH, 101)
+        await harness.tick(ctx, apart - 1)
+        await harness.figure(ctx, 1, DEPTH + 1, 101)
+        await settle(harness, ctx)
+        assert len(harness.mirror.changes) == (1 if apart < 6 else 2)
+        assert [harness.mirror.active[tenant]["weight"] for tenant in (1, 2)] == [1000, 1001]
+
+    Harness(SMALL).run(test)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_rule_written_at_any_cycle_of_an_evaluation_is_withdrawn_alone(seed):
+    """All rules are due and wait; each sees its figure again, while one of them is armed anew."""
+    async def test(harness, ctx):
+        rng = random.Random(seed)
+        for number in range(RULE_COUNT):
+            await harness.prepare_rule(ctx, number, rule_of(number, target=number % SMALL.tenants))
+        assert await harness.command(ctx, "begin") == (model.OK, 0)
+        numbers = [*range(RULE_COUNT), *range(RULE_COUNT)]
+        rng.shuffle(numbers)
+        for delay, number in enumerate(numbers):
+            await harness.figure(ctx, 1, DEPTH, 101)
+            await harness.tick(ctx, delay)
+            await harness.write(ctx, "rule.watch", watch_word(rule_of(number)), number)
+            await harness.tick(ctx, 30)
+            assert await harness.read(ctx, "rules.waiting") == 0xFFFF & ~(1 << number), (delay, number)
+        assert not harness.mirror.changes
 
     Harness(SMALL).run(test)

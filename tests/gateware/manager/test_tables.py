@@ -38,11 +38,13 @@ def disturb(rng, table, config):
         row = rng.choice(table)
         column = rng.choice(COLUMNS)
         row[column] = rng.choice({
-            "weight": [0, row["weight"] + 1, 65535], "rate": [0, 1, 65536, 65537, 0x1FFFF],
-            "burst": [0, 255, 256, 0x7FFF], "pages": [row["pages"] + 1, config.pages, 0xFFFF],
-            "ports": [0, (1 << config.ports) - 1, 1 << config.ports, 0x8000],
-            "slots": [0, 1, (1 << config.slots) - 1, 1 << config.slots, 0x8000],
-            "host_share": [0, 256, 257, 511]}[column])
+            "weight": [0, row["weight"] + 1, 65535, 1 << rng.randrange(16)],
+            "rate": [0, 1 << rng.randrange(17), 65536, 65536 + (1 << rng.randrange(16))],
+            "burst": [1 << rng.randrange(8), 255, 256, 1 << rng.randrange(8, 15)],
+            "pages": [row["pages"] + 1, config.pages, 1 << rng.randrange(16)],
+            "ports": [0, (1 << config.ports) - 1, 1 << rng.randrange(config.ports, 16)],
+            "slots": [0, 1, (1 << config.slots) - 1, 1 << rng.randrange(config.slots, 16)],
+            "host_share": [0, 256, 256 + (1 << rng.randrange(8)), 1 << rng.randrange(8)]}[column])
         row[column] &= 0x1FFFF if column == "rate" else 0xFFFF
 
 

@@ -4,13 +4,19 @@ import itertools
 import random
 
 import pytest
+from amaranth.lib.data import Layout
 
 from gateware.config import DeviceConfig
+from gateware.manager.allocation import AllocationRow
 from tests.gateware.manager import model
 from tests.gateware.manager.harness import Harness, address
 from tests.gateware.manager.model import AWAITING, COLUMNS, COMMANDS, IDLE, BusError
+from tests.gateware.manager.test_tables import legal_table
 
 SMALL = DeviceConfig(ports=3, tenants=5, slots=3, pages=32)
+
+
+WIDTHS = {name: Layout.cast(AllocationRow)[name].width for name in COLUMNS}
 
 
 def random_table(rng, config):
@@ -92,10 +98,12 @@ def test_staged_row_is_never_that_of_a_table_rolled_back_while_it_was_fetched():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tenants", [2, 16, 64])
-def test_commit_takes_effect_within_tenants_plus_48_cycles(tenants):
+@pytest.mark.parametrize("config", [*(DeviceConfig(tenants=tenants) for tenants in (2, 16, 64)), SMALL])
+def test_commit_takes_effect_within_tenants_plus_48_cycles(config):
     """From the first cycle of the bus access: 6 with the check, 4 when it was done before, and tenants + 9 once after a
     guarantee was written."""
+    tenants = config.tenants
+
     async def test(harness, ctx):
         for checked, exactly in ((False, 6), (True, 4), (False, 6), (None, tenants + 9), (False, 6)):
             if checked is None:
@@ -110,7 +118,47 @@ def test_commit_takes_effect_within_tenants_plus_48_cycles(tenants):
             assert took <= tenants + 48
             assert took == exactly
 
-    Harness(DeviceConfig(tenants=tenants)).run(test)
+    Harness(config).run(test)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_legal_table_is_in_force_in_six_cycles_whatever_it_holds(seed):
+    """None of its rows is taken for a bad one while it is staged, which would make the check a scan."""
+    async def test(harness, ctx):
+        rng = random.Random(seed)
+        for _ in range(25):
+            table = legal_table(rng, SMALL)
+            for row in rng.sample(table, 2):
+                column, limit = rng.choice([("rate", 65536), ("burst", 256), ("host_share", 256)])
+                row[column] = limit
+            await harness.command(ctx, "begin")
+            await harness.stage(ctx, table)
+            await harness.write(ctx, "rm.base_epoch", harness.mirror.epoch)
+            start = harness.cycle
+            assert await harness.command(ctx, "commit") == (model.OK, 0)
+            assert harness.mirror.active == table
+            assert harness.mirror.changes[-1] - start == 6
+
+    Harness(SMALL).run(test)
+
+
+def test_accesses_take_the_cycles_of_their_block():
+    """Also one right behind another: 2 for registers and rules, 3 for a guarantee, 5 for a row."""
+    cycles = {"rm.token": 2, "rules.acknowledge": 2, "rule.threshold": 2, "rule.watch": 2, "prepared.weight": 2,
+              "guarantee.min_pages": 3, "staging.weight": 5}
+
+    async def test(harness, ctx):
+        rng = random.Random(1)
+        await harness.command(ctx, "begin")
+        for name in rng.choices(list(cycles), k=120):
+            start = harness.cycle
+            await (harness.read(ctx, name) if rng.random() < 0.5 else harness.write(ctx, name, 0))
+            assert harness.cycle - start == cycles[name], name
+            if rng.random() < 0.3:
+                await harness.tick(ctx, rng.randrange(4))
+
+    Harness(SMALL).run(test)
 
 
 @pytest.mark.slow
@@ -183,12 +231,13 @@ def test_epoch_rises_past_255_and_never_falls():
             epochs.append(harness.mirror.epoch)
         assert epochs == [number % 256 for number in range(1, 263)]
 
-    Harness(DeviceConfig(ports=2, tenants=2, slots=1)).run(test)
+    Harness(SMALL).run(test)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("register", "refusal"), [
     ("owner_token", model.STALE_TOKEN),
+    ("token", model.STALE_TOKEN),
     ("base_epoch", model.STALE_EPOCH),
 ])
 def test_new_owner_or_epoch_fences_a_commit_that_is_under_way(register, refusal):
@@ -281,6 +330,50 @@ def test_commit_waits_until_old_packets_have_left():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_draining_counts_the_packets_of_every_older_epoch(seed):
+    """All ports in every cycle, three epochs at once, up to twice what the pages hold; each epoch is an old one."""
+    async def test(harness, ctx):
+        rng, live, cut_off = random.Random(seed), {}, 0
+
+        async def admit(most):
+            epoch = harness.mirror.epoch
+            while live.setdefault(epoch, 0) < most:
+                count = rng.randrange(1, SMALL.ports + 1)
+                await harness.traffic(ctx, admit=[epoch] * count)
+                live[epoch] += count
+
+        async def compare():
+            await harness.tick(ctx, 3)
+            old = sum(count for epoch, count in live.items() if epoch != harness.mirror.epoch)
+            assert await harness.read(ctx, "rm.draining") == old
+            assert await harness.read(ctx, "rm.cut_off") == cut_off
+
+        for turn in range(4):
+            await admit(570 if turn % 2 else rng.randrange(1, 40))
+            await commit(harness, ctx, random_table(rng, SMALL), confirm_within=1 << 20)
+            await admit(rng.randrange(1, 200))
+            await compare()
+            assert await harness.command(ctx, "rollback") == (model.OK, 0)
+            await admit(rng.randrange(1, 40))
+            await compare()
+            inside = [epoch for epoch, count in live.items() for _ in range(count)]
+            rng.shuffle(inside)
+            while inside:
+                leave, cut = [inside.pop() for _ in range(min(rng.randrange(4), len(inside)))], rng.random() < 0.3
+                await harness.traffic(ctx, leave=leave, cut=cut)
+                cut_off += len(leave) * cut
+                for epoch in leave:
+                    live[epoch] -= 1
+                if rng.random() < 0.05:
+                    await compare()
+            await compare()
+            await commit(harness, ctx, random_table(rng, SMALL))   # the next turn begins with an odd epoch
+
+    Harness(SMALL).run(test)
+
+
+@pytest.mark.slow
 def test_last_packet_may_leave_in_any_cycle_of_a_commit():
     """Refused while it is counted, accepted after: never accepted before it left."""
     async def test(harness, ctx):
@@ -327,6 +420,24 @@ def test_one_command_waits_and_the_next_is_refused_on_the_bus():
         assert await harness.read(ctx, "rm.refused") == 0
 
     Harness(DeviceConfig()).run(test)
+
+
+def test_third_command_of_a_row_is_refused_while_the_first_checks_and_the_second_waits():
+    async def test(harness, ctx):
+        await harness.command(ctx, "begin")
+        await harness.write(ctx, "guarantee.min_weight", 0, 1)   # the check has to look at every row
+        for name in ("check", "check"):
+            await harness.write(ctx, "rm.command", COMMANDS[name])
+        for _ in range(2):
+            with pytest.raises(BusError):
+                await harness.write(ctx, "rm.command", COMMANDS["abandon"])
+        assert await harness.read(ctx, "rm.command") == COMMANDS["check"]
+        assert await harness.finish(ctx) == (model.STAGING, model.OK, 0)
+        await harness.write(ctx, "rm.command", COMMANDS["abandon"])
+        assert await harness.finish(ctx) == (IDLE, model.OK, 0)
+        assert await harness.read(ctx, "rm.refused") == 0
+
+    Harness(SMALL).run(test)
 
 
 @pytest.mark.slow
@@ -377,9 +488,8 @@ def test_staged_rows_are_closed_unless_staged_by_the_token_holder():
     Harness(SMALL).run(test)
 
 
-def test_device_after_reset_belongs_to_tenant_zero():
-    config = DeviceConfig()
-
+@pytest.mark.parametrize("config", [DeviceConfig(), SMALL], ids=["default", "small"])
+def test_device_after_reset_belongs_to_tenant_zero(config):
     async def test(harness, ctx):
         assert harness.mirror.active == model.reset_table(config)
         assert await harness.active_table(ctx) == model.reset_table(config)
@@ -398,8 +508,8 @@ def test_device_after_reset_belongs_to_tenant_zero():
 
 @pytest.mark.slow
 def test_rows_and_guarantees_take_the_enabled_bytes_only():
-    fields = {"staging.weight": 0xFFFF, "staging.rate": 0x1FFFF, "staging.host_share": 0x1FF,
-              "guarantee.min_weight": 0xFFFF, "guarantee.min_pages": 0xFFFF}
+    fields = {f"staging.{name}": (1 << WIDTHS[name]) - 1 for name in COLUMNS}
+    fields |= {"guarantee.min_weight": 0xFFFF, "guarantee.min_pages": 0xFFFF}
 
     async def test(harness, ctx):
         rng = random.Random(5)
@@ -415,5 +525,40 @@ def test_rows_and_guarantees_take_the_enabled_bytes_only():
                 await harness.access(ctx, where, word, mask)
                 assert await harness.access(ctx, where) == value, f"{name}, mask {mask:04b}"
                 assert await harness.access(ctx, where ^ 4) == neighbour
+
+    Harness(SMALL).run(test)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_staged_rows_and_guarantees_read_back_bit_for_bit(seed):
+    """Also bits that a check would refuse, in any order, each read again when all are written."""
+    async def test(harness, ctx):
+        rng = random.Random(seed)
+        widths = {f"staging.{name}": WIDTHS[name] for name in COLUMNS}
+        widths |= {"guarantee.min_weight": 16, "guarantee.min_pages": 16}
+        words = {(name, tenant): rng.getrandbits(width) for name, width in widths.items()
+                 for tenant in range(SMALL.tenants)}
+        await harness.command(ctx, "begin")
+        for name, tenant in rng.sample(list(words), len(words)):
+            await harness.write(ctx, name, words[name, tenant], tenant)
+        for name, tenant in rng.sample(list(words), len(words)):
+            assert await harness.read(ctx, name, tenant) == words[name, tenant], (name, tenant)
+
+    Harness(SMALL).run(test)
+
+
+@pytest.mark.slow
+def test_every_bit_of_a_deadline_counts():
+    """Told to the cycle from the commit on, over the borrow from that bit, and never over before it is."""
+    async def test(harness, ctx):
+        for within in [(1 << bit) + 30 for bit in range(5, 32)]:
+            await commit(harness, ctx, [], confirm_within=within)
+            for wait in (0, 45):
+                await harness.tick(ctx, wait)
+                read_at = harness.cycle
+                assert await harness.read(ctx, "rm.confirm_left") == within - (read_at - harness.mirror.changes[-1])
+            assert (await harness.finish(ctx))[0] == AWAITING
+            assert await harness.command(ctx, "rollback") == (model.OK, 0)
 
     Harness(SMALL).run(test)
