@@ -36,7 +36,7 @@ BUILD_ARGS = ["-Wno-fatal", "-Wno-lint", "-Wno-style", "--x-assign", "fast", "--
 COVERAGE_ARGS = ["--coverage-line", "--coverage-toggle"]
 #: cocotb asks for every net to be visible; of tens of thousands of cells that takes the C++ compiler many minutes.
 NETLIST_ARGS = ["--no-public-flat-rw"]
-PORT = re.compile(r"^\s*(?:input|output)\s+(?:\[[^]]*\]\s*)?(\w+);", re.MULTILINE)
+PORT = re.compile(r"^\s*(?:input|output)\s+(?:\[[^]]*\]\s*)?\\?(\w+)\s*;", re.MULTILINE)
 #: Of the compiler: the tests' Python takes most of a simulation's time, and optimising more than half of a build's.
 OPTIMISATION = "OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0"
 LAST_LINES = 40
@@ -243,7 +243,7 @@ def _arguments(variant: Variant) -> list[str]:
     return BUILD_ARGS + {Variant.COVERAGE: COVERAGE_ARGS, Variant.NETLIST: NETLIST_ARGS}.get(variant, [])
 
 
-def _visible_ports(verilog: str) -> str:
+def visible_ports(verilog: str) -> str:
     """Verilator's configuration file that makes the ports of `top`, and nothing else, visible to cocotb."""
     top = re.search(r"^module top\(.*?^endmodule", verilog, re.MULTILINE | re.DOTALL)
     if top is None:
@@ -259,7 +259,7 @@ def _build(folder: Path, verilog: str, variant: Variant) -> None:
         sources = [work / "top.v"]
         if variant is Variant.NETLIST:
             sources.insert(0, work / "ports.vlt")
-            sources[0].write_text(_visible_ports(verilog))
+            sources[0].write_text(visible_ports(verilog))
         log = work / "build.log"
         flags = {"MAKEFLAGS": f"{os.environ['MAKEFLAGS']} {OPTIMISATION}"}
         try:
