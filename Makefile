@@ -55,7 +55,7 @@ prove: $(STAMP)  ## every proof, the long ones included
 	$(BIN)/python -m pytest tests/formal --prove -n 2 $(PYTEST_ARGS)
 
 netlist: $(STAMP)  ## benches on the post-synthesis netlists of their blocks; minutes of synthesis, once
-	$(BIN)/python -m pytest tests/hdl/test_benches.py --netlist $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/hdl/test_benches.py --netlist -o timeout=3600 $(PYTEST_ARGS)
 
 MUTANTS ?= 200
 mutate: $(STAMP)  ## do the tests notice a wrong design? hours: make mutate MUTANTS=50 BLOCK=manager; may be interrupted and goes on

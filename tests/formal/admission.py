@@ -10,6 +10,7 @@ own input port; that an answer goes back to where its request came from is for t
 
 from amaranth import *
 
+from gateware.config import MAX_PACKET_BEATS
 from gateware.manager.allocation import BANKS, AllocationRow, reset_row
 from gateware.stream.packet import PROCESS, FlowClass, PacketHeader
 from tests.formal.prover import AnyConst, AnySeq, Assert, Assume, free_inputs, internals
@@ -40,6 +41,7 @@ class AdmissionContract(Elaboratable):
             self._keeps_epochs(m, inside)
         self._grants(m, row, tenant)
         self._writes(m, inside)
+        self._lengths(m, inside)
         return m
 
     def _table(self, m, inside, tenant):
@@ -156,6 +158,31 @@ class AdmissionContract(Elaboratable):
                 with m.If(busy):
                     m.d.comb += [Assert(crosspoint.put == (output == number)), Assert(crosspoint.tenant == tenant),
                                  Assert(crosspoint.placed == placed)]
+
+    def _lengths(self, m, inside):
+        """A packet has as many beats as its header says, which is shown with each; `last` is on the final one."""
+        shift = self.config.beat_bytes.bit_length() - 1
+
+        def beats_of(length):
+            return (length + self.config.beat_bytes - 1) >> shift
+
+        to_come, length = Signal(range(MAX_PACKET_BEATS + 1)), Signal(12)   # behind the beat before; as announced
+        for crosspoint in self.dut.crosspoints:
+            header, first = crosspoint.header, crosspoint.first
+            now = Mux(first, beats_of(header.length), to_come)
+            with m.If(crosspoint.write):
+                m.d.comb += [Assert((now != 0) & (now <= MAX_PACKET_BEATS)), Assert(crosspoint.end == (now == 1)),
+                             Assert(crosspoint.beat.last == crosspoint.end), Assert(first | (header.length == length))]
+                m.d.sync += [to_come.eq(now - 1), length.eq(header.length)]
+            if self.invariant:
+                state = inside["state"]
+                with m.If((state == 1) | (state == 2)):
+                    m.d.comb += [Assert((inside["left"] == to_come) & (to_come != 0)),
+                                 Assert(to_come < MAX_PACKET_BEATS), Assert(header.length == length)]
+        if self.invariant:
+            with m.If(inside["decision.granted"]):
+                announced = beats_of(PacketHeader(inside["decision.held"]).length)
+                m.d.comb += Assert((self.dut.decision.beats == announced) & (announced != 0))
 
 
 class WaitingContract(Elaboratable):

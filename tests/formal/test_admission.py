@@ -22,7 +22,8 @@ NETWORK = DeviceConfig(ports=3, data_width=32, tenants=3, slots=1, pages=32)
 
 class WrongAdmission(wiring.Component):
     """An admission that is told another table (`generous`), or is told late (`stale`), or writes a packet's later beats
-    elsewhere (`strays`), or beats of a packet that it drops (`keeps`), or stamps answers anew (`restamps`)."""
+    elsewhere (`strays`), or beats of a packet that it drops (`keeps`), stamps answers anew (`restamps`), or ends a
+    packet where the source does (`trusts`)."""
 
     def __init__(self, config, port, fault):
         self.inner, self.fault = Admission(config, port), fault
@@ -43,6 +44,9 @@ class WrongAdmission(wiring.Component):
             first, second = inner.crosspoints[:2]
             with m.If(~first.first):
                 m.d.comb += [self.crosspoints[0].write.eq(second.write), self.crosspoints[1].write.eq(first.write)]
+        elif self.fault == "trusts":
+            for mine, its in zip(self.crosspoints, inner.crosspoints, strict=True):
+                m.d.comb += mine.end.eq(its.end | inner.packets.data.payload.last)
         elif self.fault == "restamps":
             m.d.comb += self.ingress.header.epoch.eq(self.allocation.epoch)
         else:
@@ -64,8 +68,8 @@ def test_admission_of_any_kind_of_port_grants_only_by_its_epoch(tmp_path, port):
 
 
 @pytest.mark.parametrize(("port", "fault"), [
-    (HOST, "generous"), (HOST, "stale"), (HOST, "strays"), (HOST, "keeps"), (ENGINES, "generous"),
-    (ENGINES, "restamps")])
+    (HOST, "generous"), (HOST, "stale"), (HOST, "strays"), (HOST, "keeps"), (HOST, "trusts"),
+    (ENGINES, "generous"), (ENGINES, "restamps")])
 def test_wrong_admission_is_refuted(tmp_path, port, fault):
     verdict = check(AdmissionContract(WrongAdmission(SMALL, port, fault), SMALL, port), tmp_path, 8)
     assert verdict.refuted, verdict.log

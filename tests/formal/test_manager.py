@@ -7,7 +7,8 @@ from amaranth.lib import wiring
 from gateware.config import DeviceConfig
 from gateware.manager import checker, standing
 from gateware.manager.manager import ResourceManager
-from tests.formal.allocation import CHECK, PARTS, ManagerContract
+from tests.formal.allocation import CHECK, ManagerContract
+from tests.formal.manager_invariant import PARTS
 from tests.formal.prover import check, pass_through, prove
 
 pytestmark = pytest.mark.slow

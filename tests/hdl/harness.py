@@ -35,6 +35,9 @@ ROOT = Path(__file__).parents[2]
 BUILD_ARGS = ["-Wno-fatal", "-Wno-lint", "-Wno-style", "--x-assign", "fast", "--x-initial", "fast"]
 #: Not `--coverage`: its part for expressions ends Verilator 5.48 with an internal error on some comparisons.
 COVERAGE_ARGS = ["--coverage-line", "--coverage-toggle"]
+#: cocotb asks for every net to be visible; of tens of thousands of cells that takes the C++ compiler many minutes.
+NETLIST_ARGS = ["--no-public-flat-rw"]
+PORT = re.compile(r"^\s*(?:input|output)\s+(?:\[[^]]*\]\s*)?\\?(\w+)\s*;", re.MULTILINE)
 #: Of the compiler: the tests' Python takes most of a simulation's time, and optimising more than half of a build's.
 QUICK = "OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0"
 #: As `sim.build` compiles the simulated device.
@@ -241,7 +244,16 @@ def _sources(case: Case) -> list[Path]:
 
 
 def _arguments(variant: Variant) -> list[str]:
-    return BUILD_ARGS + (COVERAGE_ARGS if variant is Variant.COVERAGE else [])
+    return BUILD_ARGS + {Variant.COVERAGE: COVERAGE_ARGS, Variant.NETLIST: NETLIST_ARGS}.get(variant, [])
+
+
+def visible_ports(verilog: str) -> str:
+    """Verilator's configuration file that makes the ports of `top`, and nothing else, visible to cocotb."""
+    top = re.search(r"^module top\(.*?^endmodule", verilog, re.MULTILINE | re.DOTALL)
+    if top is None:
+        raise BuildError("the netlist has no module top")
+    return "\n".join(["`verilator_config",
+                      *(f'public_flat_rw -module "top" -var "{port}"' for port in PORT.findall(top[0])), ""])
 
 
 def _optimisation(variant: Variant) -> str:
@@ -252,12 +264,16 @@ def _build(folder: Path, verilog: str, variant: Variant) -> None:
     work = Path(tempfile.mkdtemp(prefix=folder.name + ".", suffix=".tmp", dir=folder.parent))
     try:
         (work / "top.v").write_text(verilog)
+        sources = [work / "top.v"]
+        if variant is Variant.NETLIST:
+            sources.insert(0, work / "ports.vlt")
+            sources[0].write_text(visible_ports(verilog))
         log = work / "build.log"
         flags = {"MAKEFLAGS": f"{os.environ['MAKEFLAGS']} {_optimisation(variant)}"}
         try:
             with mock.patch.dict(os.environ, flags):
                 get_runner("verilator").build(
-                    sources=[work / "top.v"], hdl_toplevel="top", build_dir=work, always=True,
+                    sources=sources, hdl_toplevel="top", build_dir=work, always=True,
                     build_args=_arguments(variant), log_file=log, waves=variant is Variant.TRACE)
         except (RuntimeError, SystemExit) as error:
             raise BuildError(f"the cocotb simulation cannot be built ({error}):\n{_tail(log)}") from error

@@ -6,10 +6,11 @@ import xml.etree.ElementTree as xml
 
 import pytest
 
+from morphnic.errors import BuildError
 from tests.hdl.bench import Case, benches, draw_case, parse_case
 from tests.hdl.cover import CoverGroup, merge
 from tests.hdl.failing_cocotb import FAILING, MISSING
-from tests.hdl.harness import run_case
+from tests.hdl.harness import run_case, visible_ports
 
 slow = pytest.mark.slow
 
@@ -46,6 +47,26 @@ def test_component_that_verilator_refuses_is_a_failure_with_its_message(tmp_path
     assert not outcome.passed
     assert "cannot be built" in outcome.error
     assert "no-such-flag" in outcome.error
+
+
+def test_only_the_ports_of_a_netlist_are_visible():
+    verilog = r"""module top(clk, \rx__0 , out);
+  wire _00_;
+  input clk;
+  wire clk;
+  input [7:0] \rx__0 ;
+  output [3:0] out;
+  wire [3:0] out;
+  LUT4 cell (.A(_00_));
+endmodule
+module LUT4(input A, output Z);
+  input B;
+endmodule
+"""
+    assert visible_ports(verilog).splitlines() == [
+        "`verilator_config", *(f'public_flat_rw -module "top" -var "{port}"' for port in ("clk", "rx__0", "out"))]
+    with pytest.raises(BuildError, match="no module top"):
+        visible_ports("module other();\nendmodule\n")
 
 
 def test_every_case_is_repeated_by_its_text():
