@@ -21,7 +21,8 @@ MAGIC = 0x46524F4D
 MAP_SCHEMA = 1
 #: Arrays of whose elements a configuration says how many there are; the map has room for more.
 _COUNTED = {
-    **dict.fromkeys(("guarantee", "staging", "active", "objective", "snapshot", "detail", "region", "queue"), "tenants"),
+    **dict.fromkeys(
+        ("guarantee", "staging", "active", "objective", "snapshot", "detail", "region", "queue"), "tenants"),
     **dict.fromkeys(("rule", "prepared"), "rules"),
     "classifier": "classifier_entries", "port": "ports", "slot": "slots",
 }
