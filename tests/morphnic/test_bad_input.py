@@ -125,7 +125,7 @@ def test_socket_without_permission_names_it(typed, home, monkeypatch, tmp_path):
     ("sim://nobody", ["no simulated device 'nobody' runs", "morphnic sim run"]),
     ("uart:///dev/ttyNONE", ["there is no serial port /dev/ttyNONE", "morphnic list"]),
     ("replay:///nowhere", ["the record /nowhere cannot be read"]),
-    ("ftp://x", ["a device URL begins with one of uart://, sim://, tcp://, unix://, replay://"]),
+    ("ftp://x", ["a device URL begins with one of uart://, pcie://, sim://, tcp://, unix://, replay://"]),
 ])
 def test_device_that_is_not_there_is_named_with_the_remedy(typed, home, url, words):
     message = one_line(typed("info", "--device", url), 1)
