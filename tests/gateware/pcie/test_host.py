@@ -177,7 +177,7 @@ READ, WRITE = 1, 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_two_masters_reach_the_registers_in_turn_and_each_sees_its_own(seed):
     """A flood of writes from the link does not hold up the serial bridge beyond one access, nor the other way round."""
     print("seed", seed)
@@ -229,7 +229,8 @@ def test_refused_accesses_of_the_link_are_counted_and_change_nothing():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("width", "seed"), [(64, 0), (128, 1), (512, 2)])
+@pytest.mark.parametrize(("width", "seed"), [
+    (64, 0), pytest.param(128, 1, marks=pytest.mark.long), (512, 2)])
 def test_the_buffer_moves_bytes_both_ways_within_what_is_granted(width, seed):
     print("seed", seed)
     rng = random.Random(seed)

@@ -225,7 +225,7 @@ def transmit(bench, tenant):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seed", "idle"), [(0, 0.0), (1, 0.4)])
+@pytest.mark.parametrize(("seed", "idle"), [pytest.param(0, 0.0, marks=pytest.mark.long), (1, 0.4)])
 def test_what_rings_post_is_sent_in_order_and_what_is_wrong_with_one_is_said_there(seed, idle):
     bench = Bench(seed, idle)
 
@@ -257,7 +257,7 @@ def test_what_rings_post_is_sent_in_order_and_what_is_wrong_with_one_is_said_the
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seed", "idle"), [(2, 0.0), (3, 0.4)])
+@pytest.mark.parametrize(("seed", "idle"), [pytest.param(2, 0.0, marks=pytest.mark.long), (3, 0.4)])
 def test_packets_are_received_into_posted_buffers_or_dropped_and_counted(seed, idle):
     bench = Bench(seed, idle)
 
