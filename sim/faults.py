@@ -16,7 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from device_link.linked import SessionTransport
 from device_link.operations import Operation, Read, ReadList, Write, WriteList, is_write, touched
@@ -261,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     for report in reports:
         if arguments.json:
-            print(json.dumps({"schema": SCHEMA, **asdict(report)}))
+            print(json.dumps({"schema": SCHEMA, **vars(report)}))
         else:
             _show(report)
     if any(report.interrupted for report in reports):
