@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export MORPHNIC_DATA ?= $(wildcard ../shared/data)
 
-.PHONY: demo test test-fast test-long lint bench bench-boards registers recordings models regress prove netlist mutate soak corners clean setup
+.PHONY: demo test test-fast test-long lint bench bench-boards registers recordings models regress prove netlist mutate soak link-faults corners clean setup
 
 $(STAMP): pyproject.toml constraints.txt deploy/check_system.py
 	$(PYTHON) deploy/check_system.py
@@ -63,6 +63,9 @@ mutate: $(STAMP)  ## do the tests notice a wrong design? hours: make mutate MUTA
 
 soak: $(STAMP) models  ## random commits under traffic: make soak COMMITS=1000000 SEED=1; may be interrupted and goes on
 	$(BIN)/python -m sim.soak --commits $(or $(COMMITS),1000000) --seed $(or $(SEED),1)
+
+link-faults: $(STAMP)  ## faults on the serial link, byte by byte and bit by bit: make link-faults FRAMES=1000000 BIT_FRAMES=10000 SEED=1
+	$(BIN)/python -m sim.faults --frames $(or $(FRAMES),1000000) --bit-frames $(or $(BIT_FRAMES),10000) --seed $(or $(SEED),1)
 
 corners: $(STAMP)  ## the fabric at the corners of its parameters, the largest included; minutes
 	$(BIN)/pytest tests/gateware/fabric/test_corners.py -n 2 $(PYTEST_ARGS)

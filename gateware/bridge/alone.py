@@ -1,6 +1,8 @@
 """`LinkAlone`: the link without a device, for simulating the line: serial port, bridge, memory in place of registers.
 
-Words 0 to `MEMORY_WORDS` answer but for the `link` block, which is the bridge's own; other addresses are refused.
+Words 0 to `MEMORY_WORDS` answer but for the `link` block, which is the bridge's own; other addresses are refused. With
+`uart_pins` the link is on the pins, else on the byte streams behind them, as in `Device`. `applied` is high for one
+cycle behind each write that the bus took, with its address and data.
 """
 
 from amaranth import *
@@ -53,7 +55,13 @@ class LinkAlone(wiring.Component):
         super().__init__({
             "uart_rx": In(1, init=1),
             "uart_tx": Out(1, init=1),
+            "uart_pins": In(1),
+            "link_rx": In(stream.Signature(8)),
+            "link_tx": Out(stream.Signature(8)),
             "telemetry": In(stream.Signature(TELEMETRY_WORD)),
+            "applied": Out(1),
+            "applied_address": Out(WORD_ADDRESS_WIDTH),
+            "applied_data": Out(32),
         })
 
     def elaborate(self, platform):
@@ -70,8 +78,17 @@ class LinkAlone(wiring.Component):
             self.uart_tx.eq(port.tx_pin),
             link.boot_nonce.eq(BOOT_NONCE),
         ]
-        wiring.connect(m, port.rx, link.rx)
-        wiring.connect(m, link.tx, port.tx)
+        with m.If(self.uart_pins):
+            wiring.connect(m, port.rx, link.rx)
+            wiring.connect(m, link.tx, port.tx)
+        with m.Else():
+            wiring.connect(m, wiring.flipped(self.link_rx), link.rx)
+            wiring.connect(m, link.tx, wiring.flipped(self.link_tx))
+        m.d.sync += [
+            self.applied.eq(link.bus.valid & link.bus.write & link.bus.ready & ~link.bus.error),
+            self.applied_address.eq(link.bus.address),
+            self.applied_data.eq(link.bus.w_data),
+        ]
         wiring.connect(m, wiring.flipped(self.telemetry), link.telemetry)
         wiring.connect(m, link.bus, decoder.bus)
         wiring.connect(m, decoder.targets[0], link.registers)

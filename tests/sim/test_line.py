@@ -1,4 +1,4 @@
-"""The link bit by bit, gateware and host together: full speed, a noisy line, another rate, windows in between."""
+"""The link bit by bit, gateware and host together: full speed, another rate, windows in between, a cut."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import random
 
 import pytest
 
+from device_link.framing import encode_frame
 from device_link.linked import SessionTransport
-from device_link.operations import Read, ReadList, Write
+from device_link.operations import Hello, Read, ReadList, Request, Write, WriteList, encode_operations
 from gateware.config import DeviceConfig
 from morphnic.errors import LinkTimeout
-from sim.line import Line, LinePipe
+from sim.line import IDLE_CYCLES, Line, LinePipe
 
 pytestmark = pytest.mark.slow  # builds a model of the link
 
@@ -66,53 +67,6 @@ def test_windows_between_answers_disturb_neither(line):
     assert all(len(window) == 4 * 264 for window in windows)
 
 
-def frames(line, link, seed, exchanges):
-    """Random exchanges against a model of the memory; how many raised. None may be wrong, or applied twice."""
-    rng = random.Random(seed)
-    known: dict[int, int] = {}
-    raised = 0
-    for _ in range(exchanges):
-        addresses = rng.sample(range(BASE, BASE + 0x400, 4), rng.randrange(1, 16))
-        try:
-            if rng.random() < 0.5:
-                pairs = [(address, rng.getrandbits(32)) for address in addresses]
-                link.write_many(pairs)
-                known |= dict(pairs)
-            else:
-                assert link.read_many(addresses) == [known.get(address, 0) for address in addresses]
-        except LinkTimeout as error:
-            raised += 1
-            if error.outcome == "applied":
-                known |= dict(pairs)
-            elif error.outcome == "unknown":  # find out
-                line.noise(0, 1)
-                now = link.read_many(range(BASE, BASE + 0x400, 4))
-                known = dict(zip(range(BASE, BASE + 0x400, 4), now, strict=True))
-                line.noise(NOISE[0], NOISE[1])
-    return raised
-
-
-#: Once in so many cycles each direction is inverted, for up to so many cycles: two or three bytes at 12 M baud.
-NOISE = (60_000, 200)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("seed", range(4))
-def test_noise_on_the_pins_is_never_silently_wrong(seed):
-    """With the retries of its losses this is more than 10,000 frames over all seeds."""
-    print(f"seed {seed}")
-    line = Line(CONFIG, seed=seed)
-    link = connect(line, seed=seed, timeout=2.0)
-    line.noise(*NOISE)
-    frames(line, link, seed, 1_300)
-    assert line.noises > 300
-    assert link.session.repeated > 50
-    line.noise(0, 1)
-    link.write(BASE, [7, 8, 9])
-    assert link.read(BASE, 3) == [7, 8, 9]
-    line.close()
-
-
 def test_line_that_is_cut_in_a_block_of_writes_tells_what_became_of_it(line):
     link = connect(line, timeout=0.3)
     link.write(BASE, [0] * 500)
@@ -123,3 +77,27 @@ def test_line_that_is_cut_in_a_block_of_writes_tells_what_became_of_it(line):
     line.noise(0, 1)
     line.run(2_000_000)
     assert link.session.exchange([Read(BASE, 2)], ordered=True)[0] in ([0, 0], [1, 2])
+
+
+@pytest.mark.parametrize("operations", [
+    [Write(BASE, (0xFFFFFFFF,) * 125)],
+    [WriteList(tuple((BASE + 4 * index, 0xFFFFFFFF) for index in range(84)))],
+    [WriteList(((BASE, 1),))] * 63,
+], ids=["block", "list", "lists"])
+def test_link_is_never_silent_for_as_long_as_counts_for_idle(operations):
+    """The longest requests that write: behind the header of the answer nothing is sent until all is written."""
+    line = Line(CONFIG, byte_cycles=2)
+    line.simulate_idle()
+    line.write(b"\0" + encode_frame(Hello(7).encode()))
+    line.run(1_000)
+    line.read(1e-9)
+    body = encode_operations(operations)
+    assert len(body) > 500
+    line.write(encode_frame(Request(7, 0, body).encode()))
+    silences, started = [], line.cycle
+    while line.cycle < started + 6_000:
+        before = line.cycle
+        if line.read(6_000 / line.hz):
+            silences.append(line.cycle - before)
+    assert 1_000 < max(silences[1:]) < IDLE_CYCLES, silences
+    line.close()
