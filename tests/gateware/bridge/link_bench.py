@@ -19,10 +19,11 @@ class LinkBench:
 
     busy: probability of a cycle without a byte on `rx`; stalls: of one without room on `tx`; latency: most cycles
     that a register takes. windows: lists of words, sent one after another over and over with `gap` cycles between.
+    `open` is whether `tx` has room at all.
     """
 
     def __init__(self, chunks, *, seed=0, busy=0.0, stalls=0.0, latency=3, outstanding=8, windows=(), gap=0,
-                 registers=None, config=None, answers=None, limit=200_000):
+                 registers=None, config=None, answers=None, nonce=BOOT_NONCE, limit=200_000):
         self.dut = LinkBridge(config or DeviceConfig())
         self.registers = registers or RegisterModel()
         self.sent = bytearray()
@@ -32,12 +33,13 @@ class LinkBench:
         self._rng = random.Random(seed)
         self._busy, self._stalls, self._latency = busy, stalls, latency
         self._outstanding = outstanding
-        self._windows, self._gap = windows, gap
+        self._windows, self._gap, self._nonce = windows, gap, nonce
         self._answers = len(self._chunks) if answers is None else answers
         self._limit = limit
         self._frames_out = 0
         self._decoder = FrameDecoder()
         self.messages = []
+        self.open = True
 
     def run(self):
         """Run until every chunk is answered; the messages that came back."""
@@ -60,24 +62,27 @@ class LinkBench:
         return [message[3:] for message in self.messages if message[0] == 0x83]
 
     async def _send(self, ctx):
-        ctx.set(self.dut.boot_nonce, BOOT_NONCE)
+        ctx.set(self.dut.boot_nonce, self._nonce)
         for number, chunk in enumerate(self._chunks):
             while number - len(self.answers()) >= self._outstanding:
                 await ctx.tick()
-            for byte in chunk:
-                while self._rng.random() < self._busy:
-                    await ctx.tick()
-                ctx.set(self.dut.rx.payload, byte)
-                ctx.set(self.dut.rx.valid, 1)
-                _, _, ready = await ctx.tick().sample(self.dut.rx.ready)
-                assert ready, "a serial line cannot wait"
-                ctx.set(self.dut.rx.valid, 0)
+            await self._send_bytes(ctx, chunk)
+
+    async def _send_bytes(self, ctx, chunk):
+        for byte in chunk:
+            while self._rng.random() < self._busy:
+                await ctx.tick()
+            ctx.set(self.dut.rx.payload, byte)
+            ctx.set(self.dut.rx.valid, 1)
+            _, _, ready = await ctx.tick().sample(self.dut.rx.ready)
+            assert ready, "a serial line cannot wait"
+            ctx.set(self.dut.rx.valid, 0)
 
     async def _receive(self, ctx):
         tx = self.dut.tx
         held = None
         while len(self.answers()) < self._answers:
-            ready = self._rng.random() >= self._stalls
+            ready = self.open and self._rng.random() >= self._stalls
             ctx.set(tx.ready, ready)
             _, _, valid, payload = await ctx.tick().sample(tx.valid, tx.payload)
             self.cycles += 1

@@ -44,9 +44,9 @@ def exchange(messages, **options):
     return [decode_message(message) for message in bench.answers()[1:]], bench
 
 
-def reference(chunks, registers):
+def reference(chunks, registers, nonce=BOOT_NONCE):
     """Bytes that the software responder sends for `chunks`."""
-    responder = BusResponder(registers, boot_nonce=BOOT_NONCE)
+    responder = BusResponder(registers, boot_nonce=nonce)
     decoder, sent = FrameDecoder(limit=1024), b""
     for chunk in chunks:
         for message in decoder.feed(chunk):
@@ -111,14 +111,85 @@ def random_chunks(rng, count):
     (1, 0.0, 0.0, 0), (2, 0.3, 0.0, 15), (3, 0.0, 0.6, 2), (4, 0.5, 0.5, 5),
 ])
 def test_answers_match_the_responder_byte_for_byte(seed, busy, stalls, latency):
-    chunks = random_chunks(random.Random(seed), 25)
+    chunks, nonce = random_chunks(random.Random(seed), 25), random.Random(seed).getrandbits(32)
     model = RegisterModel(hole=range(0x400, 0x4_0000))
-    expected = reference(chunks, model)
+    expected = reference(chunks, model, nonce)
     bench = LinkBench(chunks, seed=seed, busy=busy, stalls=stalls, latency=latency, answers=expected.count(0),
-                      registers=RegisterModel(hole=range(0x400, 0x4_0000)))
+                      nonce=nonce, registers=RegisterModel(hole=range(0x400, 0x4_0000)))
     bench.run()
     assert bytes(bench.sent) == expected
     assert bench.registers.log == model.log
+
+
+def compare(messages, **options):
+    """Answers byte for byte as those of the software responder, and the same writes, behind a hello."""
+    chunks = [encode_frame(message) for message in [Hello(7).encode(), *messages]]
+    model, registers = RegisterModel(hole=()), RegisterModel(hole=())
+    expected = reference(chunks, model)
+    bench = LinkBench(chunks, registers=registers, **options)
+    bench.run()
+    assert bytes(bench.sent) == expected
+    assert registers.log == model.log
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_every_bit_of_addresses_and_words_counts(seed):
+    """Blocks and lists all over the space, read back in another order, across every carry of an address."""
+    rng = random.Random(seed)
+    starts = [rng.randrange(0x200, 0xFFF0) for _ in range(20)] + [(1 << bit) - 2 for bit in range(10, 16)]
+    messages = []
+    for start in starts:
+        block = tuple(rng.getrandbits(32) for _ in range(4))
+        pairs = tuple((4 * rng.randrange(0x200, 0x1_0000), rng.getrandbits(32)) for _ in range(4))
+        operations = [Write(4 * start, block), WriteList(pairs), Read(4 * start, 4),
+                      ReadList(tuple(address for address, _ in rng.sample(pairs, 4)))]
+        messages.append(request(len(messages), operations))
+    compare(messages, seed=seed, busy=0.1, stalls=0.1, latency=1)
+
+
+@pytest.mark.parametrize("run", [252, 253, 254, 255, 506, 507, 508, 509, 510])
+def test_runs_without_a_zero_of_every_length_pass_both_ways(run):
+    """In the frames there is no zero but the last byte, so that long runs are cut, exactly at 254 bytes."""
+    rng = random.Random(run)
+    written = bytes(rng.randrange(1, 256) for _ in range(480))
+    start = run % 7 + 1   # of a run of the answer, which begins behind three bytes of header
+    read = bytearray(rng.randrange(1, 256) for _ in range(1020))
+    read[start] = read[(start + 1 + run) % 1020] = 0
+    words = tuple(int.from_bytes(written[at:at + 4], "little") for at in range(0, min(run, 480) // 4 * 4, 4))
+    registers = RegisterModel()
+    registers.words = {0x1000 + at: int.from_bytes(read[at:at + 4], "little") for at in range(0, 1020, 4)}
+    answers, bench = exchange([request(0, [Write(0x8000, words)]), request(1, [Read(0x1000, 255)]),
+                               request(2, [Read(0x8000, len(words))])], registers=registers)
+    assert answers[1].words == tuple(registers.words[0x1000 + at] for at in range(0, 1020, 4))
+    assert answers[2].words == words
+    assert bench.registers.log == [(0x8000 + 4 * number, word) for number, word in enumerate(words)]
+
+
+def test_sequence_numbers_go_round_and_counters_follow():
+    """300 requests, every third of them repeated and every fifth frame damaged or malformed on the line."""
+    chunks, repeats, damaged, short = [encode_frame(Hello(7).encode())], 0, 0, 0
+    for number in range(300):
+        message = request(number % 256, [Read(0x1000 + 4 * number)])
+        chunks.append(encode_frame(message))
+        if number % 3 == 0:
+            chunks.append(encode_frame(message))
+            repeats += 1
+        if number % 5 == 0:
+            frame = bytearray(encode_frame(message))
+            frame[1] ^= 0x40
+            chunks.append(bytes(frame))
+            damaged += 1
+        if number % 5 == 1:
+            chunks.append(b"\2\1\0")
+            short += 1
+    chunks.append(encode_frame(request(300 % 256, [Read(CONTROL, 7)])))
+    bench = LinkBench(chunks, latency=0)
+    bench.run()
+    answers = [decode_message(message) for message in bench.answers()]
+    done = [answer.sequence for answer in answers[1:] if isinstance(answer, Response)]
+    assert done == [number % 256 for number in range(301) for _ in range(2 if number % 3 == 0 and number < 300 else 1)]
+    assert answers[-1].words == (0, 1 + 300 + repeats + 1, 1 + 300 + repeats + damaged + short, damaged, short,
+                                 repeats, 0)
 
 
 def test_block_is_written_and_read_back():
@@ -153,6 +224,9 @@ def test_bus_error_stops_the_list_and_names_the_operation():
     (bytes([1, 1, 0, 0, 4, 0]), 1),                      # outside the space
     (bytes([1, 2, 0xFC, 0xFF, 3, 0]), 1),                # leaves the space
     (bytes([3, 1, 0, 0, 0, 1, 1, 2, 3, 4]), 1),
+    (bytes([0, 1, 0, 0, 0, 0, 0, 0]), 1),                # unknown opcodes with as many bytes as a known one has
+    (bytes([5, 1, 0, 0, 0, 0, 0, 0]), 1),
+    *((bytes([1 << bit | 1, 1, 0, 0, 0, 0]), 1) for bit in range(3, 8)),
 ])
 def test_malformed_list_carries_out_nothing(body, index):
     good = encode_operations([Write(0x10, (5,))])
@@ -249,6 +323,46 @@ def test_eight_longest_requests_wait_while_the_line_is_stalled():
     assert [answer.sequence for answer in answers] == list(range(8))
 
 
+class Stalled(LinkBench):
+    """The line has no room while all but the first and the last chunk are sent."""
+
+    async def _send(self, ctx):
+        await self._send_bytes(ctx, self._chunks[0])
+        while not self.messages:
+            await ctx.tick()
+        self.open = False
+        for chunk in self._chunks[1:-1]:
+            await self._send_bytes(ctx, chunk)
+            await ctx.tick().repeat(self._rng.randrange(1, 20))
+        self.open = True
+        while len(self.messages) < self._answers - 1:
+            await ctx.tick()
+        await self._send_bytes(ctx, self._chunks[-1])
+
+
+@pytest.mark.parametrize(("seed", "longest"), [(1, 512), (2, 512), (3, 300), (4, 140), (5, 70), (6, 9)])
+def test_message_that_finds_no_room_is_lost_whole_and_no_other_is(seed, longest):
+    """An answer that cannot leave holds the first request back; 4,096 bytes or 64 messages wait behind it."""
+    rng = random.Random(seed)
+    registers = RegisterModel()
+    registers.words = {0x1000 + 4 * number: rng.getrandbits(32) | 0x01010101 for number in range(510)}
+    first = request(0, [Read(0x1000, 255), Read(0x1000 + 1020, 255)])
+    used, count, kept, chunks = len(first), 1, [], [encode_frame(Hello(7).encode()), encode_frame(first)]
+    for number in range(120):
+        message = bytes([1, 9, number]) + rng.randbytes(rng.randrange(1, longest - 2))
+        chunks.append(encode_frame(message))
+        if used + len(message) <= 4096 and count < 64:
+            used, count = used + len(message), count + 1
+            kept.append(Reject(9, number, RejectReason.NO_SESSION, 1))
+    assert len(kept) < 120
+    bench = Stalled([*chunks, encode_frame(request(1, [Read(0x1004)]))], seed=seed, latency=0, answers=3 + len(kept),
+                    registers=registers)
+    bench.run()
+    answers = [decode_message(message) for message in bench.messages[1:]]
+    words = tuple(registers.words[0x1000 + 4 * number] for number in range(510))
+    assert answers == [Response(7, 0, words, Status.DONE, 0), *kept, Response(7, 1, words[1:2], Status.DONE, 0)]
+
+
 def test_error_counters_tell_what_happened():
     frame = bytearray(encode_frame(request(0, [Read(0)])))
     frame[1] ^= 0x40
@@ -260,6 +374,61 @@ def test_error_counters_tell_what_happened():
     bench.run()
     words = decode_message(bench.messages[-1]).words
     assert words == (0, 4, 5, 1, 1, 0, 0, 2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pushed_windows_are_those_of_the_analyzer_bit_for_bit(seed):
+    """Random words, as many as there may be; the one that counts what was skipped holds what both sides skipped."""
+    rng = random.Random(seed)
+    lengths = [rng.choice([7, 8, 40, 127, 128, 129, 200, 263, 264]) for _ in range(300)]
+    windows = [[number, *(rng.getrandbits(32) for _ in range(length - 1))] for number, length in enumerate(lengths)]
+    messages = [request(0, [Write(CONTROL, (1,))])] + [request(n, [Read(0, 255)]) for n in range(1, 9)]
+    messages += [request(9, [Read(CONTROL + 0x18)])]
+    answers, bench = exchange(messages, windows=windows, gap=30, stalls=0.1)
+    pushed = [[int.from_bytes(payload[at:at + 4], "little") for at in range(0, len(payload), 4)]
+              for payload in bench.pushed()]
+    skipped = [words[6] - windows[words[0]][6] & 0xFFFFFFFF for words in pushed]
+    for words, more in zip(pushed, skipped, strict=True):
+        expected = list(windows[words[0]])
+        expected[6] = expected[6] + more & 0xFFFFFFFF
+        assert words == expected
+    assert len(pushed) >= 3
+    assert [after - before for before, after in pairwise(skipped)] == [
+        after[0] - before[0] - 1 for before, after in pairwise(pushed)]
+    assert skipped[-1] <= answers[-1].words[0]
+
+
+def test_thousands_of_skipped_windows_are_counted():
+    """One word each, while the line has no room: none of them is kept but the first."""
+    class Bench(LinkBench):
+        async def _send(self, ctx):
+            for chunk in self._chunks[:2]:
+                await self._send_bytes(ctx, chunk)
+            while len(self.messages) < 2:
+                await ctx.tick()
+            self.open = False
+            self.telemetry = True
+            await ctx.tick().repeat(9000)
+            self.telemetry = False
+            await ctx.tick()
+            self.open = True
+            await ctx.tick().repeat(2000)   # what was kept has left
+            await self._send_bytes(ctx, self._chunks[2])
+
+        async def _telemetry(self, ctx):
+            ctx.set(self.dut.telemetry.payload.last, 1)
+            while True:
+                ctx.set(self.dut.telemetry.valid, self.telemetry)
+                sent = self.telemetry
+                await ctx.tick()
+                self.count += sent
+
+    messages = [Hello(7).encode(), request(0, [Write(CONTROL, (1,))]), request(1, [Read(CONTROL + 0x18)])]
+    bench = Bench([encode_frame(message) for message in messages], windows=[[0]], latency=0)
+    bench.telemetry, bench.count = False, 0
+    bench.run()
+    assert bench.count >= 9000
+    assert decode_message(bench.answers()[-1]).words == (bench.count - len(bench.pushed()),)
 
 
 def make_window(tenants, number):
