@@ -30,13 +30,15 @@ __all__ = ["Crosspoint", "ReadSignature", "stored_header"]
 STORED = ("epoch", "flow_hash", "flow_class", "timestamp")
 
 
-def stored_header():
-    """Layout of a descriptor: 72 bits, the width of two block RAMs.
+def stored_header(config: DeviceConfig):
+    """Layout of a descriptor: at 64 bits 72 bits, the width of two block RAMs.
 
-    extent: the length less one byte, so that its upper bits are the number of beats behind the first.
+    extent: the length less one byte, so that its upper bits are the number of beats behind the first. several: there
+    are any.
     """
     members = data.Layout.cast(PacketHeader).members
-    return data.StructLayout({"extent": members["length"], **{name: members[name] for name in STORED}})
+    return data.StructLayout({"extent": range(config.max_packet_bytes), "several": 1,
+                              **{name: members[name] for name in STORED}})
 
 
 class ReadSignature(wiring.Signature):
@@ -66,7 +68,7 @@ class ReadSignature(wiring.Signature):
             "move": Out(1),
             "header_wanted": Out(1),
             "beat_wanted": Out(1),
-            "header": In(stored_header()),
+            "header": In(stored_header(config)),
             "read": Out(1),
             "address": Out(range(config.pages * PAGE_BEATS)),
             "beat": In(beat_layout(config)),
@@ -145,12 +147,12 @@ class Crosspoint(wiring.Component):
         m.submodules.beats = beats = memory.Memory(
             shape=beat_layout(config), depth=config.pages * PAGE_BEATS, init=[], attrs=attributes)
         m.submodules.descriptors = descriptors = memory.Memory(
-            shape=stored_header(), depth=config.pages * PAGE_DESCRIPTORS, init=[], attrs=attributes)
+            shape=stored_header(config), depth=config.pages * PAGE_DESCRIPTORS, init=[], attrs=attributes)
         beat_write, beat_read = beats.write_port(), beats.read_port(domain="comb")
         descriptor_write, descriptor_read = descriptors.write_port(), descriptors.read_port(domain="comb")
         # Without reset, so that a register's own reset pin is free for what is not wanted.
         beat, beat_out = (Signal(beat_layout(config), reset_less=True, name=name) for name in ("beat", "beat_out"))
-        descriptor, header_out = (Signal(stored_header(), reset_less=True, name=name)
+        descriptor, header_out = (Signal(stored_header(config), reset_less=True, name=name)
                                   for name in ("descriptor", "header_out"))
         # A first beat is written before it is known whether it counts: if not, nothing refers to the place. Without a
         # vacant page there is no such place.
@@ -165,7 +167,12 @@ class Crosspoint(wiring.Component):
             beat_read.addr.eq(r.address),
             descriptor_read.addr.eq(chain.r_descriptor),
         ]
-        m.d.comb += descriptor_write.data.extent.eq(w.header.length - 1)
+        extent = Signal.like(descriptor_write.data.extent)
+        m.d.comb += [
+            extent.eq(w.header.length - 1),
+            descriptor_write.data.extent.eq(extent),
+            descriptor_write.data.several.eq(extent[config.beat_bytes.bit_length() - 1:].any()),
+        ]
         for name in STORED:
             m.d.comb += descriptor_write.data[name].eq(getattr(w.header, name))
         with m.If(r.read):

@@ -146,9 +146,11 @@ class Decision(wiring.Component):
 
         beats = Signal(range(16 * MAX_PACKET_BEATS + 1))   # of any 12-bit length
         shift = config.beat_bytes.bit_length() - 1
+        behind = Signal(range(MAX_PACKET_BEATS))   # beats behind the first, of a legal length
         legal = (beats != 0) & (beats <= MAX_PACKET_BEATS)
         m.d.comb += [
             beats.eq((header.length + config.beat_bytes - 1) >> shift),
+            behind.eq((header.length - 1)[:len(header.length)] >> shift),
             found.epoch.eq(self.allocation.epoch),
             found.destination.eq(destination),
             found.process.eq(process),
@@ -156,7 +158,7 @@ class Decision(wiring.Component):
             found.used.eq(used + Mux(follows, known.placed.need, 0)),
             found.quota.eq(row.pages),
             found.spare.eq(self._spare(m, found.used, row.pages, found.placed.need)),
-            found.placed.eq(place_packet(m, place, found.beats)),
+            found.placed.eq(place_packet(m, place, behind)),
             found.granted.eq((header.tenant < config.tenants) & (destination < config.ports) & legal
                              & (self._is_answer(header) | self._is_granted(row, destination))),
             found.hopeless.eq(((beats + PAGE_BEATS - 1) >> 4) > row.pages + self._shared_pages(m)),

@@ -7,10 +7,9 @@ shaper holds a largest one for each of its packets whose length is not known yet
 
 When the port has waited for its sink for `stall_timeout` cycles (0: for ever), the packet in transfer and
 those behind it are discarded, with `leave` and `cut`, until the sink takes something again. What the port
-already offers stays offered, as streams demand (at most two beats and headers, of packets that count as left); a
+already offers stays offered, as streams demand (at most a beat and a header, of a packet that counts as left); a
 packet that was cut after its first beat is closed by a zero beat with `last`, so that the sink stays in step and
-sees a packet shorter than its header says. `leave` is high one cycle after the last beat went to the port's skid
-buffer.
+sees a packet shorter than its header says. `leave` is high one cycle after the last beat was offered.
 
 The engines' output grants only `engine.eligible` tenants, and while fewer than `engine.wanted` packets are on the way
 there, from their grant to two cycles after their header's transfer: what the engines say has then taken that packet
@@ -27,7 +26,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import DeviceConfig
 from ..manager.allocation import AllocationSignature
 from ..stream.packet import PacketHeader, PacketSignature, beat_layout
-from ..stream.skid import SkidBuffer
+from ..stream.skid import ReadyBuffer
 from .crosspoint import ReadSignature
 from .events import EgressEventSignature, EngineFeedbackSignature
 from .reader import Reader
@@ -63,8 +62,8 @@ class Output(wiring.Component):
         m.submodules.scheduler = self.scheduler = Scheduler(config)
         m.submodules.shaper = self.shaper = Shaper(config)
         m.submodules.reader = self.reader = Reader(config, self._port)
-        m.submodules.headers = self.headers = SkidBuffer(PacketHeader)
-        m.submodules.beats = self.beats = SkidBuffer(beat_layout(config))
+        m.submodules.headers = self.headers = ReadyBuffer(PacketHeader)
+        m.submodules.beats = self.beats = ReadyBuffer(beat_layout(config))
         for part in (self.scheduler, self.shaper):
             wiring.connect(m, wiring.flipped(self.allocation), part.allocation)
         for crosspoint, read in zip(self.crosspoints, self.reader.crosspoints, strict=True):

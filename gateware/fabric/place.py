@@ -39,21 +39,25 @@ def placement_layout():
     })
 
 
-def place_packet(m, place, beats):
-    """The placement of a packet of `beats`, 1 to 256, behind `place`. Call it once in a module."""
+def place_packet(m, place, behind):
+    """The placement of a packet of `behind` beats behind its first one, 0 to 255. Call it once in a module.
+
+    Both ways are laid out before it is known which one it is: `place` comes late.
+    """
     result = Signal(placement_layout(), name="placement")
-    end = Signal(range(PAGE_BEATS + MAX_PACKET_BEATS), name="placement_end")   # last beat, from the first page on
+    end = Signal(range(PAGE_BEATS + MAX_PACKET_BEATS), name="placement_end")   # last beat in a shared page and on
     crosses = Signal(name="placement_crosses")
     m.d.comb += [
-        end.eq(result.start + beats - 1),
+        end.eq(place.beats + behind),
         crosses.eq(end[4:].any()),
         result.open.eq(place.open),
         result.shares.eq(place.open & (place.beats != 0) & (place.descriptors != 0)),
         result.start.eq(Mux(result.shares, place.beats, 0)),
-        result.need.eq(end[4:] + ~result.shares),
+        result.need.eq(Mux(result.shares, end[4:], behind[4:] + 1)),
         result.slot.eq(Mux(result.shares & ~crosses, place.descriptors, 0)),
         result.after.open.eq(1),
-        result.after.beats.eq(end[:4] + 1),   # modulo 16: a full page counts as 0; so do descriptors
-        result.after.descriptors.eq(result.slot + 1),
+        # Modulo 16: a full page counts as 0; so do descriptors.
+        result.after.beats.eq(Mux(result.shares, (end + 1)[:4], (behind + 1)[:4])),
+        result.after.descriptors.eq(Mux(result.shares & ~crosses, (place.descriptors + 1)[:3], 1)),
     ]
     return result

@@ -4,7 +4,8 @@ Contract: a granted tenant's next packet is picked from an input at which one wa
 grant for which no packet is left is taken and forgotten. Packets come out whole, in the order of the grants: `beat`
 while `valid`, `first` and `header` with the first one; `take` moves on. The first beat of a picked packet is out four
 cycles after its grant is offered; beats, and packets, follow each other without a pause. `charge` says, once a packet,
-after its header was read, what it costs; `open` are the tenants of picked packets that were not charged yet.
+after its header was read, what it costs; `open` are the tenants of picked packets whose charge the scheduler does not
+see in the flags of the shaper yet.
 
 Stages: *next* (a packet is picked and its descriptor is being read), *current* (its beats are being addressed), *read*
 (a beat is coming out of the memory; with the first one the header is known, so the packet's length), *out*. What is
@@ -21,6 +22,8 @@ from amaranth.lib.wiring import In, Out
 from ..config import MAX_PACKET_BEATS, PAGE_BEATS, DeviceConfig
 from ..stream.packet import PacketHeader, beat_layout
 from .crosspoint import STORED, ReadSignature, stored_header
+from .scheduler import grant_layout
+from .shaper import SHOWN
 
 __all__ = ["Reader"]
 
@@ -36,7 +39,7 @@ class Reader(wiring.Component):
         self._position = data.StructLayout({"page": range(config.pages), "offset": range(PAGE_BEATS)})
         super().__init__({
             "crosspoints": Out(ReadSignature(config)).array(config.ports),
-            "grant": In(stream.Signature(config.tenants)),
+            "grant": In(stream.Signature(grant_layout(config))),
             "void": Out(1),
             "open": Out(config.tenants),
             "charge": Out(1),
@@ -67,10 +70,10 @@ class Reader(wiring.Component):
             proceed.eq(self.move & self.more),
         ]
         self._pick(m, begin)
-        left = self._measure(m)
+        some_left = self._measure(m)
         self._address(m, begin, proceed)
         self._output(m)
-        busy = left.any() | (self.read.valid & self.read.first)
+        busy = some_left | (self.read.valid & self.read.first)
         for number, crosspoint in enumerate(self.crosspoints):
             m.d.comb += [
                 crosspoint.move.eq(self.move),
@@ -92,11 +95,9 @@ class Reader(wiring.Component):
         candidates, above = Signal(config.ports), Signal(config.ports)
         source = Signal(range(config.ports))
         fire = Signal()
-        for number in range(config.tenants):
-            with m.If(grant.payload[number]):
-                m.d.comb += tenant.eq(number)
         m.d.comb += [
-            candidates.eq(Cat((crosspoint.ready & grant.payload).any() for crosspoint in self.crosspoints)),
+            tenant.eq(grant.payload.tenant),
+            candidates.eq(Cat((crosspoint.ready & grant.payload.mask).any() for crosspoint in self.crosspoints)),
             turn.addr.eq(tenant),
             above.eq(candidates & ~((2 << turn.data) - 1)[:config.ports]),
             grant.ready.eq(~self.next.valid | begin),
@@ -116,7 +117,7 @@ class Reader(wiring.Component):
             m.d.sync += [
                 self.next.key.tenant.eq(tenant),
                 self.next.key.source.eq(source),
-                self.next.mask.eq(grant.payload),
+                self.next.mask.eq(grant.payload.mask),
             ]
         for number, crosspoint in enumerate(self.crosspoints):
             m.d.comb += [
@@ -134,23 +135,27 @@ class Reader(wiring.Component):
     def _measure(self, m):
         """Whether the current packet has more beats to address: from its header while the first beat is read."""
         config = self._config
-        header = Signal(stored_header())
+        header = Signal(stored_header(config))
         m.d.comb += header.as_value().eq(reduce(or_, (point.header.as_value() for point in self.crosspoints)))
         behind = Signal(range(MAX_PACKET_BEATS))   # beats behind the first
         left, left_now = Signal(range(MAX_PACKET_BEATS)), Signal(range(MAX_PACKET_BEATS))
+        some_left = Signal()                       # left.any()
         first = self.read.valid & self.read.first
         m.d.comb += [
             behind.eq(header.extent >> (config.beat_bytes.bit_length() - 1)),
             left_now.eq(Mux(first, behind, left)),
-            self.more.eq(Mux(first, behind.any(), left.any())),
+            self.more.eq(Mux(first, header.several, some_left)),
         ]
-        charged = Signal(config.tenants)
-        m.d.sync += [self.charge.eq(first & self.move), charged.eq(0)]
+        charged = [Signal(config.tenants, name=f"charged_{age}") for age in range(SHOWN - 1)]
+        m.d.sync += [
+            self.charge.eq(first & self.move),
+            *(older.eq(mask) for older, mask in zip(charged, [C(0, config.tenants), *charged], strict=False)),
+        ]
         with m.If(self.move):
-            m.d.sync += left.eq(left_now - self.more)
+            m.d.sync += [left.eq(left_now - self.more), some_left.eq(left_now > 1)]
             with m.If(first):
                 m.d.sync += [
-                    charged.eq(self.current.mask),
+                    charged[0].eq(self.current.mask),
                     self.tenant.eq(self.current.key.tenant),
                     self.beats.eq(behind + 1),
                     self.header.tenant.eq(self.current.key.tenant),
@@ -159,8 +164,9 @@ class Reader(wiring.Component):
                     self.header.length.eq(header.extent + 1),
                     *(getattr(self.header, name).eq(getattr(header, name)) for name in STORED),
                 ]
-        m.d.comb += self.open.eq(Mux(self.next.valid, self.next.mask, 0) | Mux(first, self.current.mask, 0) | charged)
-        return left
+        m.d.comb += self.open.eq(Mux(self.next.valid, self.next.mask, 0) | Mux(first, self.current.mask, 0)
+                                 | reduce(or_, charged))
+        return some_left
 
     def _address(self, m, begin, proceed):
         """Addresses one beat a cycle, and sends pages home that have been read."""

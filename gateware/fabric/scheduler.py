@@ -1,18 +1,18 @@
 """Scheduler: surplus round robin by cost over the tenants of one output, with grants ahead of the transfer.
 
-Contract: a tenant in `ready` is granted a packet (`grant`, in order, at most two of them waiting) the cycle after it
-was chosen; one grant a cycle is sustained. Within a round the tenants that are ready and solvent are granted one
+Contract: a tenant in `ready` is granted a packet (`grant`, in order, at most two of them waiting) two cycles after
+it was chosen; one grant a cycle is sustained. Within a round the tenants that are ready and solvent are granted one
 packet each in turn. A grant costs what `charge` says later: `cost` units on the account of `tenant`, at any time, one
 charge a cycle. A tenant whose account is empty waits for the next round, which begins when nobody who is ready is
 solvent and adds its weight to every empty account: debt is kept, surplus is not. So a debt is at most what the
 tenant's uncharged grants cost. Only a tenant in `again` is granted while an earlier grant of its is `open` (the
-caller's mask of grants taken and not charged yet).
+caller's mask of grants taken and not charged yet), or was in the cycle before.
 
 Weights are those of the active bank when an account is filled; weight 0 (it cannot be admitted any more, but has
 packets of an earlier table) counts as 1024 until they are gone. There are no errors.
 
 A round is 512 units for weights that sum to 65536, more by a power of two when accounts are so deep in debt that
-rounds pass in vain, and at most `largest_fill` units for any one tenant.
+rounds pass in vain, and at most `LARGEST_FILL` units for any one tenant.
 """
 
 from itertools import pairwise
@@ -21,15 +21,17 @@ from amaranth import *
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import DeviceConfig
+from ..config import MAX_PACKET_BEATS, DeviceConfig
 from ..manager.allocation import AllocationSignature
 from .rows import Rows
 
-__all__ = ["DRAIN_WEIGHT", "ROUND", "Scheduler", "lowest"]
+__all__ = ["DRAIN_WEIGHT", "ROUND", "Scheduler", "grant_layout", "lowest"]
 
 DRAIN_WEIGHT = 1024
 UNIT = 7              # bits of an account below one unit of cost: weight 128 is worth one unit a round
 ROUND = 1 << 16 - UNIT  # units of a round for weights that sum to 65536
+LARGEST_FILL = 2 * ROUND
+UNCHARGED = 15        # grants of one tenant that have not been charged, at most
 
 
 def lowest(bits):
@@ -43,33 +45,30 @@ def number_of(one_hot):
                for bit in range((len(one_hot) - 1).bit_length()))
 
 
+def grant_layout(config: DeviceConfig):
+    """A granted tenant, as one bit of `mask` and as a number."""
+    return data.StructLayout({"mask": config.tenants, "tenant": range(config.tenants)})
+
+
 class Scheduler(wiring.Component):
-    """Chooses the tenants that one output serves next.
+    """Chooses the tenants that one output serves next."""
 
-    cost_width: bits of a charge. largest_fill: most units that one round gives one tenant, a power of two.
-    uncharged: most grants of one tenant that have not been charged at any time.
-    """
-
-    def __init__(self, config: DeviceConfig, *, cost_width: int = 9, largest_fill: int = 1024, uncharged: int = 8):
-        if not 1 <= cost_width <= 16:
-            raise ValueError(f"cost_width must be in 1..16, not {cost_width!r}")
-        if largest_fill < ROUND or largest_fill & largest_fill - 1:
-            raise ValueError(f"largest_fill must be a power of two of at least {ROUND}, not {largest_fill!r}")
+    def __init__(self, config: DeviceConfig):
         self._config = config
-        self._cost_width = cost_width
-        self._limit = largest_fill << UNIT
-        self._width = 2 + max(self._limit.bit_length(), cost_width + UNIT + uncharged.bit_length())
+        self._limit = LARGEST_FILL << UNIT
+        self._cost = range(MAX_PACKET_BEATS + 1)
+        self._width = 2 + max(self._limit, UNCHARGED * MAX_PACKET_BEATS << UNIT).bit_length()
         super().__init__({
             "allocation": In(AllocationSignature(config)),
             "ready": In(config.tenants),
             "again": In(config.tenants),
             "open": In(config.tenants),
             "enable": In(1, init=1),
-            "grant": Out(stream.Signature(config.tenants)),
+            "grant": Out(stream.Signature(grant_layout(config))),
             "granted": Out(1),
             "charge": In(1),
             "tenant": In(range(config.tenants)),
-            "cost": In(cost_width),
+            "cost": In(self._cost),
         })
 
     def elaborate(self, platform):
@@ -83,55 +82,66 @@ class Scheduler(wiring.Component):
         self.next_ok = Signal(tenants, init=everybody)   # will be solvent in the next one
         self.owed = Signal(tenants)                      # is to get its weight for the round under way
         self.coming = Signal(tenants)                    # has not got it yet
-        starving, swap = Signal(), Signal()   # nobody who is ready is solvent; so the next round begins
+        # Nobody who is ready is solvent, now and in the cycle before; nothing is coming; `starving` of the cycle before
+        # did not know of an account that was filled just then. So the next round begins.
+        starving, starved, quiet, filled, swap = Signal(), Signal(), Signal(init=1), Signal(), Signal()
         m.d.comb += [
             starving.eq(self.ready.any() & ~(self.ready & self.solvent).any()),
+            swap.eq(starved & quiet & ~filled),
         ]
-        self._choose(m, swap)
-        self._account(m, starving, swap)
-        self._adapt(m, starving, swap)
+        m.d.sync += starved.eq(starving & ~swap)
+        self._choose(m, starving, quiet)
+        self._account(m, quiet, filled, swap)
+        self._adapt(m, starving, starved, swap)
         return m
 
-    def _choose(self, m, swap):
-        """Round robin among the ready and solvent, into a queue of two grants."""
-        tenants = self._config.tenants
-        second = Signal(tenants)   # behind `grant`; nobody: 0
-        above = Signal(tenants)    # tenants behind the last granted one
-        queued, able, candidates, turn, choice = (
-            Signal(tenants, name=name) for name in ("queued", "able", "candidates", "turn", "choice"))
-        first = self.grant.payload
-        m.d.comb += [
-            queued.eq(first | second),
-            able.eq(self.ready & Mux(swap, self.next_ok, self.solvent)),
-            candidates.eq(able & (self.again | ~(queued | self.open))),
-            turn.eq(candidates & above),
-            choice.eq(Mux(turn.any(), lowest(turn), lowest(candidates))),
-            self.granted.eq(~second.any() & self.enable & candidates.any()),
-            self.grant.valid.eq(first.any()),
-        ]
-        with m.If(self.granted):
-            m.d.sync += above.eq(-choice & ~choice)
-        taken = self.grant.valid & self.grant.ready
-        free = taken | ~self.grant.valid
-        with m.If(second.any()):
-            with m.If(taken):
-                m.d.sync += [first.eq(second), second.eq(0)]
-        with m.Elif(self.granted):
-            with m.If(free):
-                m.d.sync += first.eq(choice)
-            with m.Else():
-                m.d.sync += second.eq(choice)
-        with m.Elif(taken):
-            m.d.sync += first.eq(0)
+    def _choose(self, m, starving, quiet):
+        """Round robin among the ready and solvent, or, when there are none, among those of the round that begins next.
 
-    def _account(self, m, starving, swap):
-        """One account a cycle: a charge, else a filling that is owed; its flags follow seven cycles later.
-
-        Stages: the weight is looked up; made the worth of a round; the change is summed; the account is written; it is
-        compared; its flags are written.
+        One carry chain finds both: the difference to the place behind the last granted one changes a row of candidates
+        up to the first of them from there on. The row is this round's candidates twice, so that it may go on from the
+        lowest, and those of the next round.
         """
         tenants = self._config.tenants
-        layout = data.StructLayout({"tenant": range(tenants), "fill": 1, "charge": 1, "cost": self._cost_width})
+        newest, fresh = Signal(tenants, init=1 << tenants - 1), Signal()   # the last grant; it is not offered yet
+        unbilled = Signal(tenants)
+        able, later, blocked, choice = (Signal(tenants, name=name) for name in ("able", "later", "blocked", "choice"))
+        difference = Signal(3 * tenants)
+        moves, room = Signal(), Signal()
+        m.d.comb += [
+            blocked.eq(~self.again & (unbilled | Mux(fresh, newest, 0))),
+            able.eq(self.ready & self.solvent & ~blocked),
+            later.eq(self.ready & self.next_ok & ~blocked & quiet.replicate(tenants)),
+            difference.eq(Cat(able, able, later) - newest.rotate_left(1)),
+            choice.eq((able & ~(difference[:tenants] & difference[tenants:2 * tenants]))
+                      | (later & ~difference[2 * tenants:])),
+            moves.eq(self.grant.ready | ~self.grant.valid),
+            room.eq(~fresh | moves),
+            # The next round begins in the cycle after, so its grants are due already.
+            self.granted.eq(room & self.enable & Mux(starving, later.any(), able.any())),
+        ]
+        with m.If(self.granted):
+            m.d.sync += newest.eq(choice)
+        with m.If(room):
+            m.d.sync += fresh.eq(self.granted)
+        grant = self.grant
+        with m.If(moves):
+            m.d.sync += [
+                grant.valid.eq(fresh),
+                grant.payload.mask.eq(newest),
+                grant.payload.tenant.eq(number_of(newest)),
+            ]
+        # A cycle old, but for the newest grant: what makes it up comes from far away.
+        m.d.sync += unbilled.eq(Mux(fresh, newest, 0) | Mux(grant.valid, grant.payload.mask, 0) | self.open)
+
+    def _account(self, m, quiet, filled, swap):
+        """One account a cycle: a charge, else a filling that is owed; its flags follow seven cycles later.
+
+        Stages: the weight is looked up; scaled; limited, and the change summed; the account is written; it is compared;
+        its flags are written.
+        """
+        tenants = self._config.tenants
+        layout = data.StructLayout({"tenant": range(tenants), "fill": 1, "charge": 1, "cost": self._cost})
         turn = Signal(layout)
         stages = [Signal(layout, name=name)
                   for name in ("weighed", "valued", "summed", "written", "compared", "flagged")]
@@ -142,12 +152,12 @@ class Scheduler(wiring.Component):
             turn.charge.eq(self.charge),
             turn.cost.eq(self.cost),
             turn.fill.eq(Mux(self.charge, self.owed.bit_select(self.tenant, 1), self.owed.any())),
-            swap.eq(starving & ~self.coming.any() & ~stages[-1].fill),
         ]
         for before, after in pairwise([turn, *stages]):
             m.d.sync += after.eq(before)
-        weighed, valued, summed, written, compared, flagged = stages
-        worth = self._weigh(m, weighed, valued)   # of the tenant in `summed`
+        weighed, _, summed, written, compared, flagged = stages
+        m.d.sync += [quiet.eq(~(self.coming.any() | compared.fill | swap)), filled.eq(flagged.fill)]
+        worth = self._weigh(m, weighed, summed)   # of the tenant in `summed`
 
         shape = signed(self._width)
         change, level = Signal(shape), Signal(shape)
@@ -194,37 +204,41 @@ class Scheduler(wiring.Component):
         with m.If(swap):
             m.d.sync += [self.owed.eq(~solvent), self.coming.eq(~solvent)]
 
-    def _weigh(self, m, weighed, valued):
+    def _weigh(self, m, weighed, summed):
         """What a round is worth to a tenant: weight times a power of two that is the same for everybody."""
         self.scale = Signal(range(self._limit.bit_length()))
         self.too_coarse = Signal()
         weight, worth = Signal(16), Signal(range(self._limit + 1))
         scaled = Signal(16 + self._limit.bit_length())
+        limited = Signal()
         row = self.rows.rows[0]
         m.d.comb += [
             self.rows.tenants[0].eq(weighed.tenant),
-            scaled.eq(weight << self.scale),
+            limited.eq(scaled > self._limit),
+            worth.eq(Mux(limited, self._limit, scaled)),
         ]
         m.d.sync += [
             weight.eq(Mux(row.weight == 0, DRAIN_WEIGHT, row.weight)),
-            worth.eq(Mux(scaled > self._limit, self._limit, scaled)),
-            self.too_coarse.eq(valued.fill & (scaled > self._limit)),
+            scaled.eq(weight << self.scale),
+            self.too_coarse.eq(summed.fill & limited),
         ]
         return worth
 
-    def _adapt(self, m, starving, swap):
+    def _adapt(self, m, starving, starved, swap):
         """Makes rounds coarser while they pass in vain, and finer again when they have become long.
 
         Scaling all weights changes the length of a round, not the shares.
         """
-        spent = Signal(range(2 * ROUND + (2 << self._cost_width)))
+        spent = Signal(range(2 * ROUND + 3 * MAX_PACKET_BEATS))
         idle, late = Signal(), Signal()   # nobody was granted since the last round began; it cannot end yet
+        early = Signal()                  # a grant of the next round
         long = Signal()
         m.d.sync += [
             long.eq((spent >= 2 * ROUND) & ~long),
             spent.eq(Mux(swap | long, 0, spent + Mux(self.charge, self.cost, 0))),
-            idle.eq((swap | idle) & ~self.granted),
-            late.eq(~swap & (late | starving)),
+            early.eq(self.granted & starving),
+            idle.eq(Mux(swap, ~early, idle) & ~self.granted),
+            late.eq(~swap & (late | starved)),
         ]
         with m.If(self.too_coarse | long):
             with m.If(self.scale != 0):

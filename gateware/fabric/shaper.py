@@ -3,8 +3,8 @@
 Contract: over any interval of n cycles a tenant with rate r and burst b starts at most r*n + b beats. `ok[t]`
 says that a packet of any size may start now: the bucket holds at least the largest packet (256 beats); `ample[t]`,
 that it holds `UNKNOWN` of them, so that as many may start before their lengths are known. `charge` subtracts `beats`
-and shows in both one cycle later. Buckets are refilled tenant after tenant, each once in T
-cycles (T: tenants) with r*T at once; a bucket is therefore kept r*T below its burst, and a burst below
+and shows in both `SHOWN` cycles later. Buckets are refilled tenant after tenant, each once in T
+cycles (T: tenants, at least 3) with r*T at once; a bucket is therefore kept r*T below its burst, and a burst below
 256 + r*T counts as that. A rate of 65536 or more does not limit. Rate 0 counts as 64 (1/1024 beat a cycle), so
 that what was admitted under an earlier table always drains. There are no errors.
 """
@@ -17,11 +17,14 @@ from ..config import MAX_PACKET_BEATS, DeviceConfig
 from ..manager.allocation import FULL_RATE, AllocationSignature
 from .rows import Rows
 
-__all__ = ["LEAST_RATE", "UNKNOWN", "Shaper"]
+__all__ = ["LEAST_RATE", "SHOWN", "UNKNOWN", "Shaper"]
 
 LEAST_RATE = 64
 FRACTION = 16  # bits of a token below one beat
-UNKNOWN = 6    # packets of a tenant that an output starts at most before it is charged for the first
+SHOWN = 4      # cycles from a charge to the flags that know of it
+#: Packets of a tenant that an output starts at most before the charge for the first one shows. One above a power of
+#: two, which the largest packet is too: so a level is compared by its upper bits alone.
+UNKNOWN = 9
 
 
 class Shaper(wiring.Component):
@@ -29,6 +32,7 @@ class Shaper(wiring.Component):
 
     def __init__(self, config: DeviceConfig):
         self._config = config
+        self._period = max(config.tenants, 3)   # a refill takes three cycles
         super().__init__({
             "allocation": In(AllocationSignature(config)),
             "ok": Out(config.tenants),
@@ -40,75 +44,102 @@ class Shaper(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        tenants = self._config.tenants
-        m.submodules.rows = rows = Rows(self._config, ["rate", "burst"])
-        wiring.connect(m, wiring.flipped(self.allocation), rows.allocation)
-
         # A bucket's level is `filled - spent`, two counters modulo 2**width with one writer each. It is kept 256
         # beats low: a packet may start at a level of 0 or more, and cannot take more than there is.
-        width = 15 + FRACTION + 3
-        m.submodules.filled = filled = memory.Memory(shape=width, depth=tenants, init=[])
-        m.submodules.spent = spent = memory.Memory(shape=width, depth=tenants, init=[])
-
-        charged_spent = spent.read_port(domain="comb")
-        charged_filled = filled.read_port(domain="comb")
-        spent_write = spent.write_port()
-        spent_now = Signal(width)
-        level_left = Signal(signed(width))
-        m.d.comb += [
-            charged_spent.addr.eq(self.tenant),
-            charged_filled.addr.eq(self.tenant),
-            spent_now.eq(charged_spent.data + (self.beats << FRACTION)),
-            spent_write.en.eq(self.charge),
-            spent_write.addr.eq(self.tenant),
-            spent_write.data.eq(spent_now),
-            level_left.eq(charged_filled.data - spent_now),
-        ]
-
-        # What a row grants is looked up in the cycle before its tenant's turn.
-        turn, next_turn = (Signal(range(tenants), name=name) for name in ("turn", "next_turn"))
-        refill, refill_now = (Signal(17 + tenants.bit_length(), name=name) for name in ("refill", "refill_now"))
-        depth, cap = (Signal(signed(width), name=name) for name in ("depth", "cap"))
-        full = Signal(init=1)
-        row = rows.rows[0]
-        m.d.comb += [
-            next_turn.eq(Mux(turn == tenants - 1, 0, turn + 1)),
-            rows.tenants[0].eq(next_turn),
-            refill_now.eq(Mux(row.rate == 0, LEAST_RATE, row.rate) * tenants),
-            depth.eq(((row.burst - MAX_PACKET_BEATS) << FRACTION) - refill_now),
-        ]
-        m.d.sync += [
-            turn.eq(next_turn),
-            refill.eq(refill_now),
-            cap.eq(Mux(depth > 0, depth, 0)),
-            full.eq(row.rate >= FULL_RATE),
-        ]
-
-        # The turn looks at `spent` before a charge of the same cycle: that only makes its refill more careful.
-        turn_spent = spent.read_port(domain="comb")
-        turn_filled = filled.read_port(domain="comb")
-        filled_write = filled.write_port()
-        level, above = (Signal(signed(width), name=name) for name in ("level", "above"))
-        m.d.comb += [
-            turn_spent.addr.eq(turn),
-            turn_filled.addr.eq(turn),
-            level.eq(turn_filled.data - turn_spent.data),
-            above.eq(level + (refill - cap)),   # of the brim, when refilled
-            filled_write.en.eq(1),
-            filled_write.addr.eq(turn),
-            filled_write.data.eq(Mux(above > 0, turn_spent.data + cap, turn_filled.data + refill)),
-        ]
-
-        everybody = (1 << tenants) - 1
-        unlimited = Signal(tenants, init=everybody)
-        m.d.sync += unlimited.bit_select(turn, 1).eq(full)
-        charged_here = Signal(range(MAX_PACKET_BEATS << FRACTION + 1))
-        m.d.comb += charged_here.eq(Mux(self.charge & (self.tenant == turn), self.beats << FRACTION, 0))
-        for flag, least in ((self.ok, 0), (self.ample, (UNKNOWN - 1) * MAX_PACKET_BEATS << FRACTION)):
-            spendable = Signal(tenants, init=everybody)
-            with m.If(self.charge):
-                m.d.sync += spendable.bit_select(self.tenant, 1).eq(level_left >= least)
-            m.d.sync += spendable.bit_select(turn, 1).eq(
-                Mux(above > 0, cap - charged_here >= least, level + refill - charged_here >= least))
-            m.d.comb += flag.eq(spendable | unlimited)
+        self._width = 15 + FRACTION + 3
+        m.submodules.filled = self.filled = memory.Memory(shape=self._width, depth=self._period, init=[])
+        m.submodules.spent = self.spent = memory.Memory(shape=self._width, depth=self._period, init=[])
+        everybody = (1 << self._config.tenants) - 1
+        self.unlimited, self.one, self.several = (
+            Signal(self._config.tenants, init=everybody, name=name) for name in ("unlimited", "one", "several"))
+        m.d.comb += [self.ok.eq(self.one | self.unlimited), self.ample.eq(self.several | self.unlimited)]
+        self._spend(m)
+        self._refill(m)
         return m
+
+    def _flag(self, m, tenant, level):
+        """What a level says."""
+        ample = (UNKNOWN - 1) * MAX_PACKET_BEATS << FRACTION
+        m.d.sync += [
+            self.one.bit_select(tenant, 1).eq(level >= 0),
+            self.several.bit_select(tenant, 1).eq((level >= 0) & level[ample.bit_length() - 1:].any()),
+        ]
+
+    def _spend(self, m):
+        """Writes a charge at once, and looks at the level that is left three cycles later.
+
+        A refill under way looked at the bucket before the charge, and is written by then.
+        """
+        before, filled = self.spent.read_port(domain="comb"), self.filled.read_port(domain="comb")
+        write = self.spent.write_port()
+        spent = Signal(self._width)
+        m.d.comb += [
+            before.addr.eq(self.tenant),
+            spent.eq(before.data + (self.beats << FRACTION)),
+            write.en.eq(self.charge),
+            write.addr.eq(self.tenant),
+            write.data.eq(spent),
+        ]
+        charged = [(self.charge, self.tenant, spent)]
+        for stage in range(1, SHOWN):
+            charged.append(tuple(Signal.like(value, name=f"{name}_{stage}") for name, value in zip(
+                ("charge", "charged", "spent"), charged[-1], strict=True)))
+            m.d.sync += [after.eq(value) for after, value in zip(*reversed(charged[-2:]), strict=True)]
+        charge, tenant, spent = charged[-1]
+        left = Signal(signed(self._width))
+        m.d.comb += [filled.addr.eq(tenant), left.eq(filled.data - spent)]
+        with m.If(charge):
+            self._flag(m, tenant, left)
+
+    def _look_up(self, m):
+        """What a tenant's row grants, three cycles after it was read; returns (tenant in the cycle before, values)."""
+        m.submodules.rows = rows = Rows(self._config, ["rate", "burst"])
+        wiring.connect(m, wiring.flipped(self.allocation), rows.allocation)
+        looked_up, valued, turn = (Signal(range(self._period), name=name) for name in ("looked_up", "valued", "turn"))
+        row = Signal(rows.layout)
+        refill = Signal(17 + self._period.bit_length())
+        limit = Signal(signed(self._width))
+        granted, cap = Signal.like(refill, name="granted"), Signal.like(limit, name="cap")
+        valued_full, full = (Signal(init=1, name=name) for name in ("valued_full", "full"))
+        m.d.comb += rows.tenants[0].eq(looked_up)
+        lump = Mux(row.rate == 0, LEAST_RATE, row.rate) * self._period
+        m.d.sync += [
+            looked_up.eq(Mux(looked_up == self._period - 1, 0, looked_up + 1)),
+            valued.eq(looked_up),
+            turn.eq(valued),
+            row.eq(rows.rows[0]),
+            refill.eq(lump),
+            limit.eq(((row.burst - MAX_PACKET_BEATS) << FRACTION) - lump),
+            valued_full.eq(row.rate >= FULL_RATE),
+            granted.eq(refill),
+            cap.eq(Mux(limit < 0, 0, limit)),
+            full.eq(valued_full),
+        ]
+        return turn, granted, cap, full
+
+    def _refill(self, m):
+        """A bucket a cycle: read; what it would hold, refilled or cut to the brim; written."""
+        turn, refill, cap, full = self._look_up(m)
+        filled, spent = self.filled.read_port(domain="comb"), self.spent.read_port(domain="comb")
+        write = self.filled.write_port()
+        read, last = (Signal.like(turn, name=name) for name in ("read", "last"))
+        read_filled, read_spent, brim, more = (
+            Signal(self._width, name=name) for name in ("read_filled", "read_spent", "brim", "more"))
+        level, missing, most = (Signal(signed(self._width), name=name) for name in ("level", "missing", "most"))
+        grant, last_full = Signal.like(refill, name="grant"), Signal(init=1)
+        m.d.comb += [filled.addr.eq(turn), spent.addr.eq(turn)]
+        m.d.sync += [
+            read.eq(turn), read_filled.eq(filled.data), read_spent.eq(spent.data),
+            last.eq(read), last_full.eq(full),
+            brim.eq(read_spent + cap), more.eq(read_filled + refill), level.eq(read_filled - read_spent),
+            grant.eq(refill), missing.eq(refill - cap), most.eq(cap),
+        ]
+        cut = Signal()
+        m.d.comb += [
+            cut.eq(level + missing >= 0),
+            write.en.eq(1),
+            write.addr.eq(last),
+            write.data.eq(Mux(cut, brim, more)),
+        ]
+        self._flag(m, last, Mux(cut, most, level + grant))
+        m.d.sync += self.unlimited.bit_select(last, 1).eq(last_full)

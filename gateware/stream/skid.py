@@ -1,14 +1,17 @@
-"""Skid buffer: two entries that cut every combinational path of a stream, at full throughput.
+"""Skid buffers: they cut combinational paths of a stream, at full throughput.
 
-Contract: a transfer at `i` appears at `o` one cycle later; one transfer a cycle is sustained; order is kept and
-nothing is lost or repeated. `i.ready`, `o.valid` and `o.payload` come from registers. There are no errors.
+Contract of `SkidBuffer`, two entries: a transfer at `i` appears at `o` one cycle later; one transfer a cycle is
+sustained; order is kept and nothing is lost or repeated. `i.ready`, `o.valid` and `o.payload` come from registers.
+
+Contract of `ReadyBuffer`, one entry: the same, but what comes at `i` is offered at `o` in the same cycle. Only
+`i.ready` comes from a register. There are no errors.
 """
 
 from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["SkidBuffer"]
+__all__ = ["ReadyBuffer", "SkidBuffer"]
 
 
 class SkidBuffer(wiring.Component):
@@ -47,4 +50,36 @@ class SkidBuffer(wiring.Component):
                 m.d.sync += self.o.payload.eq(self.i.payload)
         with m.Elif(self.i.valid & ~full):
             m.d.sync += [caught.eq(self.i.payload), full.eq(1)]
+        return m
+
+
+class ReadyBuffer(wiring.Component):
+    """One-entry buffer for a stream of `shape`, which keeps what `o` does not take in the cycle in which it comes."""
+
+    def __init__(self, shape):
+        self._shape = shape
+        super().__init__({
+            "i": In(stream.Signature(shape)),
+            "o": Out(stream.Signature(shape)),
+        })
+
+    @property
+    def shape(self):
+        """Shape of the payload."""
+        return self._shape
+
+    def elaborate(self, platform):
+        m = Module()
+        caught = Signal(self._shape)
+        full = Signal()
+        m.d.comb += [
+            self.i.ready.eq(~full),
+            self.o.valid.eq(self.i.valid | full),
+        ]
+        with m.If(full):
+            m.d.comb += self.o.payload.eq(caught)
+        with m.Else():
+            m.d.comb += self.o.payload.eq(self.i.payload)
+            m.d.sync += caught.eq(self.i.payload)
+        m.d.sync += full.eq(self.o.valid & ~self.o.ready)
         return m

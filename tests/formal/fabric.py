@@ -216,7 +216,7 @@ class Crossing(wiring.Component):
         tenant, grant = Signal(range(config.tenants)), reader.grant
         m.d.comb += [
             tenant.eq(AnySeq(len(tenant))), Assume(tenant < config.tenants),
-            grant.valid.eq(AnySeq(1)), grant.payload.eq(1 << tenant),
+            grant.valid.eq(AnySeq(1)), grant.payload.mask.eq(1 << tenant), grant.payload.tenant.eq(tenant),
         ]
         header, word = self.outputs[0].header, self.outputs[0].data
         m.d.comb += [

@@ -1,19 +1,20 @@
 """Contract of a shaper: a tenant never starts more than rate * cycles + burst beats, in any interval.
 
 The watched tenant's row is written once, with any rate below full and any burst; the bus is free otherwise. From the
-first refill under that row on, the tenant starts packets of any size whenever its `ok` is high, and the others are
-charged at will. A reference bucket, filled every cycle and never above the burst, must never be overdrawn: that is
-the same claim for every interval at once. While `ample` is high, it holds `UNKNOWN` largest packets.
+first refill under that row on, the tenant starts packets of any size whenever its `ok` is high and no charge of its
+is so new that it does not show yet; the others are charged at will. A reference bucket, filled every cycle and never
+above the burst, must never be overdrawn: that is the same claim for every interval at once. While `ample` is high, it
+holds `UNKNOWN` largest packets, less what does not show yet.
 """
 
 from amaranth import *
 
 from gateware.fabric import shaper
 from gateware.manager.allocation import BANKS, AllocationRow, reset_row
-from tests.formal.prover import AnyConst, AnySeq, Assert, Assume, internals
+from tests.formal.prover import AnyConst, AnySeq, Assert, Assume, Claims, internals
 
 TABLE = 1          # bank of the table that is written
-LARGEST_BURST = 8  # of the proof, in largest packets: a few of them empty the bucket
+LARGEST_BURST = 12  # of the proof, in largest packets: more than `UNKNOWN` of them
 
 
 class ShaperContract(Elaboratable):
@@ -26,6 +27,7 @@ class ShaperContract(Elaboratable):
         self.dut, self.config, self.tenant, self.invariant = dut, config, tenant, invariant
         self.fraction = shaper.FRACTION
         self.largest = shaper.MAX_PACKET_BEATS << self.fraction
+        self.width = (2 * LARGEST_BURST * self.largest).bit_length()   # of what may be in a bucket
 
     def elaborate(self, platform):
         m = Module()
@@ -34,10 +36,13 @@ class ShaperContract(Elaboratable):
         self.rate, self.burst = Signal(self.fraction), Signal(15)
         m.d.comb += [self.rate.eq(AnyConst(self.fraction)), self.burst.eq(AnyConst(15)),
                      Assume(self.burst <= LARGEST_BURST * shaper.MAX_PACKET_BEATS)]
-        # Cycles: 0, the row is written; 1, its table comes into force; then one for each tenant's refill.
-        self.now = Signal(range(tenants + 3))
+        # Cycles: 0, the row is written; 1, its table comes into force; then one for each tenant's refill, which is
+        # written four cycles after its row was read.
+        self.period = max(tenants, 3)
+        last = self.period + 5
+        self.now = Signal(range(last + 1))
         self.settled = Signal()
-        m.d.comb += self.settled.eq(self.now == tenants + 2)
+        m.d.comb += self.settled.eq(self.now == last)
         with m.If(~self.settled):
             m.d.sync += self.now.eq(self.now + 1)
         self._write_table(m)
@@ -65,11 +70,16 @@ class ShaperContract(Elaboratable):
         dut = self.dut
         start, tenant, beats = Signal(), Signal.like(dut.tenant), Signal.like(dut.beats)
         mine = Signal()
+        # Beats that the tenant started one, two and three cycles ago: the flags do not know of them.
+        self.recent = [Signal.like(beats, name=f"recent_{age}") for age in range(1, shaper.SHOWN)]
+        for now, before in zip(self.recent, [Mux(mine, beats, 0), *self.recent], strict=False):
+            m.d.sync += now.eq(before)
+        may_start = dut.ok[self.tenant] & ~Cat(self.recent).any()
         m.d.comb += [
             start.eq(AnySeq(1)), tenant.eq(AnySeq(len(tenant))), beats.eq(AnySeq(len(beats))),
             mine.eq(start & (tenant == self.tenant)),
             Assume(tenant < self.config.tenants), Assume((beats > 0) & (beats <= shaper.MAX_PACKET_BEATS)),
-            Assume(~mine | (self.settled & dut.ok[self.tenant])),
+            Assume(~mine | (self.settled & may_start)),
             dut.charge.eq(start), dut.tenant.eq(tenant), dut.beats.eq(beats),
         ]
         return Mux(mine, beats, 0)
@@ -77,63 +87,118 @@ class ShaperContract(Elaboratable):
     def _bucket(self, m, start):
         """The reference, in 1/65536 beat: what may be started now, and no more."""
         self.each_cycle = Signal(self.fraction)
-        burst, least, self.depth = (Signal(32, name=name) for name in ("burst_units", "least", "depth"))
+        burst, least, self.depth = (Signal(self.width, name=name) for name in ("burst_units", "least", "depth"))
         m.d.comb += [
             self.each_cycle.eq(Mux(self.rate == 0, shaper.LEAST_RATE, self.rate)),
             burst.eq(self.burst << self.fraction),
-            least.eq(self.largest + self.each_cycle * self.config.tenants),
+            least.eq(self.largest + self.each_cycle * self.period),
             self.depth.eq(Mux(burst < least, least, burst)),
         ]
-        spent, after = Signal(signed(40)), Signal(signed(40))   # below the brim; the bucket is full at the beginning
-        self.tokens = Signal(signed(40))
+        # Below the brim: the bucket is full at the beginning.
+        spent, after = Signal(signed(self.width + 1)), Signal(signed(self.width + 2))
+        self.tokens = Signal(signed(self.width + 2))
         m.d.comb += [
             self.tokens.eq(self.depth - spent),
             after.eq(spent + (start << self.fraction) - self.each_cycle),
-            Assert((spent >= 0) & ((start << self.fraction) <= self.tokens)),
         ]
         m.d.sync += spent.eq(Mux(after < 0, 0, after))
-        with m.If(self.settled & self.dut.ample[self.tenant]):
-            m.d.comb += Assert(self.tokens >= shaper.UNKNOWN * self.largest)
+        # Asserted a cycle later, when it follows from what an invariant claims of the cycle before.
+        broken = Signal()
+        unshown = sum(self.recent) << self.fraction
+        m.d.sync += broken.eq((spent < 0) | ((start << self.fraction) > self.tokens) | (
+            self.settled & self.dut.ample[self.tenant] & (self.tokens + unshown < shaper.UNKNOWN * self.largest)))
+        m.d.comb += Assert(~broken)
 
 
-def shaper_invariant(m, inside, contract):
+#: Parts of the invariant: each is proven while the others are assumed.
+PARTS = ("refill", "charge", "level", "tokens", "flags")
+
+
+def shaper_invariant(m, inside, contract, part=None):
     """The level and what it has coming since its refill stay below the reference; the flags tell the level.
 
     A bucket is kept one largest packet low, so that it may be charged for one at a level of 0.
     """
-    tenant, tenants = contract.tenant, contract.config.tenants
-    row = inside.word(m, "rows.table", (TABLE << (tenants - 1).bit_length()) | tenant)
+    tenant, period, now = contract.tenant, contract.period, contract.now
+    stride = 1 << (contract.config.tenants - 1).bit_length()
+    table = inside.word(m, "rows.table", (TABLE * stride) | tenant)
     filled, spent = inside.word(m, "filled", tenant), inside.word(m, "spent", tenant)
-    level, coming, ahead = Signal(signed(len(filled))), Signal(32), Signal(range(tenants))
-    turn = inside["turn"]
-    m.d.comb += level.eq(filled - spent)
-    for number in range(tenants):
-        with m.If(turn == number):   # `behind` refills ago was the tenant's
-            behind = (number - tenant - 1) % tenants
-            m.d.comb += [coming.eq(contract.each_cycle * behind), ahead.eq((tenant - number) % tenants)]
-    refilled = Signal()   # under the written row
-    with m.If((contract.now > 1) & (turn == tenant)):
-        m.d.sync += refilled.eq(1)
-    # What the row grants was looked up in the cycle before the turn.
-    refill, cap, granted, brim = inside["refill"], inside["cap"], Signal(32), Signal(signed(40))
+    claim = Claims(part)
+    real, shown = Signal(signed(len(filled))), Signal(signed(len(filled)))
+    coming = Signal(contract.width)
+    recent = [beats << contract.fraction for beats in contract.recent]
+    m.d.comb += [real.eq(filled - spent), shown.eq(real + sum(recent))]
+    refilled = now > (tenant + 4 if tenant else period + 4)   # under the written row
+    _refill_invariant(m, inside, contract, claim, filled, spent, recent)
+    _charge_invariant(m, inside, contract, claim, spent, recent)
+    for number in range(period):
+        with m.If(inside["last"] == number):   # so many cycles ago the tenant's refill was written
+            m.d.comb += coming.eq(contract.each_cycle * ((number - tenant - 1) % period))
     m.d.comb += [
-        granted.eq(contract.each_cycle * tenants),
+        claim("level", (now == 0) | ((table.rate == contract.rate) & (table.burst == contract.burst))),
+        claim("level", contract.settled | (spent == 0)),
+        claim("level", refilled | ((real >= 0) & (real <= Mux(now < 4, 0, 1 << 15 + contract.fraction)))),
+        claim("level", real >= -contract.largest),
+        claim("tokens", contract.settled | (contract.tokens == contract.depth)),
+        claim("tokens", contract.tokens <= contract.depth),
+        claim("tokens", ~refilled | (real + contract.largest + coming <= contract.tokens)),
+        claim("level", ~refilled | (shown + contract.largest + contract.each_cycle * period <= contract.depth)),
+        claim("flags", ~refilled | ~inside["unlimited"][tenant]),
+        claim("flags", ~refilled | (inside["one"][tenant] == (shown >= 0))),
+        claim("flags", ~refilled | (inside["several"][tenant] == (shown >= (shaper.UNKNOWN - 1) * contract.largest))),
+    ]
+    claim.finish(m)
+
+
+def _refill_invariant(m, inside, contract, claim, filled, spent, recent):
+    """A refill under way: what was looked up is what the row grants; what was read is what there was."""
+    tenant, period, now = contract.tenant, contract.period, contract.now
+    stages = [inside[name] for name in ("looked_up", "valued", "turn", "read", "last")]
+    granted, brim, most = Signal(contract.width), Signal(signed(contract.width + 2)), 1 << 15 + contract.fraction
+    row, level, missing = inside["row"], inside["level"].as_signed(), inside["missing"].as_signed()
+    cap, limit, cut = inside["cap"].as_signed(), inside["limit"].as_signed(), inside["most"].as_signed()
+    m.d.comb += [
+        granted.eq(contract.each_cycle * period),
         brim.eq((contract.burst << contract.fraction) - contract.largest - granted),
-        Assert((cap.as_signed() >= 0) & (cap.as_signed() <= 1 << 15 + contract.fraction)),
-        Assert((contract.now <= 1) | (turn != tenant)
-               | ((refill == granted) & (cap.as_signed() == Mux(brim > 0, brim, 0)) & ~inside["full"])),
-        Assert((contract.now != 0) | ((cap == 0) & (refill == 0))),
+        claim("refill", (stages[0] < period) & (now <= period + 5)),
+        claim("refill", (limit <= most) & (cap >= 0) & (cap <= most) & (cut >= 0) & (cut <= most)),
+        claim("refill", (now > 3) | (tenant != 0) | ((cut == 0) & (inside["brim"] == 0))),
     ]
+    for cycle in range(period + 5):
+        with m.If(now == cycle):
+            m.d.comb += [claim("refill", stage == max(cycle - age, 0) % period) for age, stage in enumerate(stages)]
+    with m.If(contract.settled):
+        for number in range(period):
+            with m.If(stages[0] == number):
+                m.d.comb += [claim("refill", stage == (number - age) % period) for age, stage in enumerate(stages)]
+    here = [stage == tenant for stage in stages]
     m.d.comb += [
-        Assert((turn < tenants) & (contract.now <= tenants + 2)),
-        Assert((contract.now == 0) | ((row.rate == contract.rate) & (row.burst == contract.burst))),
-        Assert(Mux(refilled, contract.now > 2, (contract.now <= 1) | (contract.now + ahead <= tenants + 1))),
-        Assert(refilled | ((level >= 0) & (level <= Mux(contract.now == 0, 0, 1 << 15 + contract.fraction)))),
-        Assert(level >= -contract.largest),
-        Assert(contract.settled | (contract.tokens == contract.depth)),
-        Assert(~refilled | (level + contract.largest + coming <= contract.tokens)),
-        Assert(~refilled | (level + contract.largest + contract.each_cycle * tenants <= contract.depth)),
-        Assert(~refilled | ~inside["unlimited"][tenant]),
-        Assert(~refilled | (contract.dut.ok[tenant] == (level >= 0))),
-        Assert(~refilled | (contract.dut.ample[tenant] == (level >= (shaper.UNKNOWN - 1) * contract.largest))),
+        claim("refill", ~here[1] | (now < 2) | ((row[:17] == contract.rate) & (row[17:] == contract.burst))),
+        claim("refill", ~here[2] | (now < 3) | ((inside["refill"] == granted) & (limit == brim)
+                                                & ~inside["valued_full"])),
+        claim("refill", ~here[3] | (now < 4) | ((inside["granted"] == granted) & (cap == Mux(brim > 0, brim, 0))
+                                                & ~inside["full"])),
+        claim("refill", ~here[4] | (now < 5) | ((inside["grant"] == granted) & (cut == Mux(brim > 0, brim, 0))
+                                                & ~inside["last_full"])),
+        claim("refill", ~here[3] | ((inside["read_filled"] == filled)
+                           & (inside["read_spent"] == (spent - recent[0])[:len(spent)]))),
+        claim("refill", ~here[4] | ((inside["more"] == (filled + inside["grant"])[:len(filled)])
+                           & (inside["brim"] == (spent - recent[0] - recent[1] + cut)[:len(filled)])
+                           & (level == (filled - spent + recent[0] + recent[1])[:len(filled)].as_signed())
+                           & (missing == inside["grant"] - cut))),
     ]
+
+
+def _charge_invariant(m, inside, contract, claim, spent, recent):
+    """Charges that do not show yet: what was spent with them."""
+    later = 0
+    for age, beats in enumerate(contract.recent, 1):
+        mine = inside[f"charge_{age}"] & (inside[f"charged_{age}"] == contract.tenant)
+        m.d.comb += [
+            claim("charge", mine == (beats != 0)),
+            claim("charge", ~mine | (inside[f"spent_{age}"] == (spent - later)[:len(spent)])),
+            claim("charge", beats <= shaper.MAX_PACKET_BEATS),
+            claim("charge", contract.settled | (beats == 0)),
+        ]
+        later = later + recent[age - 1]
+    m.d.comb += claim("charge", sum(beats != 0 for beats in contract.recent) <= 1)

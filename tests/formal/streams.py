@@ -33,10 +33,13 @@ def held(m, port, name):
 
 
 class BufferContract(Elaboratable):
-    """`dut` (ports `i` and `o`) is a queue of at most `capacity` words; `invariant(dut's internals, ...)` may help."""
+    """`dut` (ports `i` and `o`) is a queue of at most `capacity` words; `invariant(dut's internals, ...)` may help.
 
-    def __init__(self, dut, capacity, invariant=None):
-        self.dut, self.capacity, self.invariant = dut, capacity, invariant
+    at_once: what comes is offered in the same cycle.
+    """
+
+    def __init__(self, dut, capacity, invariant=None, *, at_once=False):
+        self.dut, self.capacity, self.invariant, self.at_once = dut, capacity, invariant, at_once
 
     def elaborate(self, platform):
         m = Module()
@@ -55,7 +58,8 @@ class BufferContract(Elaboratable):
             m.d.comb += Assert(dut.o.payload == value)
         m.d.comb += [
             Assert(waiting <= self.capacity),
-            Assert(dut.o.valid == (waiting != 0)),      # offers whenever it has something: nothing is stuck
+            # Offers whenever it has something: nothing is stuck.
+            Assert(dut.o.valid == ((waiting != 0) | (self.at_once & dut.i.valid))),
             Assert(dut.i.ready | (waiting == self.capacity)),
             Assert(held(m, dut.o, "o")),
         ]
@@ -68,6 +72,12 @@ def skid_invariant(inside, waiting, position, value):
     """How many words a skid buffer holds, and where the followed one lies."""
     full, caught = inside["full"], inside["caught"]
     return [full == (waiting == 2), ~(full & (position[:COUNT] == 1)) | (caught == value)]
+
+
+def ready_invariant(inside, waiting, position, value):
+    """The same of a ready buffer, which holds one."""
+    full, caught = inside["full"], inside["caught"]
+    return [full == (waiting == 1), ~(full & (position[:COUNT] == 0)) | (caught == value)]
 
 
 class ForkContract(Elaboratable):

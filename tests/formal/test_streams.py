@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from gateware.config import DeviceConfig
 from gateware.stream.fork import StreamFork
 from gateware.stream.mux import PacketMux
-from gateware.stream.skid import SkidBuffer
+from gateware.stream.skid import ReadyBuffer, SkidBuffer
 from tests.formal.prover import prove
 from tests.formal.streams import (
     WIDTH,
@@ -16,6 +16,7 @@ from tests.formal.streams import (
     ForkContract,
     PacketMuxContract,
     WaitContract,
+    ready_invariant,
     skid_invariant,
 )
 
@@ -110,6 +111,18 @@ class UnfairMux(PacketMux):
 def test_skid_buffer_loses_repeats_and_reorders_nothing(tmp_path):
     verdict = prove(BufferContract(SkidBuffer(WIDTH), 2, skid_invariant), tmp_path)
     assert verdict.holds, verdict.log
+
+
+def test_ready_buffer_loses_repeats_and_reorders_nothing(tmp_path):
+    verdict = prove(BufferContract(ReadyBuffer(WIDTH), 1, ready_invariant, at_once=True), tmp_path)
+    assert verdict.holds, verdict.log
+
+
+@pytest.mark.slow
+def test_buffer_that_offers_late_is_refuted(tmp_path):
+    """Another buffer is not one: it offers a cycle late."""
+    verdict = prove(BufferContract(SkidBuffer(WIDTH), 1, at_once=True), tmp_path, depth=8)
+    assert verdict.refuted, verdict.log
 
 
 @pytest.mark.slow

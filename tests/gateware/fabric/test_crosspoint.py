@@ -169,7 +169,7 @@ class Driver:
     async def grant(self, tenant):
         """Grants one packet."""
         ctx, grant = self.ctx, self.reader.grant
-        ctx.set(grant.payload, 1 << tenant)
+        ctx.set(grant.payload, {"mask": 1 << tenant, "tenant": tenant})
         ctx.set(grant.valid, 1)
         ready = 0
         while not ready:

@@ -6,7 +6,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from gateware.config import DeviceConfig
-from gateware.fabric.shaper import UNKNOWN, Shaper
+from gateware.fabric.shaper import SHOWN, UNKNOWN, Shaper
 from gateware.manager.allocation import FULL_RATE
 from tests.gateware.fabric.bench import commit, row
 
@@ -36,7 +36,7 @@ def spend(rows, cycles, size, seed=0, change=None, config=CONFIG, tenants=CONFIG
                 ctx.set(dut.tenant, tenant)
                 ctx.set(dut.beats, beats)
                 started.append((cycle, tenant, beats))
-                until = cycle + beats + 1
+                until = cycle + max(beats + 1, SHOWN)   # before, `ok` does not know of it
             await ctx.tick()
 
     simulator = Simulator(dut)
@@ -79,7 +79,7 @@ def test_a_full_bucket_emptied_by_a_largest_packet_stays_under_the_curve(small):
     config = DeviceConfig(ports=2, tenants=64, pages=32)
     rows = [row(config, weight=1, rate=FULL_RATE // 2, burst=600)] + [row(config)] * 63
     sizes = iter([16] * small)
-    started = spend(rows, 1750, lambda rng: next(sizes, 256), config=config, tenants=1, start=800)
+    started = spend(rows, 1900, lambda rng: next(sizes, 256), config=config, tenants=1, start=800)
     assert sum(beats for _, _, beats in started) >= 16 * small + 256
     assert worst_excess(started, 0, FULL_RATE // 2, 600) <= 0
 
@@ -91,7 +91,7 @@ def test_a_backlogged_tenant_reaches_its_rate(beats, share):
     blocked = row(CONFIG, weight=1, rate=1, burst=256)
     rows = [row(CONFIG, weight=1, rate=FULL_RATE // share, burst=300), blocked, blocked, blocked]
     started = [entry for entry in spend(rows, 3500, lambda rng: beats) if entry[1] == 0 and entry[0] > 1000]
-    limit = min(1 / share, beats / (beats + 1))
+    limit = min(1 / share, beats / max(beats + 1, SHOWN))
     assert sum(beats for _, _, beats in started) / 2500 == pytest.approx(limit, rel=0.05)
 
 
@@ -123,7 +123,7 @@ def test_a_lowered_burst_takes_effect_at_once():
 @pytest.mark.parametrize(("count", "sizes"), [(8, (44, 4, 256)), (8, (40, 256)), (8, (256, 256)), (8, (1, 43, 4, 256)),
                                               (5, (44, 2, 256))])
 def test_a_full_bucket_spent_at_once_in_any_cycle_of_the_round_stays_under_the_curve(count, sizes):
-    """A charge a cycle as long as the bucket allows, from every phase of the refilling on, also in the own turn."""
+    """A charge as often as they show, as long as the bucket allows, from every phase of the refilling on."""
     config = DeviceConfig(ports=2, tenants=count, pages=32)
     rate, burst, idle = FULL_RATE // 2, 300, 640
     dut = Shaper(config)
@@ -133,14 +133,15 @@ def test_a_full_bucket_spent_at_once_in_any_cycle_of_the_round_stays_under_the_c
         await commit(ctx, dut.allocation, [row(config, weight=1, rate=rate, burst=burst)] * count)
         cycle = 0
         for phase in range(count):
-            left = list(sizes)
-            for step in range(idle + count + 1 + phase % 2):
-                able = ctx.get(dut.ok) >> 1 & 1 and step >= idle and left
+            left, due = list(sizes), idle
+            for step in range(idle + SHOWN * len(sizes) + count + 1 + phase % 2):
+                able = ctx.get(dut.ok) >> 1 & 1 and step >= due and left
                 ctx.set(dut.charge, bool(able))
                 if able:
                     ctx.set(dut.tenant, 1)
                     ctx.set(dut.beats, left[0])
                     started.append((cycle, 1, left.pop(0)))
+                    due = step + SHOWN
                 await ctx.tick()
                 cycle += 1
 
@@ -165,18 +166,21 @@ def test_long_run_rate_is_exact(rate):
         nonlocal spent
         await commit(ctx, dut.allocation, rows)
         ctx.set(dut.tenant, 0)
-        ctx.set(dut.beats, 1)
+        ctx.set(dut.beats, SHOWN)
+        due = 0
         for cycle in range(warm_up + cycles):
-            able = ctx.get(dut.ok) & 1
+            able = ctx.get(dut.ok) & 1 and cycle >= due
             ctx.set(dut.charge, able)
-            spent += able and cycle >= warm_up    # what was in the bucket has been spent by then
+            if able:
+                due = cycle + SHOWN
+                spent += SHOWN * (cycle >= warm_up)    # what was in the bucket has been spent by then
             await ctx.tick()
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)
     simulator.add_testbench(testbench)
     simulator.run()
-    assert spent == pytest.approx(rate * cycles / FULL_RATE, abs=1 + rate * CONFIG.tenants / FULL_RATE)
+    assert spent == pytest.approx(rate * cycles / FULL_RATE, abs=SHOWN + rate * CONFIG.tenants / FULL_RATE)
 
 
 def test_ample_allows_as_many_largest_packets_as_may_be_unknown():
@@ -185,13 +189,14 @@ def test_ample_allows_as_many_largest_packets_as_may_be_unknown():
 
     async def testbench(ctx):
         await commit(ctx, dut.allocation, rows)
-        await ctx.tick().repeat(2 * (UNKNOWN * 256 + 300) + 20)
+        await ctx.tick().repeat(2 * (UNKNOWN * 256 + 300) + 30)
         assert ctx.get(dut.ample) == 0b0101      # a bucket is kept a round's lump below its burst
         ctx.set(dut.tenant, 2)
         ctx.set(dut.beats, 256)
         ctx.set(dut.charge, 1)
         await ctx.tick().repeat(2)
         ctx.set(dut.charge, 0)
+        await ctx.tick().repeat(SHOWN)
         assert ctx.get(dut.ample) == 0b0001
         assert ctx.get(dut.ok) == 0b1111
 

@@ -1,4 +1,4 @@
-"""Skid buffer against the identity, under every mix of idle source and busy sink."""
+"""Skid buffers against the identity, under every mix of idle source and busy sink."""
 
 import random
 
@@ -6,12 +6,12 @@ import pytest
 from amaranth.hdl import unsigned
 from amaranth.sim import Simulator
 
-from gateware.stream.skid import SkidBuffer
+from gateware.stream.skid import ReadyBuffer, SkidBuffer
 
 
-def exchange(words, idle, busy, cycles):
+def exchange(buffer, words, idle, busy, cycles):
     """Sends `words` through a buffer; returns [(cycle, word)] as sent and as received."""
-    dut = SkidBuffer(unsigned(8))
+    dut = buffer(unsigned(8))
     sent, received = [], []
 
     async def watch(ctx):
@@ -50,24 +50,27 @@ def exchange(words, idle, busy, cycles):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("buffer", [SkidBuffer, ReadyBuffer])
 @pytest.mark.parametrize("idle", [0, 0.3, 0.8])
 @pytest.mark.parametrize("busy", [0, 0.3, 0.8])
-def test_skid_keeps_every_word_in_order(idle, busy):
+def test_buffer_keeps_every_word_in_order(buffer, idle, busy):
     rng = random.Random(int(100 * idle + 7 * busy))
     words = [rng.randrange(256) for _ in range(200)]
-    sent, received = exchange(words, lambda: rng.random() < idle, lambda: rng.random() < busy, 3000)
+    sent, received = exchange(buffer, words, lambda: rng.random() < idle, lambda: rng.random() < busy, 3000)
     assert [word for _, word in sent] == words
     assert [word for _, word in received] == words
 
 
-def test_skid_moves_a_word_a_cycle_and_delays_it_by_one():
+@pytest.mark.parametrize(("buffer", "latency"), [(SkidBuffer, 1), (ReadyBuffer, 0)])
+def test_buffer_moves_a_word_a_cycle_and_delays_it_by_its_latency(buffer, latency):
     words = list(range(50))
-    sent, received = exchange(words, lambda: False, lambda: False, 60)
-    assert [cycle for cycle, _ in received] == [cycle + 1 for cycle, _ in sent]
+    sent, received = exchange(buffer, words, lambda: False, lambda: False, 60)
+    assert [cycle for cycle, _ in received] == [cycle + latency for cycle, _ in sent]
     assert sent[-1][0] - sent[0][0] == len(words) - 1
 
 
-def test_skid_takes_two_words_when_the_sink_is_stopped():
-    sent, received = exchange([1, 2, 3], lambda: False, lambda: True, 20)
-    assert [word for _, word in sent] == [1, 2]
+@pytest.mark.parametrize(("buffer", "taken"), [(SkidBuffer, [1, 2]), (ReadyBuffer, [1])])
+def test_buffer_takes_its_capacity_when_the_sink_is_stopped(buffer, taken):
+    sent, received = exchange(buffer, [1, 2, 3], lambda: False, lambda: True, 20)
+    assert [word for _, word in sent] == taken
     assert received == []
