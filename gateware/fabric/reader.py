@@ -137,7 +137,8 @@ class Reader(wiring.Component):
         header = Signal(stored_header())
         m.d.comb += header.as_value().eq(reduce(or_, (point.header.as_value() for point in self.crosspoints)))
         behind = Signal(range(MAX_PACKET_BEATS))   # beats behind the first
-        left, left_now = Signal(range(MAX_PACKET_BEATS)), Signal(range(MAX_PACKET_BEATS))
+        left = Signal(range(MAX_PACKET_BEATS))
+        left_now = Signal.like(left)
         first = self.read.valid & self.read.first
         m.d.comb += [
             behind.eq(header.extent >> (config.beat_bytes.bit_length() - 1)),
