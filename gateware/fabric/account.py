@@ -136,7 +136,9 @@ class Account(wiring.Component):
     def _walk(self, m):
         """Brings pages home, else looks at the walked tenant; returns that its queue is about to be closed."""
         pool, tenant = self.pool, self.pool.reader_tenant
-        freed, freed_page, freed_tenant = Signal(), Signal.like(self.freed_page), Signal.like(self.freed_tenant)
+        freed = Signal()
+        freed_page = Signal.like(self.freed_page, name="freed_page")
+        freed_tenant = Signal.like(self.freed_tenant, name="freed_tenant")
         m.d.sync += [freed.eq(self.free), freed_page.eq(self.freed_page), freed_tenant.eq(self.freed_tenant)]
 
         booked, released, is_open = self._look(m, tenant)

@@ -106,8 +106,8 @@ class Chain(wiring.Component):
             walk.addr.eq(self.walk_tenant),
             self.walk_page.eq(walk.data.page),
         ]
-        held_page, held_tail = Signal(page), Signal(page)   # of the packet under way
-        offset = Signal(range(PAGE_BEATS))                  # of its next beat
+        held_page, held_tail = (Signal(page, name=name) for name in ("held_page", "held_tail"))
+        offset = Signal(range(PAGE_BEATS))                  # of the next beat of the packet under way
         before, old = Signal(page), Signal(page)            # page of the beat before; end of the packet before
         begins = Signal()
         here = Signal(page)
@@ -139,8 +139,8 @@ class Chain(wiring.Component):
         """The free list, a ring: the page at its head, which `take` removes; pages that come home go to its tail."""
         read, write = self.free.read_port(domain="comb"), self.free.write_port()
         # One bit more than an address, which tells full from empty.
-        head, tail = Signal(range(2 * self._config.pages)), Signal(range(2 * self._config.pages),
-                                                                  init=self._config.pages)
+        head = Signal(range(2 * self._config.pages))
+        tail = Signal(range(2 * self._config.pages), init=self._config.pages)
         m.d.comb += [
             self.vacant.eq(head != tail),
             read.addr.eq(head[:len(read.addr)]),

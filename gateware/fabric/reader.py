@@ -138,7 +138,8 @@ class Reader(wiring.Component):
         header = Signal(stored_header(config))
         m.d.comb += header.as_value().eq(reduce(or_, (point.header.as_value() for point in self.crosspoints)))
         behind = Signal(range(MAX_PACKET_BEATS))   # beats behind the first
-        left, left_now = Signal(range(MAX_PACKET_BEATS)), Signal(range(MAX_PACKET_BEATS))
+        left = Signal(range(MAX_PACKET_BEATS))
+        left_now = Signal.like(left)
         some_left = Signal()                       # left.any()
         first = self.read.valid & self.read.first
         m.d.comb += [

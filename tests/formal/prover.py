@@ -193,6 +193,13 @@ class Claims:
         """The statement, for `m.d.comb`."""
         if self._part in (None, part):
             return Assert(claim, src_loc_at=1)
+        return self.instance(claim)
+
+    def instance(self, claim: Any) -> Any:
+        """The statement for a claim about symbolic constants, said of other values than those.
+
+        As the constants are any, it is among what some part asserts; so it, too, held up to the cycle before.
+        """
         if not self._assume:
             return []
         held = Signal(init=1, name="held")

@@ -1,0 +1,47 @@
+"""Contract between a decision and the account of one crosspoint: packets are laid down behind the true end of a queue.
+
+A decision asks for the end of a queue a cycle ahead, and counts what it has just decided on itself; meanwhile packets
+are booked and empty queues closed. What it then books, and what is stored on trial, lies where the rule of `place` puts
+it behind the end that the account has in that very cycle. Everything but the bookings is free: headers, tables, pages
+that come home, queues that look empty, the other crosspoints.
+"""
+
+from amaranth import *
+from amaranth.lib import wiring
+
+from gateware.fabric.place import place_layout, place_packet
+from tests.formal.prover import Assert, free_inputs, internals
+
+
+class PlacementContract(Elaboratable):
+    """Ports of `decision` and `account` are those of `Decision(config, port)` and of its account at output 0.
+
+    invariant: also assert it of what was looked up, which makes the induction close.
+    """
+
+    def __init__(self, decision, account, config, invariant=False):
+        self.decision, self.account, self.config, self.invariant = decision, account, config, invariant
+
+    def elaborate(self, platform):
+        m = Module()
+        decision, account = self.decision, self.account
+        m.submodules.decision, inside = internals(decision)
+        m.submodules.account, books = internals(account)
+        free_inputs(m, decision)
+        free_inputs(m, account)
+        wiring.connect(m, decision.crosspoints[0], account.booking)
+        tenant = decision.header.tenant
+        booked, released = (books.word(m, name, tenant[:1]) for name in ("booked", "released"))
+        end = Signal(place_layout())
+        m.d.comb += [end.open.eq(booked.openings ^ released.closings), end.beats.eq(booked.beats),
+                     end.descriptors.eq(booked.descriptors)]
+        right = place_packet(m, end, decision.beats)
+        here = (decision.header.destination == 0) & (tenant < self.config.tenants)
+        same = decision.placed.as_value() == right.as_value()
+        m.d.comb += [
+            Assert(~(decision.granted & here) | same),   # what is stored on trial
+            Assert(~account.booking.reserve | (here & same)),
+        ]
+        if self.invariant:
+            m.d.comb += Assert(~(inside["valid"] & inside["right"] & here) | same)
+        return m

@@ -1,0 +1,98 @@
+"""A crosspoint and its reader: steps of an induction. Where packets are laid down: proven. Wrong ones are refuted."""
+
+import pytest
+from amaranth import *
+
+from gateware.config import DeviceConfig
+from gateware.fabric.account import Account
+from gateware.fabric.decision import Decision
+from tests.formal.crosspoint import CrosspointContract, Lane
+from tests.formal.lists import DECIDED
+from tests.formal.placement import PlacementContract
+from tests.formal.prover import check, prove
+
+SMALL = DeviceConfig(ports=2, data_width=32, tenants=2, slots=1, pages=32)
+DEPTH = 11  # cycles in which a second packet of a queue has left
+
+
+@pytest.fixture
+def few_pages():
+    """Two tenants, four pages: fewer than a device may have."""
+    config = DeviceConfig(ports=2, data_width=32, tenants=2, slots=1, pages=32)
+    object.__setattr__(config, "pages", 4)
+    return config
+
+
+class WrongLane(Lane):
+    """A crosspoint that is told, or that tells the reader, something else.
+
+    Seen with the first packets: it stores each at the start of its page (`overwrites`), takes what is stored on trial
+    for admitted (`counts`), or reads a beat too far (`ahead`). Seen much later: it does not tell that a page has its
+    eight packets (`deaf`), loses the way to a packet's second page (`lost`), or closes a queue that is still read
+    (`hasty`).
+    """
+
+    def __init__(self, config, fault):
+        self.fault = fault
+        super().__init__(config)
+
+    def elaborate(self, platform):
+        m = super().elaborate(platform)
+        w, r, read = self.crosspoint.w, self.crosspoint.r, self.reader.crosspoints[self.SOURCE]
+        m.d.comb += {
+            "overwrites": w.placed.start.eq(0), "counts": w.write.eq(self.w.put),
+            "ahead": r.address.eq(read.address + 1), "deaf": read.skip.eq(0), "lost": read.follow.eq(0),
+            "hasty": r.held.eq(0),
+        }[self.fault]
+        return m
+
+
+@pytest.mark.long_proof
+@pytest.mark.parametrize("part", DECIDED)
+def test_cycle_of_a_crosspoint_keeps_what_is_claimed_if_all_claims_held_before(tmp_path, few_pages, part):
+    verdict = prove(CrosspointContract(Lane(few_pages), invariant=True, part=part), tmp_path, depth=1)
+    assert verdict.holds, verdict.log
+
+
+@pytest.mark.long_proof
+@pytest.mark.parametrize("fault", ["overwrites", "counts", "ahead"])
+def test_crosspoint_that_stores_or_reads_elsewhere_is_refuted(tmp_path, few_pages, fault):
+    verdict = check(CrosspointContract(WrongLane(few_pages, fault)), tmp_path, DEPTH, large=True)
+    assert verdict.refuted, verdict.log
+
+
+class LateAccount(Account):
+    """Shows the end of a queue that it closes in that very cycle."""
+
+    def _answer(self, m, closing):
+        super()._answer(m, C(0))
+
+
+class ForgetfulDecision(Decision):
+    """Does not count the packet that it admits while it looks up the next one."""
+
+    def _look_up(self, m, header, judged, held, known):
+        return super()._look_up(m, header, C(0), held, known)
+
+
+class EagerDecision(Decision):
+    """Counts a packet that it looked up before and did not admit."""
+
+    def _look_up(self, m, header, judged, held, known):
+        return super()._look_up(m, header, C(1), held, known)
+
+
+@pytest.mark.parametrize("port", [SMALL.host_port, SMALL.engine_port])
+def test_packets_are_laid_down_behind_the_end_of_their_queue(tmp_path, port):
+    decision = Decision(SMALL, port, drops_without_pages=False)
+    verdict = prove(PlacementContract(decision, Account(SMALL), SMALL, invariant=True), tmp_path)
+    assert verdict.holds, verdict.log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("decision", "account"), [
+    (Decision, LateAccount), (ForgetfulDecision, Account), (EagerDecision, Account)])
+def test_packet_that_is_laid_down_elsewhere_is_refuted(tmp_path, decision, account):
+    wrong = decision(SMALL, SMALL.host_port, drops_without_pages=False), account(SMALL)
+    verdict = check(PlacementContract(*wrong, SMALL), tmp_path, 8)
+    assert verdict.refuted, verdict.log
