@@ -9,6 +9,7 @@ that come home, queues that look empty, the other crosspoints.
 from amaranth import *
 from amaranth.lib import wiring
 
+from gateware.config import MAX_PACKET_BEATS
 from gateware.fabric.place import place_layout, place_packet
 from tests.formal.prover import Assert, free_inputs, internals
 
@@ -35,11 +36,14 @@ class PlacementContract(Elaboratable):
         end = Signal(place_layout())
         m.d.comb += [end.open.eq(booked.openings ^ released.closings), end.beats.eq(booked.beats),
                      end.descriptors.eq(booked.descriptors)]
-        right = place_packet(m, end, decision.beats)
+        behind = Signal(range(MAX_PACKET_BEATS))
+        length = decision.header.length
+        m.d.comb += behind.eq((length - 1)[:len(length)] >> (self.config.beat_bytes.bit_length() - 1))
+        right = place_packet(m, end, behind)
         here = (decision.header.destination == 0) & (tenant < self.config.tenants)
         same = decision.placed.as_value() == right.as_value()
         m.d.comb += [
-            Assert(~(decision.granted & here) | same),   # what is stored on trial
+            Assert(~(decision.granted & here) | (same & (decision.beats == behind + 1))),   # what is stored on trial
             Assert(~account.booking.reserve | (here & same)),
         ]
         if self.invariant:
