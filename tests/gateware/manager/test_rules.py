@@ -658,19 +658,20 @@ def test_settings_of_every_rule_take_the_enabled_bytes_and_read_back(seed):
     Harness(SMALL).run(test)
 
 
+@pytest.mark.parametrize(("first", "second"), [(0, 1), (13, 3)])
 @pytest.mark.parametrize("apart", [*range(1, 6), 40])
-def test_rule_whose_figure_is_being_evaluated_is_of_the_same_table(apart):
+def test_rule_whose_figure_is_being_evaluated_is_of_the_same_table(apart, first, second):
     """A rule is due five cycles after its figure: the one before it does not close the table until then."""
     async def test(harness, ctx):
-        for number in range(2):
-            await harness.prepare_rule(ctx, number, rule_of(number, figure=DEPTH + number, target=1 + number))
+        for place, number in enumerate((first, second)):
+            await harness.prepare_rule(ctx, number, rule_of(number, figure=DEPTH + place, target=1 + place))
         await harness.tick(ctx, SMALL.tenants)
         await harness.figure(ctx, 1, DEPTH, 101)
         await harness.tick(ctx, apart - 1)
         await harness.figure(ctx, 1, DEPTH + 1, 101)
         await settle(harness, ctx)
         assert len(harness.mirror.changes) == (1 if apart < 6 else 2)
-        assert [harness.mirror.active[tenant]["weight"] for tenant in (1, 2)] == [1000, 1001]
+        assert [harness.mirror.active[tenant]["weight"] for tenant in (1, 2)] == [1000 + first, 1000 + second]
 
     Harness(SMALL).run(test)
 
