@@ -162,7 +162,11 @@ def _refill_invariant(m, inside, contract, claim, filled, spent, recent):
         brim.eq((contract.burst << contract.fraction) - contract.largest - granted),
         claim("refill", (stages[0] < period) & (now <= period + 5)),
         claim("refill", (limit <= most) & (cap >= 0) & (cap <= most) & (cut >= 0) & (cut <= most)),
-        claim("refill", (now > 3) | (tenant != 0) | ((cut == 0) & (inside["brim"] == 0))),
+        # In the first cycles nothing has been looked up: bucket 0 is refilled with nothing.
+        claim("refill", (now > 0) | (row == 0)),
+        claim("refill", (now > 1) | (limit <= 0)),
+        claim("refill", (now > 2) | (cap == 0)),
+        claim("refill", (now > 3) | ((cut == 0) & ((tenant != 0) | (inside["brim"] == 0)))),
     ]
     for cycle in range(period + 5):
         with m.If(now == cycle):
