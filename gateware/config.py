@@ -37,6 +37,10 @@ class DeviceConfig:
     histograms: latency histograms in the analyzer (8 Kibit a tenant and port); without, their addresses are refused.
     access_patterns: sequential and strided accesses in the analyzer (63 bytes a tenant); without, those figures are 0.
     forecasts: the analyzer's forecasts of demand (70 bytes a tenant); without, they are 0.
+    scope_probes: what the logic analyzer samples: ports of the device's blocks by name, such as
+        `fabric.outputs0.header.tenant`, or groups of them (`fabric.outputs0.header`); see `gateware/scope/probes.py`.
+        Without, the device has none.
+    scope_rows: rows of its buffer, a power of two in 16..16384; a row is a sample and 16 bits.
     clock_hz: frequency of the one `sync` domain.
     uart_baud: rate of the serial link after reset.
     """
@@ -52,10 +56,14 @@ class DeviceConfig:
     histograms: bool = True
     access_patterns: bool = True
     forecasts: bool = True
+    scope_probes: tuple[str, ...] = ()
+    scope_rows: int = 1024
     clock_hz: int = 100_000_000
     uart_baud: int = 1_000_000
 
     def __post_init__(self) -> None:
+        if isinstance(self.scope_probes, list):  # as JSON has it
+            object.__setattr__(self, "scope_probes", tuple(self.scope_probes))
         checks = [
             (2 <= self.ports <= 8, "ports", "in 2..8", self.ports),
             (self.data_width in (32, 64, 128, 256, 512), "data_width", "32, 64, 128, 256 or 512",
@@ -68,6 +76,10 @@ class DeviceConfig:
             (1 <= self.rules <= MAX_RULES, "rules", f"in 1..{MAX_RULES}", self.rules),
             *((isinstance(getattr(self, name), bool), name, "False or True", getattr(self, name))
               for name in ("histograms", "access_patterns", "forecasts")),
+            (isinstance(self.scope_probes, tuple) and all(isinstance(name, str) for name in self.scope_probes),
+             "scope_probes", "a tuple of names", self.scope_probes),
+            (self.scope_rows in [1 << bits for bits in range(4, 15)], "scope_rows", "a power of two in 16..16384",
+             self.scope_rows),
             (self.clock_hz >= 1_000_000, "clock_hz", "at least 1000000", self.clock_hz),
             (0 < self.uart_baud <= self.clock_hz // 4, "uart_baud", "in 1..clock_hz/4", self.uart_baud),
         ]

@@ -3,8 +3,8 @@
 One packet's way: `net_rx` -> `Classifier` (tenant, destination, class) or `host_rx` -> `Fabric` (admission under the
 allocation in force, crosspoint queue, scheduled output) -> `net_tx`, `host_tx` or `EngineArray`, whose responses
 enter the fabric again. The `Analyzer` and the `ResourceManager` listen to the fabric's events; the manager's
-allocation bus reaches every consumer. Software comes in by `mmio` (PCIe BAR0 on a board) or by the serial
-`LinkBridge`; both share one CSR bus, in turn.
+allocation bus reaches every consumer. The logic analyzer `Scope`, where there is one, listens to ports of these blocks.
+Software comes in by `mmio` (PCIe BAR0 on a board) or by the serial `LinkBridge`; both share one CSR bus, in turn.
 
 Ports that are not obvious: `uart_pins` 1 puts the link on the pins `uart_rx`/`uart_tx` through the bit-level
 serialiser, 0 on the byte streams `link_rx`/`link_tx` behind it. `telemetry` carries every pushed window; the serial
@@ -30,6 +30,8 @@ from .fabric.counters import PortCounters
 from .fabric.fabric import Fabric
 from .identity import Identity
 from .manager.manager import ResourceManager
+from .scope.probes import catalogue, choose
+from .scope.scope import Scope
 from .stream.fork import StreamFork
 from .stream.mux import PacketMux
 from .stream.packet import PacketSignature, beat_layout
@@ -92,7 +94,7 @@ class Device(wiring.Component):
         self._connect_events(m, fabric, [manager, counters, analyzer])
         self._connect_serial(m, link)
         self._connect_telemetry(m, analyzer, link, identity)
-        self._connect_registers(m, link, {
+        targets = {
             ("id", "interrupt"): identity.bus,
             ("link",): link.registers,
             ("rm", "guarantee", "staging", "active", "rules", "rule", "prepared"): manager.bus,
@@ -101,7 +103,13 @@ class Device(wiring.Component):
             ("port",): counters.bus,
             ("slot",): engines.bus,
             ("generator",): generator.bus,
-        })
+        }
+        if config.scope_probes:
+            scope = self._add_scope(m, {
+                "identity": identity, "manager": manager, "fabric": fabric, "counters": counters, "analyzer": analyzer,
+                "classifier": classifier, "engines": engines, "generator": generator, "link": link, "device": self})
+            targets["scope", "scope_pattern", "scope_description", "scope_rows"] = scope.bus
+        self._connect_registers(m, link, targets)
         return m
 
     def _connect_time(self, m, identity, manager, fabric, analyzer, generator, link):
@@ -184,6 +192,13 @@ class Device(wiring.Component):
         wiring.connect(m, fork.outputs[0], wiring.flipped(self.telemetry))
         wiring.connect(m, fork.outputs[1], link.telemetry)
         m.d.comb += identity.window.eq(analyzer.complete)
+
+    def _add_scope(self, m, blocks):
+        """The logic analyzer, with the probes that the configuration names among the ports of `blocks`."""
+        probes = choose(self._config.scope_probes, catalogue(blocks))
+        m.submodules.scope = scope = Scope(probes, self._config.scope_rows)
+        m.d.comb += [scope.sampled.eq(Cat(probe.signal for probe in probes)), scope.cycle.eq(self.cycle)]
+        return scope
 
     def _connect_registers(self, m, link, targets):
         m.submodules.arbiter = arbiter = CsrArbiter(2)

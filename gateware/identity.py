@@ -72,6 +72,7 @@ class Identity(wiring.Component):
             registers.id_config2_histograms.eq(config.histograms),
             registers.id_config2_access_patterns.eq(config.access_patterns),
             registers.id_config2_forecasts.eq(config.forecasts),
+            registers.id_config2_scope.eq(bool(config.scope_probes)),
             registers.id_clock_hz.eq(config.clock_hz),
             registers.id_uart_baud.eq(config.uart_baud),
             registers.id_cycle_lo_value.eq(self.cycle[:32]),

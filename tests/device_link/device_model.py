@@ -34,7 +34,7 @@ class DeviceModel:
                   "port": self.config.ports, "rule": self.config.rules, "prepared": self.config.rules,
                   "classifier": self.config.classifier_entries, "slot": self.config.slots}
         for block in self.map:
-            if block.name in MANAGED or block.memory_words:
+            if block.name in (*MANAGED, "scope") or block.memory_words:
                 continue
             for index in range(counts[block.name]) if block.count else [None]:
                 for register in block.registers(index):

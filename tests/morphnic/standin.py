@@ -26,6 +26,8 @@ class Registers:
         self.on_read = lambda address: None
         rows = {"port": 4, "slot": 2}
         for block in self.map:
+            if block.name == "scope":  # config2 says that there is none
+                continue
             for index in range(min(block.count, rows.get(block.name, 16))) if block.count else [None]:
                 for register in block.registers(index):
                     self.words[register.address] = 0

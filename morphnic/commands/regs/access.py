@@ -87,8 +87,9 @@ def read_words(device: Device, addresses: Sequence[int]) -> list[int]:
 
 def dumped(device: Device, names: Sequence[str]) -> list[Target]:
     """Registers of the blocks named, or of all; rows that the device does not have are left out."""
+    absent = () if device.id.config2.read().scope else ("scope",)
     chosen = [parse_block(text, device.map) for text in names] or [
-        (block, None) for block in device.map if not block.memory_words]
+        (block, None) for block in device.map if not block.memory_words and block.name not in absent]
     targets: list[Target] = []
     for block, index in chosen:
         if block.memory_words:
