@@ -32,7 +32,8 @@ def csr_csv(registers: RegisterMap, config: DeviceConfig) -> str:
         writer.writerows(_registers(block, config))
     constants = {"config_csr_data_width": _WORD_BITS, "config_bus_address_width": _WORD_BITS,
                  "config_clock_frequency": config.clock_hz, "map_hash": registers.hash,
-                 **{f"config_{name}": int(value) for name, value in asdict(config).items()}}
+                 **{f"config_{name}": int(value) for name, value in asdict(config).items()
+                    if isinstance(value, int)}}
     writer.writerows(["constant", name, value, "", ""] for name, value in constants.items())
     writer.writerows(["memory_region", block.name, f"{block.address:#010x}", 4 * block.memory_words, "io"]
                      for block in blocks if block.memory_words)

@@ -37,6 +37,7 @@ class Identity:
     map_hash: int
     clock_hz: int
     uart_baud: int
+    scope: bool
 
 
 class RegisterHandle:
@@ -216,11 +217,13 @@ class Device:
         return Identity(
             config=config, build_id=int(value["build_id_lo"]) | int(value["build_id_hi"]) << 32,
             uid=int(value["uid_lo"]) | int(value["uid_hi"]) << 32, boot_nonce=int(value["boot_nonce"]),
-            map_hash=int(value["map_hash"]), clock_hz=int(value["clock"]), uart_baud=int(value["uart"]))
+            map_hash=int(value["map_hash"]), clock_hz=int(value["clock"]), uart_baud=int(value["uart"]),
+            scope=bool(value["config2"].scope))
 
     def has(self, block: str) -> bool:
         """Whether this device has the block of the map; the addresses of one that it has not are refused."""
-        return is_built(block, self.identity.config)
+        # Of a logic analyzer the identification tells only that there is one; its probes describe themselves.
+        return self.identity.scope if block.startswith("scope") else is_built(block, self.identity.config)
 
     def cycle(self) -> int:
         """The device cycle counter, 64 bits."""

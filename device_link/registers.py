@@ -31,6 +31,7 @@ _EACH = {"region": 8}
 #: What of a configuration a block is there for.
 _BUILT_WITH = {
     **dict.fromkeys(("pcie", "dma", "msix", "region", "dma_buffer"), "pcie_width"),
+    **dict.fromkeys(("scope", "scope_pattern", "scope_description", "scope_rows"), "scope_probes"),
     "queue": "host_queues", "histogram": "histograms",
 }
 _PATH = re.compile(r"(\w+)(?:\[(\d+)\])?\.(\w+)")

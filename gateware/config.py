@@ -40,6 +40,10 @@ class DeviceConfig:
     uartbone: the serial link speaks LiteX's UARTBone for its tools, in place of the framed protocol of `device_link`.
     pcie_width: bits of a beat of the PCIe endpoint: 64, 128, 256 or 512; 0: no endpoint.
     host_queues: a queue pair for each tenant between host memory and the host port; wants `pcie_width` = `data_width`.
+    scope_probes: what the logic analyzer samples: ports of the device's blocks by name, such as
+        `fabric.outputs0.header.tenant`, or groups of them (`fabric.outputs0.header`); see `gateware/scope/probes.py`.
+        Without, the device has none.
+    scope_rows: rows of its buffer, a power of two in 16..16384; a row is a sample and 16 bits.
     clock_hz: frequency of the one `sync` domain.
     uart_baud: rate of the serial link after reset.
     """
@@ -58,10 +62,14 @@ class DeviceConfig:
     uartbone: bool = False
     pcie_width: int = 0
     host_queues: bool = False
+    scope_probes: tuple[str, ...] = ()
+    scope_rows: int = 1024
     clock_hz: int = 100_000_000
     uart_baud: int = 1_000_000
 
     def __post_init__(self) -> None:
+        if isinstance(self.scope_probes, list):  # as JSON has it
+            object.__setattr__(self, "scope_probes", tuple(self.scope_probes))
         checks = [
             (2 <= self.ports <= 8, "ports", "in 2..8", self.ports),
             (self.data_width in (32, 64, 128, 256, 512), "data_width", "32, 64, 128, 256 or 512",
@@ -77,6 +85,10 @@ class DeviceConfig:
             (self.pcie_width in (0, 64, 128, 256, 512), "pcie_width", "0, 64, 128, 256 or 512", self.pcie_width),
             (not self.host_queues or self.pcie_width == self.data_width, "pcie_width",
              f"{self.data_width}, which data_width is, for host_queues", self.pcie_width),
+            (isinstance(self.scope_probes, tuple) and all(isinstance(name, str) for name in self.scope_probes),
+             "scope_probes", "a tuple of names", self.scope_probes),
+            (self.scope_rows in [1 << bits for bits in range(4, 15)], "scope_rows", "a power of two in 16..16384",
+             self.scope_rows),
             (self.clock_hz >= 1_000_000, "clock_hz", "at least 1000000", self.clock_hz),
             (0 < self.uart_baud <= self.clock_hz // 4, "uart_baud", "in 1..clock_hz/4", self.uart_baud),
         ]

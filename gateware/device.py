@@ -3,9 +3,9 @@
 One packet's way: `net_rx` -> `Classifier` (tenant, destination, class) or `host_rx` -> `Fabric` (admission under the
 allocation in force, crosspoint queue, scheduled output) -> `net_tx`, `host_tx` or `EngineArray`, whose responses
 enter the fabric again. The `Analyzer` and the `ResourceManager` listen to the fabric's events; the manager's
-allocation bus reaches every consumer. Software comes in by `mmio` (a processor beside the device), by the serial
-`LinkBridge` (or `UartBone`), or by BAR0 of the PCIe `HostInterface` where the configuration has one; they share one
-CSR bus, in turn.
+allocation bus reaches every consumer. The logic analyzer `Scope`, where there is one, listens to ports of these blocks.
+Software comes in by `mmio` (a processor beside the device), by the serial `LinkBridge` (or `UartBone`), or by BAR0 of
+the PCIe `HostInterface` where the configuration has one; they share one CSR bus, in turn.
 
 Ports that are not obvious: `uart_pins` 1 puts the link on the pins `uart_rx`/`uart_tx` through the bit-level
 serialiser, 0 on the byte streams `link_rx`/`link_tx` behind it. `telemetry` carries every pushed window; the serial
@@ -36,6 +36,8 @@ from .manager.manager import ResourceManager
 from .pcie.endpoint import LinkSignature
 from .pcie.host import HostInterface
 from .pcie.host import blocks as pcie_blocks
+from .scope.probes import catalogue, choose
+from .scope.scope import Scope
 from .stream.fork import StreamFork
 from .stream.mux import PacketMux
 from .stream.packet import PacketSignature, beat_layout
@@ -100,7 +102,7 @@ class Device(wiring.Component):
         self._connect_events(m, fabric, [manager, counters, analyzer])
         self._connect_serial(m, link)
         self._connect_telemetry(m, analyzer, link, identity)
-        self._connect_registers(m, initiators, {
+        targets = {
             ("id", "interrupt"): identity.bus,
             ("link",): link.registers,
             ("rm", "guarantee", "staging", "active", "rules", "rule", "prepared"): manager.bus,
@@ -109,7 +111,13 @@ class Device(wiring.Component):
             ("port",): counters.bus,
             ("slot",): engines.bus,
             ("generator",): generator.bus,
-        } | more_blocks)
+        } | more_blocks
+        if config.scope_probes:
+            scope = self._add_scope(m, {
+                "identity": identity, "manager": manager, "fabric": fabric, "counters": counters, "analyzer": analyzer,
+                "classifier": classifier, "engines": engines, "generator": generator, "link": link, "device": self})
+            targets["scope", "scope_pattern", "scope_description", "scope_rows"] = scope.bus
+        self._connect_registers(m, initiators, targets)
         return m
 
     def _connect_time(self, m, identity, manager, fabric, analyzer, generator, link):
@@ -198,6 +206,13 @@ class Device(wiring.Component):
         wiring.connect(m, fork.outputs[0], wiring.flipped(self.telemetry))
         wiring.connect(m, fork.outputs[1], link.telemetry)
         m.d.comb += identity.window.eq(analyzer.complete)
+
+    def _add_scope(self, m, blocks):
+        """The logic analyzer, with the probes that the configuration names among the ports of `blocks`."""
+        probes = choose(self._config.scope_probes, catalogue(blocks))
+        m.submodules.scope = scope = Scope(probes, self._config.scope_rows)
+        m.d.comb += [scope.sampled.eq(Cat(probe.signal for probe in probes)), scope.cycle.eq(self.cycle)]
+        return scope
 
     def _connect_pcie(self, m, identity, initiators, targets):
         m.submodules.host = host = HostInterface(self._config)

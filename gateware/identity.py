@@ -78,6 +78,7 @@ class Identity(wiring.Component):
             registers.id_config2_uartbone.eq(config.uartbone),
             registers.id_config2_pcie_bytes.eq(config.pcie_width // 8),
             registers.id_config2_host_queues.eq(config.host_queues),
+            registers.id_config2_scope.eq(bool(config.scope_probes)),
             registers.id_clock_hz.eq(config.clock_hz),
             registers.id_uart_baud.eq(config.uart_baud),
             registers.id_cycle_lo_value.eq(self.cycle[:32]),

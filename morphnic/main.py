@@ -18,6 +18,7 @@ PROGRAM = Program(
         "list": Command("morphnic.commands.list", "devices that answer"),
         "info": Command("morphnic.commands.info", "what a device says about itself"),
         "regs": Command("morphnic.commands.regs", "read, write, dump, compare and follow registers"),
+        "scope": Command("morphnic.commands.scope", "the logic analyzer in a device: trigger, capture, waveform"),
         "watch": Command("morphnic.commands.watch", "follow a device window by window"),
         "new": Command("morphnic.commands.new", "begin a block of your own: component, registers, test, contract"),
         "selftest": Command("morphnic.commands.selftest", "ask a device in use whether it is well"),

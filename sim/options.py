@@ -91,12 +91,18 @@ def from_arguments(arguments: argparse.Namespace) -> ServerOptions:
 
 
 def parse_config(parameters: Sequence[str], base: DeviceConfig | None = None) -> DeviceConfig:
-    """A configuration from `PARAMETER=VALUE` texts; what they leave out is as in `base` (the defaults without one)."""
+    """A configuration from `PARAMETER=VALUE` texts; what they leave out is as in `base` (the defaults without one).
+
+    A value is a number; of `scope_probes`, names separated by commas.
+    """
     base = base or DeviceConfig()
     known = {one.name for one in fields(DeviceConfig)}
     values: dict[str, Any] = {}
     for text in parameters:
         name, _, value = text.partition("=")
+        if name in known and isinstance(getattr(base, name), tuple):
+            values[name] = tuple(value.split(",")) if value else ()
+            continue
         if name not in known or not value.isdigit():
             raise InputError(f"--set must be PARAMETER=NUMBER with a parameter of {', '.join(sorted(known))}, "
                              f"not {text!r}")

@@ -8,7 +8,9 @@ the Verilog: such a state shows as a number. Surfer and others read the same VCD
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 from vcd.gtkw import GTKWSave, make_translation_filter
@@ -72,6 +74,24 @@ def write_save_file(waveform: Path, verilog: Path, scope: tuple[str, ...] = ()) 
     return save_path
 
 
+def write_grouped(waveform: Path, signals: Sequence[tuple[str, int]], enums: Mapping[str, EnumNames]) -> Path:
+    """Write `waveform` with the suffix `.gtkw`, and a translation file for each enum; the save file.
+
+    signals: path and bits of what is shown, in this order, those of one scope as a group. enums: by path.
+    """
+    files = _write_filters(waveform.parent, enums)
+    waves = [_Wave(tuple(path.split(".")[:-1]), path.rpartition(".")[2], bits) for path, bits in signals]
+    save_path = waveform.with_suffix(".gtkw")
+    with save_path.open("w") as file:
+        save = GTKWSave(file)
+        save.dumpfile(str(waveform.resolve()))
+        for scopes, members in groupby(waves, lambda wave: wave.scopes):
+            with save.group(".".join(scopes)):
+                for wave in members:
+                    _trace(save, wave, enums, files, wave.name)
+    return save_path
+
+
 _MODULE = re.compile(r"module \\?(\S+?)\s*\(")
 _ENUM = re.compile(r'\s*\(\* enum_base_type = "(?:.*\.)?(\w+)" \*\)')
 _VALUE = re.compile(r'\s*\(\* enum_value_([01]+) = "(\w+)" \*\)')
@@ -126,7 +146,7 @@ def _grouped(waves: list[_Wave]) -> list[_Wave]:
     return sorted(roots, key=lambda wave: (wave.name not in FIRST, wave.name))
 
 
-def _show(save: GTKWSave, wave: _Wave, enums: dict[str, EnumNames], files: dict[str, Path]) -> None:
+def _show(save: GTKWSave, wave: _Wave, enums: Mapping[str, EnumNames], files: dict[str, Path]) -> None:
     if not wave.fields:
         _trace(save, wave, enums, files, wave.name)
         return
@@ -136,13 +156,13 @@ def _show(save: GTKWSave, wave: _Wave, enums: dict[str, EnumNames], files: dict[
             _show(save, one, enums, files)
 
 
-def _trace(save: GTKWSave, wave: _Wave, enums: dict[str, EnumNames], files: dict[str, Path], alias: str) -> None:
+def _trace(save: GTKWSave, wave: _Wave, enums: Mapping[str, EnumNames], files: dict[str, Path], alias: str) -> None:
     enum = enums.get(wave.place)
     save.trace(wave.path, alias=alias, datafmt="hex",
                translate_filter_file=str(files[wave.place]) if enum is not None else None)
 
 
-def _write_filters(folder: Path, enums: dict[str, EnumNames]) -> dict[str, Path]:
+def _write_filters(folder: Path, enums: Mapping[str, EnumNames]) -> dict[str, Path]:
     """A translation file for each enum (value in hexadecimal, then the name); the signals with their file."""
     files: dict[str, Path] = {}
     texts: dict[str, str] = {}

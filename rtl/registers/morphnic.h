@@ -4,7 +4,7 @@
 #ifndef MORPHNIC_H
 #define MORPHNIC_H
 
-#define MORPHNIC_MAP_HASH 0xb4731d73u
+#define MORPHNIC_MAP_HASH 0x2e85f241u
 
 #ifdef __cplusplus
 extern "C" {
@@ -137,6 +137,10 @@ extern "C" {
 #define ID_BLOCK__CONFIG2__UARTBONE_bp 19
 #define ID_BLOCK__CONFIG2__UARTBONE_bw 1
 #define ID_BLOCK__CONFIG2__UARTBONE_reset 0x0
+#define ID_BLOCK__CONFIG2__SCOPE_bm 0x100000
+#define ID_BLOCK__CONFIG2__SCOPE_bp 20
+#define ID_BLOCK__CONFIG2__SCOPE_bw 1
+#define ID_BLOCK__CONFIG2__SCOPE_reset 0x0
 #define ID_BLOCK__CONFIG2__HOST_QUEUES_bm 0x800000
 #define ID_BLOCK__CONFIG2__HOST_QUEUES_bp 23
 #define ID_BLOCK__CONFIG2__HOST_QUEUES_bw 1
@@ -1040,6 +1044,126 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t missequenced;
 } generator_block_t;
 
+// reg - scope_block::control
+#define SCOPE_BLOCK__CONTROL__ARM_bm 0x1
+#define SCOPE_BLOCK__CONTROL__ARM_bp 0
+#define SCOPE_BLOCK__CONTROL__ARM_bw 1
+#define SCOPE_BLOCK__CONTROL__ARM_reset 0x0
+#define SCOPE_BLOCK__CONTROL__STOP_bm 0x2
+#define SCOPE_BLOCK__CONTROL__STOP_bp 1
+#define SCOPE_BLOCK__CONTROL__STOP_bw 1
+#define SCOPE_BLOCK__CONTROL__STOP_reset 0x0
+
+// reg - scope_block::status
+#define SCOPE_BLOCK__STATUS__STATE_bm 0x3
+#define SCOPE_BLOCK__STATUS__STATE_bp 0
+#define SCOPE_BLOCK__STATUS__STATE_bw 2
+#define SCOPE_BLOCK__STATUS__STATE_reset 0x0
+#define SCOPE_BLOCK__STATUS__TRIGGERED_bm 0x10
+#define SCOPE_BLOCK__STATUS__TRIGGERED_bp 4
+#define SCOPE_BLOCK__STATUS__TRIGGERED_bw 1
+#define SCOPE_BLOCK__STATUS__TRIGGERED_reset 0x0
+#define SCOPE_BLOCK__STATUS__STAGE_bm 0x300
+#define SCOPE_BLOCK__STATUS__STAGE_bp 8
+#define SCOPE_BLOCK__STATUS__STAGE_bw 2
+#define SCOPE_BLOCK__STATUS__STAGE_reset 0x0
+
+// reg - word_ro_desc_f51e5df7
+#define WORD_RO_DESC_F51E5DF7__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_F51E5DF7__VALUE_bp 0
+#define WORD_RO_DESC_F51E5DF7__VALUE_bw 32
+#define WORD_RO_DESC_F51E5DF7__VALUE_reset 0x0
+
+// reg - scope_block::before
+#define SCOPE_BLOCK__BEFORE__ROWS_bm 0xffff
+#define SCOPE_BLOCK__BEFORE__ROWS_bp 0
+#define SCOPE_BLOCK__BEFORE__ROWS_bw 16
+#define SCOPE_BLOCK__BEFORE__ROWS_reset 0x0
+
+// reg - scope_block::after
+#define SCOPE_BLOCK__AFTER__CYCLES_bm 0xffffffff
+#define SCOPE_BLOCK__AFTER__CYCLES_bp 0
+#define SCOPE_BLOCK__AFTER__CYCLES_bw 32
+#define SCOPE_BLOCK__AFTER__CYCLES_reset 0x0
+
+// reg - scope_block::last
+#define SCOPE_BLOCK__LAST__STAGE_bm 0x3
+#define SCOPE_BLOCK__LAST__STAGE_bp 0
+#define SCOPE_BLOCK__LAST__STAGE_bw 2
+#define SCOPE_BLOCK__LAST__STAGE_reset 0x0
+
+// reg - scope_block::length
+#define SCOPE_BLOCK__LENGTH__ROWS_bm 0xffff
+#define SCOPE_BLOCK__LENGTH__ROWS_bp 0
+#define SCOPE_BLOCK__LENGTH__ROWS_bw 16
+#define SCOPE_BLOCK__LENGTH__ROWS_reset 0x0
+
+// reg - scope_block::first
+#define SCOPE_BLOCK__FIRST__ROW_bm 0xffff
+#define SCOPE_BLOCK__FIRST__ROW_bp 0
+#define SCOPE_BLOCK__FIRST__ROW_bw 16
+#define SCOPE_BLOCK__FIRST__ROW_reset 0x0
+
+// reg - scope_block::trigger
+#define SCOPE_BLOCK__TRIGGER__ROW_bm 0xffff
+#define SCOPE_BLOCK__TRIGGER__ROW_bp 0
+#define SCOPE_BLOCK__TRIGGER__ROW_bw 16
+#define SCOPE_BLOCK__TRIGGER__ROW_reset 0x0
+
+// reg - word_ro_desc_0239ffa5
+#define WORD_RO_DESC_0239FFA5__VALUE_bm 0xffffffff
+#define WORD_RO_DESC_0239FFA5__VALUE_bp 0
+#define WORD_RO_DESC_0239FFA5__VALUE_bw 32
+#define WORD_RO_DESC_0239FFA5__VALUE_reset 0x0
+
+// reg - scope_block::shape
+#define SCOPE_BLOCK__SHAPE__BITS_bm 0xffff
+#define SCOPE_BLOCK__SHAPE__BITS_bp 0
+#define SCOPE_BLOCK__SHAPE__BITS_bw 16
+#define SCOPE_BLOCK__SHAPE__BITS_reset 0x0
+#define SCOPE_BLOCK__SHAPE__ROWS_bm 0xffff0000
+#define SCOPE_BLOCK__SHAPE__ROWS_bp 16
+#define SCOPE_BLOCK__SHAPE__ROWS_bw 16
+#define SCOPE_BLOCK__SHAPE__ROWS_reset 0x0
+
+// reg - scope_block::description
+#define SCOPE_BLOCK__DESCRIPTION__BYTES_bm 0xffff
+#define SCOPE_BLOCK__DESCRIPTION__BYTES_bp 0
+#define SCOPE_BLOCK__DESCRIPTION__BYTES_bw 16
+#define SCOPE_BLOCK__DESCRIPTION__BYTES_reset 0x0
+
+// reg - scope_stage
+#define SCOPE_STAGE__CONDITION_bm 0xffff
+#define SCOPE_STAGE__CONDITION_bp 0
+#define SCOPE_STAGE__CONDITION_bw 16
+#define SCOPE_STAGE__CONDITION_reset 0x0
+#define SCOPE_STAGE__COUNT_bm 0xffff0000
+#define SCOPE_STAGE__COUNT_bp 16
+#define SCOPE_STAGE__COUNT_bw 16
+#define SCOPE_STAGE__COUNT_reset 0x0
+
+// regfile - scope_block
+typedef struct __attribute__ ((__packed__)) {
+    uint32_t control;
+    uint32_t status;
+    uint32_t captures;
+    uint32_t before;
+    uint32_t after;
+    uint32_t last;
+    uint32_t length;
+    uint32_t first;
+    uint32_t trigger;
+    uint32_t end_lo;
+    uint32_t end_hi;
+    uint32_t shape;
+    uint32_t description;
+    uint8_t RESERVED_34_3f[0xc];
+    uint32_t stage0;
+    uint32_t stage1;
+    uint32_t stage2;
+    uint32_t stage3;
+} scope_block_t;
+
 // reg - pcie_block::link
 #define PCIE_BLOCK__LINK__BUS_MASTER_bm 0x1
 #define PCIE_BLOCK__LINK__BUS_MASTER_bp 0
@@ -1549,6 +1673,21 @@ typedef struct __attribute__ ((__packed__)) {
     uint32_t mem[1024];
 } morphnic__dma_buffer_t;
 
+// mem - morphnic::scope_pattern
+typedef struct __attribute__ ((__packed__)) {
+    uint32_t mem[2048];
+} morphnic__scope_pattern_t;
+
+// mem - morphnic::scope_description
+typedef struct __attribute__ ((__packed__)) {
+    uint32_t mem[2048];
+} morphnic__scope_description_t;
+
+// mem - morphnic::scope_rows
+typedef struct __attribute__ ((__packed__)) {
+    uint32_t mem[16384];
+} morphnic__scope_rows_t;
+
 // addrmap - morphnic
 typedef struct __attribute__ ((__packed__)) {
     id_block_t id;
@@ -1577,7 +1716,9 @@ typedef struct __attribute__ ((__packed__)) {
     slot_block__stride20_t slot[16];
     uint8_t RESERVED_8200_8fff[0xe00];
     generator_block_t generator;
-    uint8_t RESERVED_9020_a7ff[0x17e0];
+    uint8_t RESERVED_9020_97ff[0x7e0];
+    scope_block_t scope;
+    uint8_t RESERVED_9850_a7ff[0xfb0];
     pcie_block_t pcie;
     uint8_t RESERVED_a820_a8ff[0xe0];
     dma_block_t dma;
@@ -1596,10 +1737,15 @@ typedef struct __attribute__ ((__packed__)) {
     uint8_t RESERVED_21000_23fff[0x3000];
     region_row_t region[512];
     morphnic__dma_buffer_t dma_buffer;
+    uint8_t RESERVED_29000_29fff[0x1000];
+    morphnic__scope_pattern_t scope_pattern;
+    morphnic__scope_description_t scope_description;
+    uint8_t RESERVED_2e000_2ffff[0x2000];
+    morphnic__scope_rows_t scope_rows;
 } morphnic_t;
 
 
-static_assert(sizeof(morphnic_t) == 0x29000, "Packing error");
+static_assert(sizeof(morphnic_t) == 0x40000, "Packing error");
 
 #ifdef __cplusplus
 }

@@ -33,3 +33,20 @@ def test_engines_take_what_their_slots_take_and_at_most_the_port(slots, slot_byt
 
 def test_devices_with_slots_of_another_speed_are_other_devices():
     assert len({DeviceConfig(slot_bytes=value).digest() for value in (1, 2, 4)}) == 3
+
+
+def test_probes_are_a_tuple_whatever_they_came_as():
+    names = ("manager.changed", "link.rx")
+    config = DeviceConfig(scope_probes=names)
+    assert DeviceConfig(scope_probes=list(names)) == config, "as JSON has it"
+    assert hash(config) != hash(DeviceConfig())
+    assert len({config.digest(), DeviceConfig(scope_probes=names[::-1]).digest(), DeviceConfig().digest()}) == 3
+
+
+@pytest.mark.parametrize(("name", "value", "rule"), [
+    ("scope_probes", "link.rx", "a tuple of names"), ("scope_probes", (1,), "a tuple of names"),
+    ("scope_rows", 8, r"a power of two in 16\.\.16384"), ("scope_rows", 48, "a power of two"),
+    ("scope_rows", 32768, "a power of two")])
+def test_scope_that_cannot_be_built_is_refused(name, value, rule):
+    with pytest.raises(ValueError, match=f"{name} must be {rule}"):
+        DeviceConfig(**{name: value})

@@ -77,7 +77,7 @@ def test_hash_follows_addresses_names_fields_and_access(tmp_path, old, new):
 @pytest.mark.slow
 @pytest.mark.parametrize(("old", "new", "message"), [
     ("addrmap morphnic {", "addrmap morphnic {{", "line [0-9]+"),
-    ("@ 0x10000;", "@ 0x3C000;", "histogram must end below 0x40000"),
+    ("@ 0x30000;", "@ 0x34000;", "scope_rows must end below 0x40000"),
     ("link_block      link      @ 0x00400", "link_block      link      @ 0x00010", "overlaps"),
     ("port[16]  @", "port[4][4]  @", "port must have one dimension"),
     ("word_ro frames_sent     @ 0x08", "word_ro frames_sent[2]  @ 0x08", "frames_sent"),

@@ -31,3 +31,9 @@ def test_text_that_is_no_parameter_is_refused(text):
 def test_value_that_no_device_has_is_refused(text):
     with pytest.raises(InputError, match=r"--set: (histograms must be False or True|tenants must be in 2\.\.64), not"):
         parse_config([text])
+
+
+def test_probes_are_names_separated_by_commas():
+    config = parse_config(["scope_probes=link.rx,manager.changed", "scope_rows=64"])
+    assert (config.scope_probes, config.scope_rows) == (("link.rx", "manager.changed"), 64)
+    assert parse_config(["scope_probes="], config).scope_probes == ()

@@ -1,0 +1,1 @@
+"""The logic analyzer: probes chosen at build time, sampled in every cycle around a trigger."""
