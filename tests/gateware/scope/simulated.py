@@ -107,7 +107,7 @@ class ScopedModel(DeviceModel):
         self._ranges = [range(block.address, block.address + (4 * block.memory_words or block.stride))
                         for block in blocks]
         self._status = self.map.register("scope.status").address
-        self.poke("id.config2", self.peek("id.config2") | 1 << 19)
+        self.poke("id.config2", self.peek("id.config2") | 1 << self.map.register("id.config2").fields["scope"].lsb)
 
     def read(self, address):
         if not any(address in covered for covered in self._ranges):

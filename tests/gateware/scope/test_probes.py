@@ -99,7 +99,7 @@ def test_more_bits_than_a_row_holds_are_refused(known):
 
 
 def test_more_rows_than_the_register_map_has_room_for_are_refused(known):
-    with pytest.raises(InputError, match="scope_rows must be at most 4096 with 240 bits of probes, not 8192"):
+    with pytest.raises(InputError, match="scope_rows must be at most 2048 with 240 bits of probes, not 8192"):
         Scope(choose(["block.wide"], known), 8192)
 
 
