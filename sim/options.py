@@ -113,3 +113,9 @@ def parse_config(parameters: Sequence[str], base: DeviceConfig | None = None) ->
         return replace(base, **values)
     except ValueError as error:
         raise InputError(f"--set: {error}") from error
+
+
+def parameters_of(config: DeviceConfig) -> list[str]:
+    """The texts from which `parse_config` makes `config`."""
+    values = {one.name: getattr(config, one.name) for one in fields(DeviceConfig)}
+    return [f"{name}={','.join(value) if isinstance(value, tuple) else int(value)}" for name, value in values.items()]

@@ -6,7 +6,6 @@ its time, an agent that reports this host. They live in a folder of their own an
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from gateware.config import DeviceConfig
 from morphnic.errors import MorphnicError
 from offload_manager.api import Outcome
 from offload_manager.store import Record, SqliteStore
+from sim.options import parameters_of
 
 from .metrics import Requests, run_figures
 from .report import AllocationPoint, RunReport
@@ -90,7 +90,7 @@ def play(scenario: Scenario, settings: Play, progress: Progress) -> RunReport:
 
 def _start_device(processes: Supervisor, config: DeviceConfig, settings: Play) -> Path:
     base = settings.folder / "morphnic" / DEVICE
-    parameters = [f"--set={field.name}={int(getattr(config, field.name))}" for field in dataclasses.fields(config)]
+    parameters = [f"--set={parameter}" for parameter in parameters_of(config)]
     processes.start(
         "simulated device", "sim.server",
         ["--name", DEVICE, "--mode", "lockstep", "--seed", str(settings.seed), "--no-pty", *parameters],

@@ -4,7 +4,7 @@ import pytest
 
 from gateware.config import DeviceConfig
 from morphnic.errors import InputError
-from sim.options import parse_config
+from sim.options import parameters_of, parse_config
 
 
 def test_parameters_replace_those_of_the_base():
@@ -37,3 +37,10 @@ def test_probes_are_names_separated_by_commas():
     config = parse_config(["scope_probes=link.rx,manager.changed", "scope_rows=64"])
     assert (config.scope_probes, config.scope_rows) == (("link.rx", "manager.changed"), 64)
     assert parse_config(["scope_probes="], config).scope_probes == ()
+
+
+@pytest.mark.parametrize("config", [
+    DeviceConfig(),
+    DeviceConfig(ports=2, histograms=False, uartbone=True, scope_probes=("manager.changed", "link.rx"))])
+def test_parameters_of_a_configuration_make_it_again(config):
+    assert parse_config(parameters_of(config)) == config
