@@ -76,6 +76,7 @@ def test_slower_device_that_pushes_windows_is_not_overrun(turnaround):
     assert link.session.repeated == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 def test_every_exchange_completes_or_raises_on_a_bad_line(seed):
     rng = random.Random(seed)

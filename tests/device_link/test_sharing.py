@@ -69,6 +69,7 @@ def proxy(share):
 # --- the same device ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", ["tcp", "unix"])
 def test_conformance_suite_passes_over_a_shared_device(share, tmp_path, door):
     shared = Shared(DeviceModel())

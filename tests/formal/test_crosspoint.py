@@ -82,6 +82,7 @@ class EagerDecision(Decision):
         return super()._look_up(m, header, C(1), held, known)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("port", [SMALL.host_port, SMALL.engine_port])
 def test_packets_are_laid_down_behind_the_end_of_their_queue(tmp_path, port):
     decision = Decision(SMALL, port, drops_without_pages=False)

@@ -115,6 +115,7 @@ def test_arbiter_lets_an_initiator_wait_for_one_access_of_each_other(tmp_path, c
     assert verdict.holds, verdict.log
 
 
+@pytest.mark.slow
 def test_unfair_arbiter_is_refuted(tmp_path):
     verdict = prove(ArbiterWaitContract(UnfairArbiter(2), 1), tmp_path, depth=14)
     assert verdict.refuted, verdict.log

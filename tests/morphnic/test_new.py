@@ -50,6 +50,7 @@ def error(done, code):
     return done.stderr
 
 
+@pytest.mark.slow
 def test_new_block_has_registers_in_the_map_and_everything_derived_from_it(tree, in_tree):
     done = in_tree("morphnic", "new", "block", "rate_meter", "--json")
     assert done.returncode == 0, done.stderr
@@ -96,6 +97,7 @@ def test_generated_files_are_clean_for_the_linter(tree, in_tree):
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x", "Rate", "9lives", "rate-meter", "../up", "class", "module", "state", "a" * 32])
 def test_bad_name_is_refused(in_tree, tree, name):
     before = files(tree)
@@ -103,6 +105,7 @@ def test_bad_name_is_refused(in_tree, tree, name):
     assert files(tree) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "what"), [("fabric", "gateware/fabric"), ("identity", "gateware/identity.py"),
                                             ("skid", "tests/hdl/skid_cocotb.py"), ("generator", "'generator'")])
 def test_name_that_exists_is_refused(in_tree, tree, name, what):
@@ -127,6 +130,7 @@ def test_outside_a_source_tree_is_refused_with_the_remedy(typed, tmp_path):
     assert "--tree" in done.stderr
 
 
+@pytest.mark.slow
 def test_tree_above_the_current_folder_is_found(tree, in_tree):
     done = in_tree("morphnic", "new", "block", "rate_meter", "--tree", str(tree / "docs" / "guides"))
     assert done.returncode == 0, done.stderr

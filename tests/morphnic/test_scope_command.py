@@ -106,6 +106,7 @@ def test_capture_in_steps_and_what_each_says(typed, scoped, home):
         "kind": "scope-status", "state": "complete", "triggered": False, "condition": 1, "rows": 64, "captures": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "message"), [
     (("capture", "out.vcd", "--trigger", "link.rx.vaild"), "no probe 'link.rx.vaild'; did you mean link.rx.valid"),
     (("arm", "--trigger", "link.rx.valid &"), "the name of a probe must stand at column 16"),

@@ -103,6 +103,7 @@ def test_bus_errors_and_bad_documents_are_answered(start):
             assert word in answer["error"]
 
 
+@pytest.mark.slow
 def test_workload_runs_and_its_records_come_back(start, tmp_path):
     process = start("x", "--mode", "lockstep", "--no-pty")
     packets = host_packets(100, 3)

@@ -44,6 +44,7 @@ def expected(updates):
     return [models[tenant].predict(value) for tenant, value in updates]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_prediction_equals_the_formula(seed):
     rng = random.Random(seed)

@@ -24,6 +24,7 @@ def test_ecp5_gives_at_least_the_frequency_within_its_limits(input_hz, asked):
     assert pll.hz == round(setting.output)
 
 
+@pytest.mark.slow
 def test_ecp5_makes_the_boards_clocks_exactly():
     assert Ecp5Pll(25_000_000, 125_000_000).hz == 125_000_000
     assert Ecp5Pll(100_000_000, 125_000_000).hz == 125_000_000

@@ -43,6 +43,7 @@ def greeting(bit, *, low, value=SYNC):
     return [(1, 50), (0, low), (1, 30), *byte(value, bit), (1, 50)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bit", [4.3, 5, 8.333, 20, 33.333, 100, 868.06])
 def test_rate_behind_a_break_is_measured(bit):
     found = periods(greeting(bit, low=max(BREAK_BITS * bit, 20 * BREAK_BITS) + 5))
@@ -59,6 +60,7 @@ def test_break_one_cycle_short_is_none_and_the_exact_one_is():
     assert periods(greeting(10, low=BREAK_BITS * 20)) == [80]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [value for value in range(256) if value != SYNC][::5])
 def test_other_byte_behind_a_break_changes_nothing(value):
     assert periods(greeting(20, low=300, value=value)) == []

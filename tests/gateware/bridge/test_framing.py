@@ -127,6 +127,7 @@ def test_cobs_decoder_tells_a_broken_group_and_goes_on():
     assert tokens(run_stream(CobsDecoder(), line)) == [(b"\1\2", 1), (b"abc", 0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "stalls"), [(1, 0), (2, 0.5)])
 def test_frame_encoder_appends_the_checksum(seed, stalls):
     messages = [frame for frame in frames_for(seed) if len(frame) >= 3]

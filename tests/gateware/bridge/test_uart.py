@@ -62,6 +62,7 @@ def waveform(data, bit_cycles, gap=lambda: 0):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("divisor", [4, 4.125, 5, 8, 8.375, 13, 33.25, 50])
 def test_bytes_back_to_back_are_received(divisor):
     data = random.Random(int(8 * divisor)).randbytes(12) + b"\0\xff\x55"

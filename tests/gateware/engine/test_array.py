@@ -123,6 +123,7 @@ def test_two_slots_match_the_rate_of_a_64_bit_port():
     assert sink.cycles[-1] - sink.cycles[0] <= 1.05 * 39 * 16
 
 
+@pytest.mark.slow
 def test_quiesced_slot_takes_nothing_new_and_reports_drained():
     config = DeviceConfig(tenants=TENANTS, slot_bytes=4)
     dut = EngineArray(config)

@@ -111,6 +111,7 @@ def test_a_tenant_without_weight_still_drains():
     assert shares(served, 2)[1] == pytest.approx(1024 / 5120, abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_only_ready_tenants_are_granted(seed):
     rng = random.Random(seed)

@@ -658,6 +658,7 @@ def test_settings_of_every_rule_take_the_enabled_bytes_and_read_back(seed):
     Harness(SMALL).run(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [(0, 1), (13, 3)])
 @pytest.mark.parametrize("apart", [*range(1, 6), 40])
 def test_rule_whose_figure_is_being_evaluated_is_of_the_same_table(apart, first, second):

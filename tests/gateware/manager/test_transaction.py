@@ -488,6 +488,7 @@ def test_staged_rows_are_closed_unless_staged_by_the_token_holder():
     Harness(SMALL).run(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [DeviceConfig(), SMALL], ids=["default", "small"])
 def test_device_after_reset_belongs_to_tenant_zero(config):
     async def test(harness, ctx):
