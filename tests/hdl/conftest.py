@@ -47,7 +47,10 @@ def pytest_generate_tests(metafunc):
             case for bench in benches().values() for case in bench.matrix()]
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
-    metafunc.parametrize("case", cases, ids=str)
+    # A simulation of the whole device takes longer to build than all the others; named, a case runs whatever it is.
+    metafunc.parametrize("case", [
+        pytest.param(case, marks=pytest.mark.long if case.bench.name == "device" and not texts else ())
+        for case in cases], ids=str)
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from sim.line import FAULTS, Line
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # builds a model of the link
 
 
-@pytest.mark.parametrize("seed", range(len(EVERY)))
+@pytest.mark.parametrize("seed", [
+    0, 1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, len(EVERY)))])
 def test_damaged_bytes_are_never_silently_wrong(seed):
     report = run(3_000, seed)
     print(report)

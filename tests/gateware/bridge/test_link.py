@@ -346,7 +346,8 @@ class Stalled(LinkBench):
 
 
 @pytest.mark.parametrize(("seed", "longest", "before"), [
-    (1, 512, 0), (7, 125, 80), (5, 200, 40), (6, 9, 10)])
+    (1, 512, 0), (6, 9, 10),
+    pytest.param(7, 125, 80, marks=pytest.mark.long), pytest.param(5, 200, 40, marks=pytest.mark.long)])
 def test_message_that_finds_no_room_is_lost_whole_and_no_other_is(seed, longest, before):
     """An answer that cannot leave holds a request back; 4,096 bytes or 64 messages wait behind it, however many were
     answered before."""

@@ -545,7 +545,7 @@ class Session:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.long) for seed in (2, 3))])
 def test_random_rules_and_figures_match_the_model(seed):
     async def test(harness, ctx):
         session = Session(harness, ctx, random.Random(seed))
@@ -570,7 +570,7 @@ def test_random_rules_and_figures_match_the_model(seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))])
 def test_every_bit_of_a_figure_and_of_a_setting_counts(seed):
     """Figures at, beside and a bit away from where the model's verdict changes, with settings of all widths."""
     async def test(harness, ctx):
@@ -596,7 +596,8 @@ def test_every_bit_of_a_figure_and_of_a_setting_counts(seed):
 @pytest.mark.slow
 @pytest.mark.parametrize(("hold", "interval"), [
     (0xFF, 0), (0xA5, 3), (2, 0x1FF), (0, 0x2AA), (0x5A, 0x155), (1, 1 << 10), (1, 1 << 11),
-    *((1, 1 << bit) for bit in range(12, 16))])
+    (1, 1 << 15),
+    *(pytest.param(1, 1 << bit, marks=pytest.mark.long) for bit in range(12, 15))])
 def test_long_hold_and_interval_are_counted_to_the_end(hold, interval):
     """Beyond in every window, but for one after a firing, for twice as long or (the longest) 2,200 windows."""
     async def test(harness, ctx):

@@ -48,9 +48,9 @@ def disturb(rng, table, config):
         row[column] &= 0x1FFFF if column == "rate" else 0xFFFF
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("config", "seed", "tables"), [
-    (SMALL, 1, 250), (SMALL, 2, 250), (DeviceConfig(tenants=2, slots=2), 3, 250), (DeviceConfig(), 4, 60),
+    (SMALL, 1, 250), pytest.param(SMALL, 2, 250, marks=pytest.mark.long),
+    pytest.param(DeviceConfig(tenants=2, slots=2), 3, 250, marks=pytest.mark.long), (DeviceConfig(), 4, 60),
 ])
 @pytest.mark.slow
 def test_verdict_on_random_tables_is_the_models(config, seed, tables):
