@@ -12,13 +12,14 @@ Latency: two cycles from the write of the command to the engine. A beat a cycle 
 """
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from ..csr.bus import CsrSignature
 from ..csr.regmap import WORD_ADDRESS_WIDTH
-from .dma import Command, Report
+from .dma import Command
+from .share import DmaSignature
 from .tlp import check_width
 
 __all__ = ["BUFFER_BYTES", "TOO_LONG", "DmaBuffer"]
@@ -37,12 +38,7 @@ class DmaBuffer(wiring.Component):
             "bus": In(CsrSignature(WORD_ADDRESS_WIDTH)),
             "command": In(Command), "read": In(1), "write": In(1),
             "busy": Out(1), "outcome": Out(4), "ended": Out(1),
-            "read_commands": Out(stream.Signature(Command)),
-            "read_data": In(stream.Signature(data.StructLayout({"data": width, "last": 1}))),
-            "read_reports": In(stream.Signature(Report)),
-            "write_commands": Out(stream.Signature(Command)),
-            "write_data": Out(stream.Signature(width)),
-            "write_reports": In(stream.Signature(Report)),
+            "dma": Out(DmaSignature(self._width)),
         })
 
     def elaborate(self, platform):
@@ -53,8 +49,9 @@ class DmaBuffer(wiring.Component):
         store, fetch = words.write_port(granularity=8), words.read_port()
         place, left = Signal(range(depth)), Signal(range(depth + 1))
         current, whole = Signal(Command), Signal()  # whole: the last beat is in the buffer
-        m.d.comb += [self.busy.eq(1), self.read_commands.payload.eq(current), self.write_commands.payload.eq(current),
-                     self.write_data.payload.eq(fetch.data)]
+        m.d.comb += [
+            self.busy.eq(1), self.dma.read_commands.payload.eq(current),
+            self.dma.write_commands.payload.eq(current), self.dma.write_data.payload.eq(fetch.data)]
         self._elaborate_bus(m, store, fetch)
         with m.FSM():
             with m.State("idle"):
@@ -69,35 +66,35 @@ class DmaBuffer(wiring.Component):
                 with m.Elif(self.write):
                     m.next = "announce data"
             with m.State("ask for data"):
-                m.d.comb += self.read_commands.valid.eq(1)
-                with m.If(self.read_commands.ready):
+                m.d.comb += self.dma.read_commands.valid.eq(1)
+                with m.If(self.dma.read_commands.ready):
                     m.next = "fill"
             with m.State("fill"):
                 self._elaborate_fill(m, store, place, whole)
                 # The report may be offered while the last beats are still on their way.
                 with m.If(whole):
-                    self._elaborate_end(m, self.read_reports)
+                    self._elaborate_end(m, self.dma.read_reports)
             with m.State("announce data"):
-                m.d.comb += [self.write_commands.valid.eq(1), fetch.addr.eq(place)]
-                with m.If(self.write_commands.ready):
+                m.d.comb += [self.dma.write_commands.valid.eq(1), fetch.addr.eq(place)]
+                with m.If(self.dma.write_commands.ready):
                     m.next = "look up"
             with m.State("look up"):
                 m.d.comb += fetch.addr.eq(place)
                 m.next = "send"
             with m.State("send"):
                 # The address is held: a memory's output stays what was looked up.
-                m.d.comb += [fetch.addr.eq(place), self.write_data.valid.eq(left != 0)]
-                with m.If(self.write_data.valid & self.write_data.ready):
+                m.d.comb += [fetch.addr.eq(place), self.dma.write_data.valid.eq(left != 0)]
+                with m.If(self.dma.write_data.valid & self.dma.write_data.ready):
                     m.d.sync += [place.eq(place + 1), left.eq(left - 1)]
                     m.next = "look up"
-                self._elaborate_end(m, self.write_reports)
+                self._elaborate_end(m, self.dma.write_reports)
         return m
 
     def _elaborate_fill(self, m, store, place, whole):
-        m.d.comb += self.read_data.ready.eq(1)
-        with m.If(self.read_data.valid):
-            m.d.comb += [store.addr.eq(place), store.data.eq(self.read_data.payload.data), store.en.eq(~0)]
-            m.d.sync += [place.eq(place + 1), whole.eq(self.read_data.payload.last)]
+        m.d.comb += self.dma.read_data.ready.eq(1)
+        with m.If(self.dma.read_data.valid):
+            m.d.comb += [store.addr.eq(place), store.data.eq(self.dma.read_data.payload.data), store.en.eq(~0)]
+            m.d.sync += [place.eq(place + 1), whole.eq(self.dma.read_data.payload.last)]
 
     def _elaborate_end(self, m, reports):
         m.d.comb += reports.ready.eq(1)

@@ -82,9 +82,9 @@ class HostInterface(wiring.Component):
         for target, bus in zip(decoder.targets, targets.values(), strict=True):
             wiring.connect(m, target, bus)
         wiring.connect(m, endpoint.bus, wiring.flipped(self.bus))
+        wiring.connect(m, buffer.dma, share.users[0])
         for name in _DMA:
             wiring.connect(m, getattr(share.engines, name), getattr(endpoint, name))
-            wiring.connect(m, getattr(buffer, name), getattr(share.users[0], name))
         m.d.comb += endpoint.raised.eq(Cat(raised))
         self._connect_link(m, endpoint)
         self._connect_buffer(m, block, buffer)

@@ -14,8 +14,8 @@ from amaranth.lib.wiring import In, Out
 __all__ = ["ReadyBuffer", "SkidBuffer"]
 
 
-class SkidBuffer(wiring.Component):
-    """Two-entry buffer for a stream of `shape`."""
+class _Buffer(wiring.Component):
+    """Ports of a buffer for a stream of `shape`."""
 
     def __init__(self, shape):
         self._shape = shape
@@ -28,6 +28,10 @@ class SkidBuffer(wiring.Component):
     def shape(self):
         """Shape of the payload."""
         return self._shape
+
+
+class SkidBuffer(_Buffer):
+    """Two-entry buffer for a stream of `shape`."""
 
     def elaborate(self, platform):
         m = Module()
@@ -53,20 +57,8 @@ class SkidBuffer(wiring.Component):
         return m
 
 
-class ReadyBuffer(wiring.Component):
+class ReadyBuffer(_Buffer):
     """One-entry buffer for a stream of `shape`, which keeps what `o` does not take in the cycle in which it comes."""
-
-    def __init__(self, shape):
-        self._shape = shape
-        super().__init__({
-            "i": In(stream.Signature(shape)),
-            "o": Out(stream.Signature(shape)),
-        })
-
-    @property
-    def shape(self):
-        """Shape of the payload."""
-        return self._shape
 
     def elaborate(self, platform):
         m = Module()
