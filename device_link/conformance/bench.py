@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from ..device import Device, Identity, RegisterHandle
+from ..registers import rows_of
 from ..transport import BusError, Capability
 
 _LEAST_GRANT = 256
@@ -95,15 +96,15 @@ class Bench:
 
     def writable_state(self) -> list[int]:
         """Every register that software may write and read back, for telling whether something was changed."""
-        config = self.identity.config
         # Staged rows answer only within a transaction; `allocation_checks` looks at those.
-        rows = {"guarantee": config.tenants, "objective": config.tenants,
-                "classifier": config.classifier_entries, "slot": config.slots}
+        arrays = ("guarantee", "objective", "classifier", "slot")
         handles = []
         for block in self.device.map:
             if block.memory_words or not self.device.has(block.name):
                 continue
-            indices: Sequence[int | None] = range(rows.get(block.name, 0)) if block.count else [None]
+            if block.count and block.name not in arrays:
+                continue
+            indices: Sequence[int | None] = range(rows_of(block, self.identity.config)) if block.count else [None]
             handles += [RegisterHandle(self.device, register) for index in indices
                         for register in block.registers(index) if register.writable]
         return [int(value) for value in self.device.read(handles)]

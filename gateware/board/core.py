@@ -11,6 +11,8 @@ from amaranth.lib import wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
+from morphnic.errors import InputError
+
 from ..config import DeviceConfig
 from ..device import Device
 
@@ -65,7 +67,8 @@ class BoardCore(wiring.Component):
         if not 0 <= uid < 1 << 64:
             raise ValueError(f"uid must be in 0..2**64-1, not {uid!r}")
         if config.pcie_width:
-            raise ValueError(f"pcie_width must be 0 on a board that has no PCIe link here, not {config.pcie_width!r}")
+            raise InputError(f"pcie_width must be 0 on a board, not {config.pcie_width!r}: no board file here has a "
+                             "PCIe link; for a vendor's hard IP, see docs/guides/pcie.md")
         self._config = config
         self._build_id = build_id
         self._uid = uid
