@@ -127,7 +127,7 @@ class CrosspointContract(Elaboratable):
             ("new_tenant", 1), ("new_beats", len(self.total)), ("unused", 8), ("put", 1), ("write", 1)))
         for signal in (tenant, beats, unused, put, write, w.beat, w.header):
             m.d.comb += signal.eq(AnySeq(len(Value.cast(signal))))
-        fresh = place_packet(m, self._end_of_queue(m, tenant), beats)
+        fresh = place_packet(m, self._end_of_queue(m, tenant), (beats - 1)[:(MAX_PACKET_BEATS - 1).bit_length()])
         m.d.comb += [
             Assume((beats != 0) & (beats <= PAGE_BEATS * config.pages)), Assume(unused < config.beat_bytes),
             booking.tenant.eq(tenant), booking.need.eq(fresh.need), booking.after.eq(fresh.after),

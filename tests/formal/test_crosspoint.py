@@ -26,10 +26,8 @@ def few_pages():
 class WrongLane(Lane):
     """A crosspoint that is told, or that tells the reader, something else.
 
-    Seen with the first packets: it stores each at the start of its page (`overwrites`), takes what is stored on trial
-    for admitted (`counts`), or reads a beat too far (`ahead`). Seen much later: it does not tell that a page has its
-    eight packets (`deaf`), loses the way to a packet's second page (`lost`), or closes a queue that is still read
-    (`hasty`).
+    It stores each packet at the start of its page (`overwrites`), takes what is stored on trial for admitted
+    (`counts`), or reads a beat too far (`ahead`).
     """
 
     def __init__(self, config, fault):
@@ -41,8 +39,7 @@ class WrongLane(Lane):
         w, r, read = self.crosspoint.w, self.crosspoint.r, self.reader.crosspoints[self.SOURCE]
         m.d.comb += {
             "overwrites": w.placed.start.eq(0), "counts": w.write.eq(self.w.put),
-            "ahead": r.address.eq(read.address + 1), "deaf": read.skip.eq(0), "lost": read.follow.eq(0),
-            "hasty": r.held.eq(0),
+            "ahead": r.address.eq(read.address + 1),
         }[self.fault]
         return m
 
