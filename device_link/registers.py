@@ -10,7 +10,7 @@ import importlib.resources
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -39,7 +39,10 @@ _PATH = re.compile(r"(\w+)(?:\[(\d+)\])?\.(\w+)")
 
 @dataclass(frozen=True)
 class Field:
-    """Bits of a register; `access` is "r", "w" or "rw"."""
+    """Bits of a register; `access` is "r", "w" or "rw".
+
+    values: numbers of those values that have a name; others may occur. titles: what people read for each.
+    """
 
     name: str
     lsb: int
@@ -47,10 +50,21 @@ class Field:
     access: str
     reset: int
     description: str
+    values: Mapping[str, int] = field(default_factory=dict)
+    titles: Mapping[str, str] = field(default_factory=dict)
 
     def extract(self, word: int) -> int:
         """Value of the field in `word`."""
         return word >> self.lsb & (1 << self.width) - 1
+
+    def name_of(self, value: int) -> str | None:
+        """Name of a value, if it has one."""
+        return next((name for name, number in self.values.items() if number == value), None)
+
+    def title_of(self, value: int) -> str:
+        """A value for people; one without a name as `NAME 7`."""
+        name = self.name_of(value)
+        return f"{self.name} {value}" if name is None else self.titles[name]
 
 
 @dataclass(frozen=True)
@@ -218,9 +232,10 @@ def _block(document: Mapping[str, Any]) -> Block:
     name, array = document["name"], document["count"] is not None
     template = {}
     for register in document.get("registers", []):
-        fields = {field["name"]: Field(**{key: field[key] for key in
-                                          ("name", "lsb", "width", "access", "reset", "description")})
-                  for field in register["fields"]}
+        fields = {entry["name"]: Field(**{key: entry[key] for key in
+                                          ("name", "lsb", "width", "access", "reset", "description")},
+                                       values=entry.get("values", {}), titles=entry.get("titles", {}))
+                  for entry in register["fields"]}
         path = f"{name}[i].{register['name']}" if array else f"{name}.{register['name']}"
         template[register["name"]] = Register(path, register["address"], fields)
     return Block(name, document["address"], document["count"], document["stride"], document["title"],

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
+from device_link.registers import register_map
 from morphnic.errors import AllocationRefused
 
 FULL_RATE = 1 << 16
@@ -25,12 +26,8 @@ PAGE_BEATS = 16
 #: with a smaller quota its packet may wait at the head of the port for the shared pool, and everybody behind it.
 CREDIT_PAGES = 2
 
-#: Results of a command as the status register reports them (`rm.status.result`).
-RESULTS = (
-    "ok", "wrong state", "stale base_epoch", "stale token", "busy draining", "weights over capacity",
-    "pages over capacity", "below guarantee", "slot owned twice", "burst too small", "unknown port or slot",
-    "rate over full", "unknown command", "host share over 256", "unknown tenant",
-)
+#: Results of a command, by the number that `rm.status.result` reports.
+RESULTS = tuple(register_map().register("rm.status").field("result").titles.values())
 WHOLE_TABLE = 255
 
 

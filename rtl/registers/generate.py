@@ -31,6 +31,9 @@ def _field_entry(field: Field) -> dict[str, Any]:
     }
     if field.singlepulse:
         entry["singlepulse"] = True
+    if field.values:
+        entry["values"] = {value.name: value.number for value in field.values}
+        entry["titles"] = {value.name: value.title for value in field.values}
     return entry
 
 
@@ -76,8 +79,17 @@ def _register_rows(register: Register) -> list[str]:
         bits = f"{last}:{field.lsb}" if field.width > 1 else str(field.lsb)
         first = f"`+{register.offset:#04x}` | `{register.name}`" if number == 0 else " | "
         rows.append(f"| {first} | {bits} | `{field.name}` | {_access_text(field)} | {field.reset:#x} | "
-                    f"{field.description} |")
+                    f"{_meaning(field)} |")
     return rows
+
+
+def _meaning(field: Field) -> str:
+    """The description, and what each value that has a name stands for."""
+    if not field.values:
+        return field.description
+    return f"{field.description} " + ", ".join(
+        f"{value.number} `{value.name}`" + (f" ({value.title})" if value.title != value.name.replace("_", " ") else "")
+        for value in field.values)
 
 
 def _block_markdown(block: Block) -> list[str]:
@@ -123,7 +135,7 @@ def _root() -> RootNode:
 
 
 def c_header() -> str:
-    """PeakRDL's C header (structures and masks), with the hash of the map."""
+    """PeakRDL's C header (structures and masks), with the hash of the map and the values that have names."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "morphnic.h"
         CHeaderExporter().export(_root().top, str(path))
@@ -131,7 +143,11 @@ def c_header() -> str:
     guard = "#define MORPHNIC_H\n"
     if guard not in text:
         raise RuntimeError(f"PeakRDL's header must have the line {guard.strip()!r}; its format changed")
-    return text.replace(guard, f"{guard}\n#define MORPHNIC_MAP_HASH {register_map().hash():#010x}u\n", 1)
+    values = [f"#define {f'{block.name}_{register.name}__{field.name}__{value.name}'.upper()} {value.number}u"
+              for block in register_map().blocks for register in block.registers
+              for field in register.fields for value in field.values]
+    return text.replace(guard, "\n".join(
+        [guard, f"#define MORPHNIC_MAP_HASH {register_map().hash():#010x}u", "", *values, ""]), 1)
 
 
 def derived() -> dict[Path, str]:

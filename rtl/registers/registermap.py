@@ -17,8 +17,21 @@ from systemrdl.compiler import RDLCompiler
 from systemrdl.messages import DetailedFileSourceRef, MessagePrinter, RDLCompileError, Severity, SourceRefBase
 from systemrdl.node import FieldNode, MemNode, Node, RegfileNode, RegNode
 
-__all__ = ["SPACE_BYTES", "Block", "Field", "Register", "RegisterMap", "RegisterMapError", "compile_map",
-           "map_hash", "node", "nodes", "rdl_path", "register_map"]
+__all__ = [
+    "SPACE_BYTES",
+    "Block",
+    "Field",
+    "NamedValue",
+    "Register",
+    "RegisterMap",
+    "RegisterMapError",
+    "compile_map",
+    "map_hash",
+    "node",
+    "nodes",
+    "rdl_path",
+    "register_map",
+]
 
 #: Bytes of the address space: 2**16 words.
 SPACE_BYTES = 4 << 16
@@ -29,8 +42,20 @@ class RegisterMapError(Exception):
 
 
 @dataclass(frozen=True)
+class NamedValue:
+    """One value of a field that has names for them: `name` is an identifier, `title` what people read."""
+
+    name: str
+    number: int
+    title: str
+
+
+@dataclass(frozen=True)
 class Field:
-    """One field: `access` is software's ("r", "rw" or "w"); a `singlepulse` field is high for one cycle."""
+    """One field: `access` is software's ("r", "rw" or "w"); a `singlepulse` field is high for one cycle.
+
+    `values`: those that have a name; others may occur.
+    """
 
     name: str
     lsb: int
@@ -39,6 +64,7 @@ class Field:
     reset: int
     singlepulse: bool
     description: str
+    values: tuple["NamedValue", ...] = ()
 
     @property
     def writable(self) -> bool:
@@ -125,8 +151,8 @@ class RegisterMap:
             "words": block.words, "access": block.memory_access,
             "registers": [{
                 "name": register.name, "offset": register.offset,
-                "fields": [[field.name, field.lsb, field.width, field.access, field.singlepulse]
-                           for field in register.fields],
+                "fields": [[field.name, field.lsb, field.width, field.access, field.singlepulse,
+                            {value.name: value.number for value in field.values}] for field in register.fields],
             } for register in block.registers],
         } for block in self.blocks]
 
@@ -145,7 +171,13 @@ def _field(source: FieldNode) -> Field:
     # A register of one field may say what it means itself.
     return Field(source.inst_name, source.lsb, source.width, access, source.get_property("reset") or 0,
                  bool(source.get_property("singlepulse")),
-                 _text(source, "desc") or _text(source.parent, "desc"))
+                 _text(source, "desc") or _text(source.parent, "desc"), _values(source))
+
+
+def _values(source: FieldNode) -> tuple[NamedValue, ...]:
+    encoding = source.get_property("encode") or ()
+    return tuple(NamedValue(entry.name, int(entry), entry.rdl_name or entry.name.replace("_", " "))
+                 for entry in encoding)
 
 
 def _block(source: Node) -> Block:

@@ -61,6 +61,25 @@ def test_register_is_read_by_name_field_and_address(typed, stand_in):
     assert typed("regs", "read", "rm.active").stdout == "0x01014  rm.active  0x203 (515)  epoch=3 bank=2\n"
 
 
+def test_values_that_have_names_are_read_and_written_by_them(typed, stand_in):
+    stand_in.registers.set("rm.status", 0x0305_0a03)
+    whole, field = json.loads(typed("regs", "read", "rm.status", "rm.status.result", "--json").stdout)["registers"]
+    assert whole["fields"] == {"state": 3, "busy": 0, "result": 10, "row": 5}
+    assert whole["names"] == {"state": "awaiting", "result": "unknown_bit"}
+    assert (field["value"], field["names"]) == (10, {"result": "unknown_bit"})
+    assert typed("regs", "read", "rm.status", "rm.status.result").stdout.splitlines() == [
+        "0x01004  rm.status         0x3050a03 (50661891)  state=awaiting busy=0 result=unknown_bit row=5",
+        "0x01004  rm.status.result  0xa (10)  unknown_bit"]
+    assert typed("regs", "write", "classifier[2].action.kind=mac", "classifier[3].action.kind=1").returncode == 0
+    assert stand_in.registers.get("classifier[2].action") == 2 << 1
+    assert stand_in.registers.get("classifier[3].action") == 1 << 1
+
+
+def test_value_without_a_name_is_shown_as_a_number(typed, stand_in):
+    stand_in.registers.set("rm.status", 0xF00)
+    assert " state=idle busy=0 result=15 row=0" in typed("regs", "read", "rm.status").stdout
+
+
 def test_write_of_a_field_keeps_the_other_fields(typed, stand_in):
     stand_in.registers.set("classifier[2].action", 0xABC0_00)
     done = typed("regs", "write", "classifier[2].action.enable=1", "classifier[2].action.tenant=5",
@@ -86,6 +105,7 @@ def test_write_of_a_field_keeps_the_other_fields(typed, stand_in):
     (("write", "id.scratch=-1"), "must be a number"),
     (("write", "id.scratch=0x100000000"), "must be in 0..0xffffffff"),
     (("write", "staging[0].weight.weight=65536"), "must be in 0..0xffff"),
+    (("write", "classifier[0].action.kind=vlna"), "must be a number or one of any, vlan, mac"),
     (("write", "rm.status=1"), "cannot be written"),
     (("write", "rm.status.state=1"), "cannot be written"),
     (("dump", "rmm"), "did you mean rm"),

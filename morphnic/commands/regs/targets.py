@@ -53,7 +53,8 @@ def parse_assignment(text: str, registers: RegisterMap) -> tuple[Target, int]:
     name, equals, number = text.partition("=")
     if not equals:
         raise InputError(f"to write, give REGISTER=VALUE, such as {text}=0; not {text!r}")
-    target, value = parse_target(name, registers), parse_number(number, f"value of {name}")
+    target = parse_target(name, registers)
+    value = _parse_value(target, number)
     if target.register is None:
         width = 32
     elif target.field is None:
@@ -68,6 +69,16 @@ def parse_assignment(text: str, registers: RegisterMap) -> tuple[Target, int]:
     if value >> width:
         raise InputError(f"value of {name} must be in 0..{(1 << width) - 1:#x}, not {number}")
     return target, value
+
+
+def _parse_value(target: Target, text: str) -> int:
+    """A number, or one of the names that the values of the field have."""
+    named = target.register.field(target.field).values if target.register and target.field else {}
+    if text in named:
+        return named[text]
+    if named and not text[:1].isdigit():
+        raise InputError(f"the value of {target.text} must be a number or one of {', '.join(named)}, not {text!r}")
+    return parse_number(text, f"value of {target.text}")
 
 
 def parse_number(text: str, what: str) -> int:
