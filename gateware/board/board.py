@@ -43,8 +43,8 @@ class Board:
 
     platform: MODULE:CLASS of the Amaranth platform. family: "ecp5" or "ice40". nextpnr: arguments that name part,
     package and speed grade. config: the device that it carries; its `clock_hz` is asked of the PLL, which gives the
-    lowest frequency at or above it. leds: heartbeat, link, epoch, as many as there are. reset: a button. idcode: JTAG
-    IDCODE of the part, None when it has none.
+    lowest frequency at or above it. leds: heartbeat, link, epoch, as many as there are. idcode: JTAG IDCODE of the
+    part, None when it has none.
     """
 
     title: str
@@ -56,7 +56,6 @@ class Board:
     idcode: int | None
     uart: tuple[str, int] = ("uart", 0)
     leds: tuple[PinName, ...] = ()
-    reset: PinName | None = None
     name: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:

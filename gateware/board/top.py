@@ -1,8 +1,8 @@
 """`BoardTop`: a board's pins, clock and reset around a `BoardCore`.
 
 The device runs on the PLL's clock, net `device_clock`, which is what the timing report is about. Its reset is held
-until the PLL has locked and 20 us have passed since configuration (block RAMs of the iCE40 read as zero for their
-first microseconds), and while the reset button is pressed.
+until the PLL has been locked for 20 us (block RAMs of the iCE40 read as zero for their first microseconds), and for
+good once the lock is lost (see `start`). There is no reset button: to begin anew is to configure the FPGA.
 """
 
 from dataclasses import replace
@@ -13,6 +13,7 @@ from amaranth.lib.cdc import ResetSynchronizer
 
 from .board import Board
 from .pll import pll_for
+from .start import Start
 
 __all__ = ["BoardTop"]
 
@@ -68,16 +69,9 @@ class BoardTop(wiring.Component):
         ]
         platform.add_clock_constraint(device_clock, self.clock_hz)
 
-        waited = Signal(range(round(self._input_hz * _POWER_ON_S) + 1), init=round(self._input_hz * _POWER_ON_S))
-        held = Signal(init=1)
-        m.d.raw += held.eq(waited != 0)
-        with m.If(waited != 0):
-            m.d.raw += waited.eq(waited - 1)
-        button = Const(0)
-        if self._board.reset is not None:
-            m.submodules.button = pressed = io.Buffer("i", _port(platform, self._board.reset))
-            button = pressed.i
-        m.submodules.reset = ResetSynchronizer(held | ~pll.locked | button, domain="sync")
+        m.submodules.start = start = DomainRenamer("raw")(Start(round(self._input_hz * _POWER_ON_S)))
+        m.d.comb += start.locked.eq(pll.locked)
+        m.submodules.reset = ResetSynchronizer(start.reset | ~pll.locked, domain="sync")
 
 
 def _port(platform, name):

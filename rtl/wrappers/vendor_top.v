@@ -8,7 +8,6 @@
 
 module morphnic_top (
   input  wire       clk_in,     // @INPUT_MHZ@ MHz
-  input  wire       reset,      // active high, may be asynchronous; tie to 0 without a button
   input  wire       uart_rx,    // device link, @BAUD@ baud
   output wire       uart_tx,
   output wire [2:0] led         // epoch changed, link active, heartbeat
@@ -18,8 +17,17 @@ module morphnic_top (
   wire locked;
   morphnic_clock clock (.clk_in(clk_in), .clk(clk), .locked(locked));
 
+  // Once the clock was lost the device stays in reset until the FPGA is configured again: a reset restores no memories.
+  (* ASYNC_REG = "TRUE" *) reg [1:0] seen = 2'b00;
+  reg started = 1'b0, lost = 1'b0;
+  always @(posedge clk_in) begin
+    seen <= {seen[0], locked};
+    if (seen[1])            started <= 1'b1;
+    if (started & ~seen[1]) lost    <= 1'b1;
+  end
+
   // Reset is asserted at once and released with the clock.
-  wire unready = reset | ~locked;
+  wire unready = lost | ~locked;
   (* ASYNC_REG = "TRUE" *) reg [1:0] held = 2'b11;
   always @(posedge clk or posedge unready)
     if (unready) held <= 2'b11;

@@ -16,5 +16,4 @@ BOARD = Board(
     cable=Cable(usb=(0x0403, 0x6010), product="", loader=("--board", "ecpix5")),
     idcode=0x81113043,
     leds=(("rgb_led", 0, "g"), ("rgb_led", 1, "b"), ("rgb_led", 2, "r")),
-    reset=("rst", 0, None),
 )

@@ -15,5 +15,4 @@ BOARD = Board(
     cable=Cable(usb=(0x0403, 0x6015), product="ULX3S", loader=("--board", "ulx3s")),
     idcode=0x41113043,
     leds=(("led", 0, None), ("led", 1, None), ("led", 2, None)),
-    reset=("button_fire", 0, None),
 )
