@@ -10,7 +10,8 @@ from tests.hdl.bench import benches, parse_case
 from tests.hdl.harness import Outcome
 
 #: What `--netlist` runs unless cases are named.
-NETLIST_CASES = ("skid", "link", "manager tenants=2 rounds=8", "fabric ports=2 width=32 tenants=4 pages=32")
+NETLIST_CASES = ("skid", "link", "manager tenants=2 rounds=8", "fabric ports=2 width=32 tenants=4 pages=32",
+                 "device width=32 small=1 packets=25")
 ARTIFACTS = Path("build/regression")
 STARTED = pytest.StashKey[float]()
 

@@ -2,8 +2,9 @@
 
 Yosys maps the generated Verilog to the cells of an ECP5; what is simulated is that netlist with the cells' models of
 Yosys itself. So a fault of the gateware that only shows in what a synthesiser makes of it (an inferred memory, an
-initial value, a constant that was folded) is seen before a board. Memories are all in distributed RAM, since Yosys
-has no model of the block RAM. Delays are not simulated. A netlist is kept in the cache beside the models.
+initial value, a constant that was folded) is seen before a board. Memories are all in distributed RAM and products in
+LUTs, since Yosys has no models of block RAM and multipliers. Delays are not simulated. A netlist is kept in the cache
+beside the models.
 """
 
 import importlib.util
@@ -16,7 +17,7 @@ from sim.toolchain import cache_directory
 
 # As `synth_ecp5 -nobram`, but for ABC instead of ABC9, which ends with an internal error of Yosys 0.70 on some designs.
 SCRIPT = """read_verilog top.v
-synth_ecp5 -top top -nobram -run begin:map_luts
+synth_ecp5 -top top -nobram -nodsp -run begin:map_luts
 abc -lut 4
 clean
 techmap -map +/lattice/cells_map_trellis.v
