@@ -109,9 +109,10 @@ def test_snapshots_that_come_as_fast_as_they_leave_all_leave(words):
 
 
 @pytest.mark.parametrize("taken", [1.0, 0.3])
-@pytest.mark.parametrize("words", [8, 15, 32])
+@pytest.mark.parametrize("words", [8, 15, 20, 42])
 def test_snapshots_that_come_too_fast_are_skipped_whole_and_the_line_is_never_idle_for_long(words, taken):
-    """One after another without a pause: two fit, what finds no room is dropped, and nothing is overwritten."""
+    """One after another without a pause: what finds no room is dropped, and nothing is overwritten. Two of 8 or 15
+    words fit, of 20 or 42 only when half of one has left."""
     rng = random.Random(words)
     print(f"seed {words}")
     snapshots = numbered(60, words, rng)
