@@ -419,7 +419,7 @@ class Board:
         end = min(first + cycles, self.cycle)
         target = Path(path)
         if not target.parent.is_dir():
-            raise InputError(f"{target}: the folder does not exist")
+            raise InputError(f"{target}: the folder does not exist: make it, or name another")
         with Board(self.config, component=self._component, variant=Variant.TRACE, uid=self.uid,
                    boot_nonce=self.boot_nonce, log_inputs=False, progress=self._progress) as again:
             self._log.repeat(again, lambda: again._start_trace(target), first, end)
