@@ -96,6 +96,8 @@ def client_tls(url: str, options: Mapping[str, str]) -> ssl.SSLContext | None:
 def server_tls(cert: Path, key: Path | None, client_ca: Path | None) -> ssl.SSLContext:
     """What a server shows, and whose clients it takes. Raises `InputError` for files that do not serve."""
     try:
+        for file in filter(None, (cert, key, client_ca)):
+            file.open("rb").close()  # its error names the file, that of `ssl` does not
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(cert, key)
@@ -103,6 +105,6 @@ def server_tls(cert: Path, key: Path | None, client_ca: Path | None) -> ssl.SSLC
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(client_ca)
     except OSError as error:
-        raise InputError(f"the certificates cannot be used ({error.strerror or error}): name PEM files with "
-                         "--tls-cert, --tls-key and --tls-client-ca") from error
+        raise InputError(f"the certificates cannot be used ({error.filename or cert}: {error.strerror or error}): name "
+                         "PEM files with --tls-cert, --tls-key and --tls-client-ca") from error
     return context

@@ -48,7 +48,9 @@ class ReplayTransport(Transport):
         try:
             text = self._path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"the record {self._path} cannot be read: {error}") from error
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise InputError(f"the record {self._path} cannot be read: {reason}; record a session with `morphnic test "
+                             "--record FILE`") from error
         for number, line in enumerate(text.splitlines(), 1):
             try:
                 document = json.loads(line)

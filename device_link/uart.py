@@ -128,6 +128,8 @@ def _refusal(port: str, baud: int, error: OSError | ValueError) -> Exception:
         return DeviceBusy(f"{port} is in use by another program: close it first")
     if isinstance(error, ValueError):
         return LinkError(f"{port} cannot be set to {baud} baud: {error}")
+    if getattr(error.__context__, "args", ())[:1] == (errno.ENOTTY,):  # pyserial keeps the number out of its error
+        return LinkError(f"{port} is no serial port: `morphnic list` shows those that exist")
     return LinkError(f"{port} cannot be opened: {error}")
 
 

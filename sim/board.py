@@ -3,143 +3,58 @@
 The C++ board (`sim/board/`) drives the Verilated device cycle by cycle; this class talks to it in batches through
 ctypes, which releases the GIL. One thread at a time may use a board. The same calls give the same bytes.
 
-Packets are numpy arrays of `PACKET`; what became of them comes back as arrays of `COMPLETION`, `TWIN`, `FAULT`.
+Packets are numpy arrays of `PACKET`; what became of them comes back as arrays of `COMPLETION`, `TWIN`, `FAULT`
+(`sim.records`, all of whose names are here too).
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from enum import IntEnum, IntFlag
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from gateware.config import DeviceConfig
 from morphnic.errors import InputError, LinkError, LinkTimeout, MorphnicError
 
 from .build import Model, Progress, Variant, print_progress
 from .harness import device_model
+from .input_log import InputLog
+from .records import (
+    ACCESS,
+    ACCESS_LIMIT,
+    COMPLETION,
+    FAULT,
+    FAULT_NAMES,
+    GRANT,
+    MAX_TENANTS,
+    NO_PACKET,
+    PACKET,
+    STATS,
+    TENANT_STATS,
+    TRIGGERS,
+    TWIN,
+    WRITE,
+    Account,
+    Array,
+    Outcome,
+    Ready,
+    Stop,
+)
 from .viewer import write_save_file
 from .wrapper import WAVE_SCOPE
 
-Array = npt.NDArray[Any]
+__all__ = [
+    "ACCESS", "ACCESS_LIMIT", "COMPLETION", "FAULT", "FAULT_NAMES", "GRANT", "MAX_TENANTS", "NO_PACKET",
+    "PACKET", "STATS", "TENANT_STATS", "TRIGGERS", "TWIN", "WRITE", "Account", "Array", "Board", "Outcome",
+    "Ready", "Stop",
+]
 
-#: One packet to send. `offset` >= 0 points into the payload bytes given with the packets, else the payload is made
-#: from `seed`. For frames from the network `tenant`, `destination` and `flow_class` are what the classifier should
-#: decide; for the host port they are the header. `arrival` is a device cycle.
-PACKET = np.dtype([
-    ("arrival", "<u8"), ("request", "<u8"), ("seed", "<u8"), ("offset", "<i8"), ("length", "<u2"),
-    ("flow_hash", "<u2"), ("tenant", "u1"), ("port", "u1"), ("destination", "u1"), ("flow_class", "u1"),
-    ("vlan", "<u2"), ("reserved", "<u2"), ("request_index", "<u4"),
-])
-#: One finished packet: its number, `Outcome` (as `path`), output port, admission epoch; cycles of its arrival, of
-#: its header taken, and of its last beat out (or of the end of its processing by the twin).
-COMPLETION = np.dtype([
-    ("index", "<u4"), ("path", "u1"), ("output", "u1"), ("epoch", "u1"), ("tenant", "u1"), ("arrival", "<u8"),
-    ("admitted", "<u8"), ("done", "<u8"),
-])
-#: One request processed by the host's software twin (a model of its cores).
-TWIN = np.dtype([
-    ("index", "<u4"), ("crc", "<u4"), ("arrived", "<u8"), ("started", "<u8"), ("done", "<u8"), ("core", "<u4"),
-    ("tenant", "<u4"),
-])
-#: One thing that must not happen; `index` is 2**32 - 1 when no packet can be named.
-FAULT = np.dtype([
-    ("cycle", "<u8"), ("index", "<u4"), ("kind", "u1"), ("output", "u1"), ("tenant", "u1"), ("source", "u1"),
-])
-ACCESS = np.dtype([("address", "<u4"), ("data", "<u4"), ("write_mask", "<u4"), ("status", "<u4"), ("cycle", "<u8")])
-#: What a table grants one tenant, as far as the scoreboard checks it.
-GRANT = np.dtype([("ports", "<u2"), ("weight", "<u2")])
-WRITE = 0x10F  # write_mask of a whole word
-ACCESS_LIMIT = 64  # cycles; the bus contract says 16
-LOG_LIMIT = 2_000_000
 TAIL_CYCLES = 2_000
-NO_PACKET = 2**32 - 1
-MAX_TENANTS = 64
 _PAYLOAD_ROOM = 4160  # the largest packet, rounded up as the board writes it
-
-STATS = (
-    "cycle", "packets", "waiting", "sources_idle", "in_flight", "twin_waiting", "completions", "twins", "faults",
-    "windows", "windows_queued", "interrupts", "framing_errors", "last_arrival",
-    "path_0", "forwarded", "engine", "host_twin", "no_slot", "path_5", "path_6", "path_7",
-    "fault_0", "duplicated", "reordered", "corrupted", "misrouted", "wrong_result", "unexpected", "wrong_header",
-    "stream_contract", "outside_epoch", "dropped_though_granted",
-    "first_interrupt", "first_window", "first_epoch", "first_fault", "first_link",
-)
-TENANT_STATS = ("offered_packets", "offered_bytes", "taken_packets", "done_packets", "done_bytes",
-                "header_wait_cycles", "backlog")
-FAULT_NAMES = ("duplicated", "reordered", "corrupted", "misrouted", "wrong_result", "unexpected", "wrong_header",
-               "stream_contract", "outside_epoch", "dropped_though_granted")
-TRIGGERS = ("interrupt", "window", "epoch", "fault", "link")
-
-
-class Outcome(IntEnum):
-    """How a packet ended."""
-
-    FORWARDED = 1
-    ENGINE = 2
-    HOST_TWIN = 3
-    NO_SLOT = 4
-
-
-class Stop(IntFlag):
-    """What ends `Board.advance` before its cycles are over."""
-
-    NOTHING = 0
-    WINDOW = 1
-    INTERRUPT = 2
-    LINK = 4
-    DRAINED = 8
-    FAULT = 16
-
-
-class Ready(IntEnum):
-    """When a sink takes a beat. RANDOM: in `a` of 65536 cycles; PERIODIC: `a` cycles ready, then `b` not."""
-
-    ALWAYS = 0
-    RANDOM = 1
-    PERIODIC = 2
-    NEVER = 3
-
-
-@dataclass(frozen=True)
-class Account:
-    """Where every packet is. `lost` is what neither came out nor was dropped by policy or cut off: must be 0."""
-
-    offered: int
-    waiting: int
-    taken: int
-    delivered: int
-    dropped_by_policy: int
-    cut_off: int
-    lost: int
-    duplicated: int
-    reordered: int
-    corrupted: int
-    misrouted: int
-    wrong_result: int
-    unexpected: int
-    wrong_header: int
-    stream_contract: int
-    outside_epoch: int
-    dropped_though_granted: int
-
-    @property
-    def clean(self) -> bool:
-        """Nothing lost, duplicated, reordered, corrupted or misrouted, no contract broken, no grant overstepped."""
-        return self.lost == 0 and not any(asdict(self)[name] for name in FAULT_NAMES)
-
-    def __str__(self) -> str:
-        wrong = ", ".join(f"{value} {name}" for name, value in asdict(self).items()
-                          if name in ("lost", *FAULT_NAMES) and value)
-        return (f"{self.offered} offered, {self.delivered} delivered, {self.dropped_by_policy} dropped by policy, "
-                f"{self.cut_off} cut off, {self.waiting} waiting; " + (wrong or "nothing wrong"))
-
 
 _P, _S, _U32, _U64 = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint32, ctypes.c_uint64
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
@@ -186,7 +101,7 @@ class Board:
         self._component, self._progress = component, progress
         self.model = model or device_model(self.config, component=component, variant=variant, progress=progress)
         self._call = _library(self.model)
-        self._log: list[tuple[str, tuple[Any, ...]]] | None = [] if log_inputs else None
+        self._log = InputLog(keep=log_inputs)
         self._handle: Any = self._call["create"](uid, boot_nonce)
 
     def __enter__(self) -> Board:
@@ -207,8 +122,7 @@ class Board:
         self._call["destroy"](self._open)
         self.boot_nonce = self.boot_nonce + 1 if boot_nonce is None else boot_nonce
         self._handle = self._call["create"](self.uid, self.boot_nonce)
-        if self._log is not None:
-            self._log.clear()
+        self._log.clear()
 
     @property
     def _open(self) -> Any:
@@ -243,25 +157,16 @@ class Board:
         if cycles < 0:
             raise ValueError(f"cycles must be at least 0, not {cycles!r}")
         done = int(self._call["advance"](self._open, cycles, int(stop)))
-        if self._log is not None and done:
-            if self._log and self._log[-1][0] == "advance":
-                self._log[-1] = ("advance", (self._log[-1][1][0] + done, 0))
-            else:
-                self._note("advance", done, 0)
+        if done:
+            self._log.advanced(done)
         return done
-
-    def _note(self, name: str, *arguments: Any) -> None:
-        if self._log is not None:
-            self._log.append((name, arguments))
-            if len(self._log) > LOG_LIMIT:
-                self._log = None  # waveforms of a run this long are refused; memory is not
 
     # Registers
 
     def access(self, accesses: Array) -> Array:
         """Carry out `ACCESS` rows in order; the same rows with data, status (0, 1 error, 2 no answer) and cycle."""
         rows = np.ascontiguousarray(accesses, dtype=ACCESS).copy()
-        self._note("access", rows.copy())
+        self._log.note("access", rows.copy())
         self._call["access"](self._open, rows.ctypes.data, len(rows), ACCESS_LIMIT)
         return rows
 
@@ -288,7 +193,7 @@ class Board:
 
     def pcie_call(self, name: str, *arguments: Any) -> Any:
         """A function of the root complex (`sim.root_complex`). What it does is not repeated for a waveform."""
-        self._log = None
+        self._log.give_up()
         return self._call[f"pcie_{name}" if name else "pcie"](self._open, *arguments)
 
     # Traffic
@@ -305,7 +210,7 @@ class Board:
             rows = np.ascontiguousarray(rows[np.argsort(rows["arrival"], kind="stable")])
         if len(rows) and int(rows["arrival"][0]) + at < self._last_arrival():
             raise ValueError(f"packets must not arrive before those already loaded (cycle {self._last_arrival()})")
-        self._note("load", rows.copy(), payload, at)
+        self._log.note("load", rows.copy(), payload, at=at)
         return int(self._call["load"](self._open, rows.ctypes.data, len(rows), payload, len(payload), at))
 
     def _last_arrival(self) -> int:
@@ -333,29 +238,28 @@ class Board:
         """Set when the sink of `port` (0: the host, then the network ports) takes beats."""
         if not 0 <= port < self.config.ports - 1:
             raise ValueError(f"port must be in 0..{self.config.ports - 2}, not {port!r}")
-        self._note("sink", port, int(ready), a, b, seed)
+        self._log.note("sink", port, ready, a, b, seed=seed)
         self._call["sink"](self._open, port, int(ready), a, b, seed)
 
     def twin(self, *, cores: int, cycles_per_packet: int, cycles_per_byte: float) -> None:
         """Parameters of the host's software twin: a model, first come first served over `cores`."""
         if cores < 1:
             raise ValueError(f"cores must be at least 1, not {cores!r}")
-        arguments = (cores, cycles_per_packet, round(cycles_per_byte * 256))
-        self._note("twin", *arguments)
-        self._call["twin"](self._open, *arguments)
+        self._log.note("twin", cores=cores, cycles_per_packet=cycles_per_packet, cycles_per_byte=cycles_per_byte)
+        self._call["twin"](self._open, cores, cycles_per_packet, round(cycles_per_byte * 256))
 
     # The serial link
 
     def link_write(self, data: bytes) -> None:
         """Queue bytes for the device's serial link."""
-        self._note("link_write", data, len(data))
+        self._log.note("link_write", data)
         self._call["link_write"](self._open, data, len(data))
 
     def link_read(self) -> bytes:
         """All bytes that the device has sent on its serial link so far."""
         size = int(self._call["link_waiting"](self._open))
         buffer = (ctypes.c_uint8 * size)()
-        self._note("link_read", size)
+        self._log.note("link_read")
         self._call["link_read"](self._open, buffer, size)
         return bytes(buffer)
 
@@ -369,9 +273,8 @@ class Board:
 
         divisor: cycles a bit, to an eighth; by default those of the device's rate after reset.
         """
-        period = round(8 * divisor)
-        self._note("link_mode", int(pins), period, cycles_per_byte)
-        self._call["link_mode"](self._open, int(pins), period, cycles_per_byte)
+        self._log.note("link_mode", pins=pins, divisor=divisor, cycles_per_byte=cycles_per_byte)
+        self._call["link_mode"](self._open, int(pins), round(8 * divisor), cycles_per_byte)
 
     # What came out
 
@@ -475,17 +378,17 @@ class Board:
         checked: each must leave by an output that the table of the epoch in its header grants, in that epoch's time.
         """
         rows = np.ascontiguousarray(grants, dtype=GRANT)
-        self._note("announce", rows.copy(), in_force)
+        self._log.note("announce", rows.copy(), in_force=in_force)
         self._call["announce"](self._open, rows.ctypes.data, len(rows), int(in_force))
 
     def storm(self, plan: ctypes.Structure, outcome: ctypes.Structure) -> None:
         """Carry out a plan of random commits (`sim.storm`) while the traffic flows; fills in `outcome`."""
-        self._note("storm", plan, outcome)
+        self._log.note("storm", plan, outcome)
         self._call["storm"](self._open, ctypes.addressof(plan), ctypes.addressof(outcome))
 
     def settle_drops(self) -> None:
         """Once nothing is in the device: check that no packet of the host port was dropped that was granted."""
-        self._note("settle_drops")
+        self._log.note("settle_drops")
         self._call["settle_drops"](self._open)
 
     # Waveforms
@@ -509,51 +412,21 @@ class Board:
         if (start is None) == (trigger is None):
             raise ValueError("exactly one of start and trigger must be given")
         first = max(self.trigger_cycle(trigger) - before, 0) if trigger is not None else int(start or 0)
-        if self._log is None:
+        if not self._log.complete:
             raise InputError("inputs were not logged (switched off, or too many): no waveform of this run")
         if not 0 <= first < self.cycle:
             raise InputError(f"cycle {first} has not happened yet (now {self.cycle}); advance first")
         end = min(first + cycles, self.cycle)
         target = Path(path)
         if not target.parent.is_dir():
-            raise InputError(f"{target}: the folder does not exist")
+            raise InputError(f"{target}: the folder does not exist: make it, or name another")
         with Board(self.config, component=self._component, variant=Variant.TRACE, uid=self.uid,
                    boot_nonce=self.boot_nonce, log_inputs=False, progress=self._progress) as again:
-            again._replay(self._log, target, first, end)
+            self._log.repeat(again, lambda: again._start_trace(target), first, end)
+            again._call["trace_stop"](again._open)
             write_save_file(target, again.model.verilog, WAVE_SCOPE)
         return first, end
 
-    def _replay(self, log: Sequence[tuple[str, tuple[Any, ...]]], path: Path, first: int, end: int) -> None:
-        """Repeat `log` on this (trace) board and dump the cycles `first` to `end`."""
-        started = False
-
-        def start_if(at: int) -> None:
-            nonlocal started
-            if not started and at >= first:
-                started = True
-                if self._call["trace_start"](self._open, str(path).encode()):
-                    raise InputError(f"{path} cannot be written")
-
-        for name, arguments in log:
-            if name == "advance":
-                left = arguments[0]
-                left -= self.advance(max(min(left, first - self.cycle), 0))
-                start_if(self.cycle)
-                self.advance(max(min(left, end - self.cycle), 0))
-            elif name == "access":
-                start_if(self.cycle + ACCESS_LIMIT * len(arguments[0]))
-                self.access(arguments[0])
-            elif name == "announce":
-                self.announce(arguments[0], in_force=arguments[1])
-            elif name == "storm":
-                self.storm(*arguments)
-            elif name == "link_read":
-                self._call[name](self._open, (ctypes.c_uint8 * arguments[0])(), arguments[0])
-            elif name == "load":
-                rows, payload, at = arguments
-                self._call[name](self._open, rows.ctypes.data, len(rows), payload, len(payload), at)
-            else:
-                self._call[name](self._open, *arguments)
-            if self.cycle >= end:
-                break
-        self._call["trace_stop"](self._open)
+    def _start_trace(self, path: Path) -> None:
+        if self._call["trace_start"](self._open, str(path).encode()):
+            raise InputError(f"{path} cannot be written")

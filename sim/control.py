@@ -33,7 +33,7 @@ class Controller:
         """The answer to `op`; raises `Refusal` and other `MorphnicError`s."""
         if op not in self._operations:
             known = ", ".join([*self._operations, "attach", "acquire", "release", "describe", "advance", "wait",
-                               "shutdown"])
+                               "reset", "shutdown"])
             raise Refusal("unknown", f"op must be one of {known}, not {op!r}")
         return {"ok": True, **self._operations[op](document)}
 

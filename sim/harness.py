@@ -14,8 +14,9 @@ from .wrapper import TOP, wrap
 
 _ROOT = Path(__file__).parent.parent
 _FOLDER = Path(__file__).parent / "board"
-_SOURCES = tuple(_FOLDER / name for name in ("board.cpp", "bits.hpp", "commits.hpp", "epochs.hpp", "pins.hpp",
-                                             "root.hpp", "scoreboard.hpp", "serial.hpp", "traffic.hpp"))
+_SOURCES = tuple(_FOLDER / name for name in (
+    "board.cpp", "bits.hpp", "board.hpp", "commits.hpp", "epochs.hpp", "pins.hpp", "root.hpp", "scoreboard.hpp",
+    "serial.hpp", "streams.hpp", "traffic.hpp"))
 
 
 def board_harness(config: DeviceConfig) -> Harness:

@@ -44,7 +44,7 @@ class Line(ByteChannel):
         self.hz: int = config.clock_hz
         self._byte_cycles = byte_cycles
         self._library.line_idle(self._line, IDLE_CYCLES if byte_cycles else 0)
-        self._turnaround = turnaround
+        self.turnaround: float = turnaround
         self._visible: int | None = None  # cycle in which the host sees the bytes that wait
         self.set_baud(config.uart_baud if baud is None else baud)
 
@@ -113,9 +113,9 @@ class Line(ByteChannel):
         self._library.line_take_applied(self._line, words)
         return [(4 * words[place], words[place + 1]) for place in range(0, 2 * count, 2)]
 
-    def windows(self, words: int, every: int) -> None:
-        """The device completes a window of `words` words every `every` cycles."""
-        self._library.line_windows(self._line, words, every)
+    def windows(self, words: int, every: int, count: int = 2**64 - 1) -> None:
+        """The analyzer has a window of `words` words every `every` cycles from now on, `count` times."""
+        self._library.line_windows(self._line, words, every, count)
 
     def run(self, cycles: int) -> None:
         """Let `cycles` pass; what arrives waits."""
@@ -131,7 +131,7 @@ class Line(ByteChannel):
         if self._visible is None:
             if not self._library.line_run(self._line, until - self.cycle, True):
                 return b""
-            self._visible = self.cycle + round(self._turnaround * self.hz)
+            self._visible = self.cycle + round(self.turnaround * self.hz)
         waiting = self._library.line_run(self._line, max(0, min(until, self._visible) - self.cycle), False)
         if self.cycle < self._visible:
             return b""
@@ -195,6 +195,7 @@ def _library(config: DeviceConfig, progress: Progress) -> ctypes.CDLL:
         getattr(library, f"line_{name}").restype = ctypes.c_uint64
     library.line_run.restype = ctypes.c_size_t
     library.line_run.argtypes = [ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32]
+    library.line_windows.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint64]
     library.line_noise.argtypes = [ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64]
     library.line_applied.restype = ctypes.c_size_t
     for name in ("faults", "cut", "idle"):

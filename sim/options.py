@@ -103,9 +103,12 @@ def parse_config(parameters: Sequence[str], base: DeviceConfig | None = None) ->
         if name in known and isinstance(getattr(base, name), tuple):
             values[name] = tuple(value.split(",")) if value else ()
             continue
-        if name not in known or not value.isdigit():
+        if name not in known:
             raise InputError(f"--set must be PARAMETER=NUMBER with a parameter of {', '.join(sorted(known))}, "
                              f"not {text!r}")
+        if not value.isdigit():
+            raise InputError(f"--set must be PARAMETER=NUMBER: {name} must be a number, such as "
+                             f"{int(getattr(base, name))}, not {value!r}")
         # A switch takes 0 and 1; any other number is refused by the configuration.
         switch = isinstance(getattr(base, name), bool) and value in ("0", "1")
         values[name] = value == "1" if switch else int(value)

@@ -20,6 +20,7 @@ Control documents (message types 0x10 and 0x90) are JSON objects with `op`, and 
 | sink | port, ready (always, random, periodic, never), a, b, seed | |
 | twin | cores, cycles_per_packet, cycles_per_byte | |
 | waveform | path, and start or trigger; cycles, before | first, end |
+| reset | | boot_nonce: the device began anew, as by a board's reset button; its serial port stays |
 | shutdown | | the process stops after the answer |
 
 In lockstep, time moves by `advance` and by register accesses only; bytes on the serial port wait for it.
@@ -112,12 +113,33 @@ class Server(LinkServer):
         if self.options.pty:
             self.serial = VirtualSerialPort(self.folder / "uart")
             self.selector.register(self.serial.master, selectors.EVENT_READ, self._serial_in)
-            self.board.link_mode(pins=self.options.uart_bits)
-        if self.options.config.pcie_width:
-            self.function = PcieSocket(RootComplex(self.board), self.folder / PCIE_SOCKET, self.selector)
+        self._attach_board()
         if self.options.stop_on_eof:
             self.selector.register(sys.stdin, selectors.EVENT_READ, self._standard_input)
         self._publish(path)
+
+    def _attach_board(self) -> None:
+        """Connect what is outside to a device that begins."""
+        if self.options.pty:
+            self.board.link_mode(pins=self.options.uart_bits)
+        if self.options.config.pcie_width:
+            self.function = PcieSocket(RootComplex(self.board), self.folder / PCIE_SOCKET, self.selector)
+
+    def _reset_device(self, client: Client) -> dict[str, Any]:
+        """As a board's reset button: what was under way is lost, sessions are unknown, the serial port stays."""
+        if self.writer is not None and self.writer is not client:
+            raise Refusal("busy", f"{self.writer.name} holds the right to write {self.url}")
+        for waiting, sequence, *_ in self._grants:
+            self.answer(waiting, sequence, {"ok": False, "reason": "state", "error": "the device was reset"})
+        self._grants.clear()
+        if self.function is not None:
+            self.function.close()  # whoever holds it sees it unplugged
+        self.board.reset()
+        self._base = (time.monotonic(), 0)
+        self.reset(self.board.boot_nonce)
+        self._attach_board()
+        log.info("%s was reset", self.url)
+        return {"ok": True, "boot_nonce": self.board.boot_nonce}
 
     def _publish(self, path: Path) -> None:
         # Read once: in lockstep each access passes time, and who asks for a description must not change a run.
@@ -222,6 +244,8 @@ class Server(LinkServer):
                 raise Refusal("input", f"for must be interrupt, not {document.get('for')!r}")
             self._waiters.append((client, sequence))
             return None
+        if op == "reset":
+            return self._reset_device(client)
         if op == "shutdown":
             self.stop()
             return {"ok": True}

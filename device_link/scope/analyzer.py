@@ -83,7 +83,7 @@ class LogicAnalyzer:
         if not 0 <= before < 1:
             raise InputError(f"before must be a share in 0..1, below 1, not {before!r}")
         if not 0 <= cycles < 1 << 32:
-            raise InputError(f"cycles must be in 0..{(1 << 32) - 1}, not {cycles!r}")
+            raise InputError(f"cycles behind the trigger must be in 0..{(1 << 32) - 1}, not {cycles!r}")
         program = compile_trigger(trigger, self.probes) if trigger is not None else immediate(self.probes)
         scope = self._device.scope
         # A capture that waits would see patterns half written; it is forgotten anyway.

@@ -42,7 +42,7 @@ def writer_of(path: Path) -> Callable[[Path, Capture], None]:
     if path.suffix not in FORMATS:
         raise InputError(f"a capture is written as {' or '.join(FORMATS)}, not as {path.name!r}")
     if not path.absolute().parent.is_dir():
-        raise InputError(f"{path}: the folder does not exist")
+        raise InputError(f"{path}: the folder does not exist: make it, or name another")
     return FORMATS[path.suffix]
 
 

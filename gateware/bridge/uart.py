@@ -2,11 +2,12 @@
 
 `period` is the time of one bit in eighths of a clock cycle (so that 12 M baud at 100 MHz is 0.5 % off, not 4 %), at
 least `MIN_PERIOD`. Contract of the transmitter: a byte taken from `input` is on `pin` 10 bit times, least significant
-bit first, each edge at the cycle after it is due; `input.ready` is low meanwhile. Of the receiver: a byte whose stop
-bit was seen on `level` is offered on `output` in the next cycle. If the byte before is still there it is kept, the new
-one is lost and `overflow` is high for one cycle. A low level shorter than half a bit begins nothing; a missing stop bit
-loses the byte, raises `framing_error` for one cycle, and the line must have been high again before the next start bit.
-Each bit is the majority of three samples around its middle, so that the sender's rate may be off by 3 %.
+bit first, each edge at the cycle after it is due; one more is taken meanwhile, and begins when the stop bit before it
+is due to end, so that a run of bytes loses no time at any rate. Of the receiver: a byte whose stop bit was seen on
+`level` is offered on `output` in the next cycle. If the byte before is still there it is kept, the new one is lost and
+`overflow` is high for one cycle. A low level shorter than half a bit begins nothing; a missing stop bit loses the byte,
+raises `framing_error` for one cycle, and the line must have been high again before the next start bit. Each bit is the
+majority of three samples around its middle, so that the sender's rate may be off by 3 %.
 """
 
 from amaranth import *
@@ -116,24 +117,24 @@ class UartTransmitter(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        byte, waits = Signal(_DATA_BITS), Signal()  # the next one, so that no path leads from `period` to `input`
         shift = Signal(_DATA_BITS + 1, init=-1)  # what follows the bit on the pin; ones behind the stop bit
         left = Signal(range(_DATA_BITS + 3))     # bits still to be on the pin, the current one included
         phase = Signal(PERIOD_BITS)
         following = Signal(PERIOD_BITS + 1)
+        over, begins = Signal(), Signal()        # the bit on the pin has had its time; the next one is a start bit
 
         m.d.comb += [
-            self.input.ready.eq(left == 0),
+            self.input.ready.eq(~waits),
             following.eq(phase + _CYCLE),
+            over.eq(following >= self.period),
+            begins.eq(waits & ((left == 0) | (left == 1) & over)),
         ]
-        with m.If(self.input.ready):
-            with m.If(self.input.valid):
-                m.d.sync += [
-                    self.pin.eq(0),
-                    shift.eq(Cat(self.input.payload, 1)),
-                    left.eq(_DATA_BITS + 2),
-                    phase.eq(0),
-                ]
-        with m.Elif(following >= self.period):
+        with m.If(self.input.valid & ~waits):
+            m.d.sync += [byte.eq(self.input.payload), waits.eq(1)]
+        with m.If(left == 0):
+            m.d.sync += phase.eq(0)
+        with m.Elif(over):
             m.d.sync += [
                 self.pin.eq(shift[0]),
                 shift.eq(Cat(shift[1:], 1)),
@@ -142,4 +143,6 @@ class UartTransmitter(wiring.Component):
             ]
         with m.Else():
             m.d.sync += phase.eq(following)
+        with m.If(begins):
+            m.d.sync += [self.pin.eq(0), shift.eq(Cat(byte, 1)), left.eq(_DATA_BITS + 2), waits.eq(0)]
         return m

@@ -14,7 +14,7 @@ before the last one is answered. Same ports as `LinkBridge`; no windows are push
 """
 
 from amaranth import *
-from amaranth.lib import stream, wiring
+from amaranth.lib import enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import DeviceConfig
@@ -31,10 +31,13 @@ _WORD_BYTES = 4
 _HEADER_BYTES = 5
 
 
-class Command:
-    """Numbers of the commands."""
+class Command(enum.Enum, shape=unsigned(8)):
+    """First byte of a command; any other is unknown."""
 
-    WRITE, READ, WRITE_SAME, READ_SAME = 1, 2, 3, 4
+    WRITE = 1
+    READ = 2
+    WRITE_SAME = 3
+    READ_SAME = 4
 
 
 class UartBone(wiring.Component):
@@ -62,23 +65,16 @@ class UartBone(wiring.Component):
         m = Module()
         command, left, address, word = Signal(8), Signal(8), Signal(32), Signal(32)
         position = Signal(range(_HEADER_BYTES))  # of a byte in the header or in a word
-        writes, reads, consecutive = Signal(), Signal(), Signal()
         done, refused, forgotten = Signal(), Signal(), Signal()
-        m.d.comb += [
-            writes.eq((command == Command.WRITE) | (command == Command.WRITE_SAME)),
-            reads.eq((command == Command.READ) | (command == Command.READ_SAME)),
-            consecutive.eq((command == Command.WRITE) | (command == Command.READ)),
-            self.telemetry.ready.eq(1),
-        ]
+        writes = command.matches(Command.WRITE, Command.WRITE_SAME)
+        reads = command.matches(Command.READ, Command.READ_SAME)
+        consecutive = command.matches(Command.WRITE, Command.READ)
+        m.d.comb += self.telemetry.ready.eq(1)
 
         def take(into, size, following):
-            """Shift `size` bytes into a value, then go on to the state `following`."""
-            m.d.comb += self.rx.ready.eq(1)
-            with m.If(self.rx.valid):
-                m.d.sync += [into.eq(Cat(self.rx.payload, into)), position.eq(position + 1)]
-                with m.If(position == size - 1):
-                    m.d.sync += position.eq(0)
-                    m.next = following
+            self._take(m, into, size, position)
+            with m.If(self.rx.valid & (position == size - 1)):
+                m.next = following
             with m.If(forgotten):
                 m.next = "command"
 
@@ -120,11 +116,18 @@ class UartBone(wiring.Component):
                         word_moved()
         self._access(m, fsm.ongoing("access"), address, word, writes, done, refused)
         self._forget(m, fsm.ongoing("header") | fsm.ongoing("data"), forgotten)
-        ended = fsm.ongoing("header") & self.rx.valid & (position == _HEADER_BYTES - 1)
+        begins = fsm.ongoing("header") & self.rx.valid & (position == _HEADER_BYTES - 1)
         answered = fsm.ongoing("send") & self.tx.ready & (position == _WORD_BYTES - 1) & (left == 1)
-        self._count(m, frames_received=ended & (writes | reads), frames_sent=answered,
-                    framing_errors=(ended & ~(writes | reads)) | forgotten, bus_errors=done & refused)
+        self._count(m, begins, answered, writes | reads, forgotten, done & refused)
         return m
+
+    def _take(self, m, into, size, position):
+        """Shift `size` bytes into a value; `position` is 0 before and after."""
+        m.d.comb += self.rx.ready.eq(1)
+        with m.If(self.rx.valid):
+            m.d.sync += [into.eq(Cat(self.rx.payload, into)), position.eq(position + 1)]
+            with m.If(position == size - 1):
+                m.d.sync += position.eq(0)
 
     def _access(self, m, accessing, address, word, writes, done, refused):
         """On the bus; an address beyond the register space is refused here."""
@@ -146,7 +149,13 @@ class UartBone(wiring.Component):
         with m.If(~waiting | self.rx.valid):
             m.d.sync += quiet.eq(0)
 
-    def _count(self, m, **events):
+    def _count(self, m, begins, answered, known, forgotten, refused):
+        events = {
+            "frames_received": begins & known,
+            "frames_sent": answered,
+            "framing_errors": (begins & ~known) | forgotten,
+            "bus_errors": refused,
+        }
         m.submodules.block = block = RegisterBlock(["link"])
         wiring.connect(m, wiring.flipped(self.registers), block.bus)
         for name, event in events.items():

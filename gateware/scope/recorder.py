@@ -51,29 +51,36 @@ class Recorder(wiring.Component):
         capturing, starts, ends, finish = Signal(), Signal(), Signal(), Signal()
         running = Signal()             # `run` has been going on for `lasted` + 1 cycles and is not written yet
         run, lasted = Signal(self._width), Signal(RUN_BITS)
+        longest = Signal()             # `lasted` is as long as a row can tell
+        breaks = Signal()              # by the sample alone a row ends
         write, row = Signal(), Signal(range(self._rows))
         room = Signal(range(self._rows + 1))  # rows that may still be written once triggered
+        final = Signal()               # there is room for one
 
         m.d.comb += [
             capturing.eq((self.state == State.WAITING) | (self.state == State.TRIGGERED)),
             starts.eq(self.trigger & (self.state == State.WAITING) & ~ends),
-            write.eq(capturing & running & (self.changed | lasted.all() | starts | ends)),
-            finish.eq(capturing & (ends | (write & self.triggered & (room == 1)))),
+            breaks.eq(running & (self.changed | longest)),
+            write.eq(capturing & (breaks | running & (starts | ends))),
+            finish.eq(capturing & (ends | breaks & self.triggered & final)),
             self.first.eq(row - self.length),
         ]
         self._elaborate_store(m, write, row, Cat(run, lasted))
         self._elaborate_limit(m, starts, ends)
         m.d.sync += run.eq(self.sample)
         with m.If(capturing):
-            m.d.sync += [running.eq(~finish), lasted.eq(Mux(running & ~write, lasted + 1, 0))]
+            m.d.sync += [
+                running.eq(~finish), lasted.eq(Mux(running & ~write, lasted + 1, 0)),
+                longest.eq(running & ~write & (lasted == (1 << RUN_BITS) - 2)),
+            ]
         with m.If(write):
-            m.d.sync += [row.eq(row + 1), room.eq(room - 1)]
+            m.d.sync += [row.eq(row + 1), room.eq(room - 1), final.eq(room == 2)]
             with m.If(self.length != self._rows):
                 m.d.sync += self.length.eq(self.length + 1)
         with m.If(starts):
             m.d.sync += [
-                self.state.eq(State.TRIGGERED), self.triggered.eq(1),
-                self.trigger_row.eq(row + write), room.eq(self._rows - self.before),
+                self.state.eq(State.TRIGGERED), self.triggered.eq(1), self.trigger_row.eq(row + write),
+                room.eq(self._rows - self.before), final.eq(self.before == self._rows - 1),
             ]
         with m.If(finish):
             m.d.sync += [self.state.eq(State.COMPLETE), self.end.eq(self.cycle)]
@@ -95,8 +102,12 @@ class Recorder(wiring.Component):
     def _elaborate_limit(self, m, starts, ends):
         """The capture ends before this sample: by `stop`, or `after` cycles from the trigger on were captured."""
         left, limited = Signal(32), Signal()
-        m.d.comb += ends.eq(self.stop | (self.triggered & limited & (left == 0)))
+        spent, only = Signal(), Signal()  # nothing is left, known in time; the trigger itself is all
+        m.d.comb += ends.eq(self.stop | spent)
+        m.d.sync += [limited.eq(self.after != 0), only.eq(self.after == 1)]
         with m.If(starts):
-            m.d.sync += [left.eq(self.after - 1), limited.eq(self.after != 0)]
+            m.d.sync += [left.eq(self.after - 1), spent.eq(only)]
         with m.Else():
-            m.d.sync += left.eq(left - 1)
+            m.d.sync += [left.eq(left - 1), spent.eq(self.triggered & limited & (left == 1))]
+        with m.If(self.arm):
+            m.d.sync += spent.eq(0)

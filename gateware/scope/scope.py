@@ -5,7 +5,7 @@ the samples. Software writes patterns, conditions and limits, arms, and reads th
 complete; the block tells by itself what its probes are (`scope_description`). Serves the blocks `scope`,
 `scope_pattern`, `scope_description` and `scope_rows` of the register map.
 
-An access to a memory takes two cycles, to a row three. Refused with an error: reads of `scope_pattern`, writes of the
+An access to a memory takes two cycles, to a row four. Refused with an error: reads of `scope_pattern`, writes of the
 other two, rows while the capture is not complete, and what is beyond the tables, rows and words that there are.
 """
 
@@ -20,14 +20,18 @@ from morphnic.errors import InputError
 from ..csr.bus import CsrSignature
 from ..csr.registers import RegisterBlock
 from ..csr.regmap import node
-from .matcher import LATENCY, TABLE_WORDS, Matcher
+from .matcher import LATENCY as MATCHER_LATENCY
+from .matcher import TABLE_WORDS, Matcher
 from .probes import Probe, describe
 from .recorder import RUN_BITS, Recorder, State
+from .sequence import LATENCY as SEQUENCE_LATENCY
 from .sequence import STAGES, Sequence
 
-__all__ = ["Scope"]
+__all__ = ["LATENCY", "Scope"]
 
 WORD = 32
+#: A sample of cycle *t* is the recorder's, with the trigger, in cycle *t* + LATENCY.
+LATENCY = MATCHER_LATENCY + SEQUENCE_LATENCY
 
 
 class Scope(wiring.Component):
@@ -68,17 +72,23 @@ class Scope(wiring.Component):
             "scope": None, "scope_pattern": matcher.tables * TABLE_WORDS, "scope_description": len(text),
             "scope_rows": self._rows * self.row_words})
         wiring.connect(m, wiring.flipped(self.bus), registers.bus)
+        # The sequence decides a cycle before the recorder has the sample.
+        m.d.sync += recorder.arm.eq(registers.scope_control_arm)
+        sample, changed = matcher.sample, matcher.changed
+        for _ in range(SEQUENCE_LATENCY):
+            delayed, delayed_changed = Signal.like(sample), Signal()
+            m.d.sync += [delayed.eq(sample), delayed_changed.eq(changed)]
+            sample, changed = delayed, delayed_changed
         m.d.comb += [
             matcher.probes.eq(self.sampled),
             sequence.restart.eq(registers.scope_control_arm),
-            sequence.searching.eq(recorder.state == State.WAITING),
+            sequence.searching.eq(recorder.arm | (recorder.state == State.WAITING)),
             sequence.matches.eq(matcher.matches),
             sequence.last.eq(registers.scope_last_stage),
-            recorder.sample.eq(matcher.sample),
-            recorder.changed.eq(matcher.changed),
+            recorder.sample.eq(sample),
+            recorder.changed.eq(changed),
             recorder.trigger.eq(sequence.trigger),
             recorder.cycle.eq(self.cycle - LATENCY),
-            recorder.arm.eq(registers.scope_control_arm),
             recorder.stop.eq(registers.scope_control_stop),
             recorder.before.eq(registers.scope_before_rows),
             recorder.after.eq(registers.scope_after_cycles),
@@ -100,8 +110,8 @@ class Scope(wiring.Component):
         with m.If(registers.scope_control_arm):
             m.d.sync += captures.eq(captures + 1)
         m.d.comb += [
-            registers.scope_status_state.eq(recorder.state),
-            registers.scope_status_triggered.eq(recorder.triggered),
+            registers.scope_status_state.eq(Mux(recorder.arm, State.WAITING, recorder.state)),
+            registers.scope_status_triggered.eq(recorder.triggered & ~recorder.arm),
             registers.scope_status_stage.eq(sequence.stage),
             registers.scope_captures_value.eq(captures),
             registers.scope_length_rows.eq(recorder.length),
@@ -138,18 +148,18 @@ class Scope(wiring.Component):
         ]
 
     def _serve_rows(self, m, port, recorder):
-        # The word is chosen between registers: a block RAM answers late in its cycle.
-        step = Signal(range(3))
+        # The row is registered, and its word chosen between registers: a block RAM answers late in its cycle.
+        step = Signal(range(4))
         word_bits = (self.row_words - 1).bit_length()
-        with m.If(port.valid & (step != 2)):
+        with m.If(port.valid & (step != 3)):
             m.d.sync += step.eq(step + 1)
         with m.Else():
             m.d.sync += step.eq(0)
         words = Signal(WORD * self.row_words)
         m.d.sync += port.r_data.eq(words.word_select(port.address[:word_bits], WORD) if word_bits else words)
+        m.d.sync += words.eq(recorder.read_data)
         m.d.comb += [
-            words.eq(recorder.read_data),
             recorder.read_row.eq(port.address >> word_bits),
-            port.ready.eq(port.valid & (step == 2)),
+            port.ready.eq(port.valid & (step == 3)),
             port.error.eq(port.write | (recorder.state != State.COMPLETE)),
         ]

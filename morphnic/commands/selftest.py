@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
     if arguments.timeout is not None and not arguments.timeout > 0:
         raise InputError(f"--timeout must be over 0, not {arguments.timeout}")
     if arguments.junit is not None and not arguments.junit.absolute().parent.is_dir():
-        raise InputError(f"{arguments.junit}: the folder does not exist")
+        raise InputError(f"{arguments.junit}: the folder does not exist: make it, or name another")
     try:
         opened = open_device(context, writer=not arguments.read_only)
     except DeviceBusy as error:

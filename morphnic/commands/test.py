@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
         raise InputError(f"--timeout must be over 0, not {arguments.timeout}")
     for path in (arguments.junit, arguments.report, arguments.record):
         if path is not None and not path.absolute().parent.is_dir():
-            raise InputError(f"{path}: the folder does not exist")
+            raise InputError(f"{path}: the folder does not exist: make it, or name another")
     with explained():
         report = run_suite(
             choose(context), junit=arguments.junit, report=arguments.report, record=arguments.record,

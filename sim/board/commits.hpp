@@ -13,7 +13,7 @@
 
 namespace board {
 
-struct StormPlan {          // sim/board.py has the same layout
+struct StormPlan {          // sim/storm.py has the same layout
     uint64_t commits, seed;
     uint32_t tenants, ports, slots, pages;
     uint32_t gap;           // at most this many cycles between two transactions

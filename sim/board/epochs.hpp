@@ -10,7 +10,7 @@
 
 namespace board {
 
-struct Grant {          // of one tenant; the numpy dtype of sim/board.py has the same layout
+struct Grant {          // of one tenant; the numpy dtype of sim/records.py has the same layout
     uint16_t ports;     // bit p: port p may be a destination
     uint16_t weight;    // 0: nothing is admitted
 };

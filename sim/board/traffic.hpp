@@ -13,7 +13,7 @@ constexpr unsigned CLASS_REQUEST = 8;    // bit: the packet begins with a reques
 constexpr unsigned CLASS_RESPONSE = 12;
 constexpr unsigned MAX_TENANTS = 64;
 
-// One packet to send; the numpy dtype of sim/board.py has the same layout.
+// One packet to send; the numpy dtype of sim/records.py has the same layout.
 struct Packet {
     uint64_t arrival;      // device cycle from which the packet waits in its source queue
     uint64_t request;      // request word, when the class has the request bit (host port only)

@@ -28,7 +28,7 @@ struct Line {
     uint64_t byte_cycles = 0, next_in = 0, next_out = 0, active = 0;  // byte_cycles 0: at the pins
     uint64_t idle = 0;  // cycles without a byte after which nothing changes until the next byte; 0: never
     uint32_t window_words = 0, window_every = 0, window_at = 0;
-    uint64_t next_window = 0;
+    uint64_t next_window = 0, windows_left = 0;
 
     Line(uint64_t seed, uint32_t pace)
         : to_device{{2 * seed + 1}}, to_host{{2 * seed + 2}}, sent{{2 * seed + 3}}, received{{2 * seed + 4}},
@@ -63,13 +63,13 @@ struct Line {
 
     void drive_window() {
         Vtop& t = *top;
-        const bool due = window_words && cycle >= next_window;
+        const bool due = windows_left && cycle >= next_window;
         LINE_PIN(telemetry__valid) = due;
         if (!due) return;
         const bool last = window_at + 1 == window_words;
         LINE_PIN(telemetry__payload) = uint64_t(window_at) | uint64_t(last) << 32;
         window_at = last ? 0 : window_at + 1;
-        if (last) next_window += window_every;
+        if (last) --windows_left, next_window += window_every;
     }
 
     void step_bits() {
@@ -109,7 +109,7 @@ struct Line {
 
     // Let the time of an idle link pass without simulating it.
     uint64_t skip(uint64_t cycles) {
-        if (!idle || window_words || !in.empty() || cycle < active + idle) return 0;
+        if (!idle || windows_left || !in.empty() || cycle < active + idle) return 0;
         cycle += cycles;
         skipped += cycles;
         return cycles;
@@ -153,10 +153,11 @@ void line_counts(const Line* l, uint64_t* counts) {
     for (int i = 0; i < line::FAULTS; ++i) counts[2 + i] = l->sent.counts[i] + l->received.counts[i];
 }
 
-// From now on a window of `words` words is complete every `every` cycles.
-void line_windows(Line* l, uint32_t words, uint32_t every) {
+// From now on a window of `words` words begins to come every `every` cycles, `count` times.
+void line_windows(Line* l, uint32_t words, uint32_t every, uint64_t count) {
     l->window_words = words;
     l->window_every = every;
+    l->windows_left = count;
     l->next_window = l->cycle + every;
 }
 

@@ -124,11 +124,30 @@ def test_socket_without_permission_names_it(typed, home, monkeypatch, tmp_path):
     ("unix:///nowhere/d.sock", ["no server answers at /nowhere/d.sock", "morphnic serve"]),
     ("sim://nobody", ["no simulated device 'nobody' runs", "morphnic sim run"]),
     ("uart:///dev/ttyNONE", ["there is no serial port /dev/ttyNONE", "morphnic list"]),
-    ("replay:///nowhere", ["the record /nowhere cannot be read"]),
+    ("replay:///nowhere", ["the record /nowhere cannot be read: No such file", "morphnic test --record FILE"]),
+    ("uart:///etc/hostname", ["/etc/hostname is no serial port", "morphnic list"]),
     ("ftp://x", ["a device URL begins with one of uart://, pcie://, sim://, tcp://, unix://, replay://"]),
 ])
 def test_device_that_is_not_there_is_named_with_the_remedy(typed, home, url, words):
     message = one_line(typed("info", "--device", url), 1)
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (("regs", "diff", "gone.json", "sim://stand-in"), ["there is no file gone.json", "regs dump --json > gone.json"]),
+    (("regs", "diff", "sim://stand-in", "sim://stand-in", "rm!"), ["a block is named as rm or staging[3], not 'rm!'"]),
+    (("regs", "export", "--csr-csv", "/nowhere/x.csv"), ["/nowhere/x.csv cannot be written", "that you may write to"]),
+    (("regs", "export", "--csr-csv", "x.csv", "--set", "tenants=two"), ["tenants must be a number, such as 16"]),
+    (("scope", "save", "/nowhere/x.vcd"), ["/nowhere/x.vcd: the folder does not exist: make it, or name another"]),
+    (("test", "--record", "/nowhere/x.jsonl"), ["/nowhere/x.jsonl: the folder does not exist: make it"]),
+    (("selftest", "--junit", "/nowhere/x.xml"), ["/nowhere/x.xml: the folder does not exist: make it"]),
+    (("serve", "--listen", "tcp://:0", "--tls-cert", "/etc/hostname", "--tls-key", "/nowhere.key"),
+     ["(/nowhere.key: No such file or directory)", "--tls-key"]),
+    (("serve", "--listen", "tcp://:0", "--tls-cert", "/etc/hostname"), ["(/etc/hostname: [SSL] PEM", "name PEM files"]),
+])
+def test_file_that_cannot_be_used_is_named_with_the_remedy(typed, stand_in, arguments, words):
+    message = one_line(typed(*arguments), 1)
     for word in words:
         assert word in message
 

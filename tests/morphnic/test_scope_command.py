@@ -112,7 +112,7 @@ def test_capture_in_steps_and_what_each_says(typed, scoped, home):
     (("arm", "--trigger", "link.rx.valid &"), "the name of a probe must stand at column 16"),
     (("arm", "--trigger", "link.rx.payload == 300"), "a value of 8 bits must stand at column 20"),
     (("arm", "--before", "100"), "--before must be in 0..99 percent, not 100"),
-    (("arm", "--cycles", "-1"), "cycles must be in 0..4294967295, not -1"),
+    (("arm", "--cycles", "-1"), "cycles behind the trigger must be in 0..4294967295, not -1"),
     (("wait", "--timeout", "-1"), "--timeout must be at least 0"),
     (("save",), "name the file to write, such as `morphnic scope save out.vcd`"),
     (("status", "out.vcd"), "status writes no file"),

@@ -54,7 +54,7 @@ def test_suite_is_refused_while_a_manager_holds_the_device(typed, stand_in):
 def test_sim_without_a_subcommand_lists_them(typed):
     done = typed("sim")
     assert done.returncode == 1
-    for name in ("run", "repl", "wave"):
+    for name in ("run", "repl", "reset", "wave"):
         assert f"  {name} " in done.stderr
 
 

@@ -67,6 +67,19 @@ def test_windows_between_answers_disturb_neither(line):
     assert all(len(window) == 4 * 264 for window in windows)
 
 
+def test_windows_made_as_fast_as_the_line_carries_their_words_fill_it(line):
+    """Frames take a little longer than their words: a few windows find no room, and the line is not idle for them."""
+    link = connect(line)
+    link.write(PUSH, [1])
+    every = round(4 * 264 * line.hz / line.bytes_per_second)
+    line.windows(words=264, every=every, count=25)
+    started = line.seconds + every / line.hz
+    windows = []
+    while more := link.session.windows(3 * every / line.hz):
+        windows += more
+    assert 4 * 264 * len(windows) / (line.last_byte - started) / line.bytes_per_second > 0.95
+
+
 def test_line_that_is_cut_in_a_block_of_writes_tells_what_became_of_it(line):
     link = connect(line, timeout=0.3)
     link.write(BASE, [0] * 500)

@@ -21,9 +21,14 @@ def test_switch_is_0_or_1(text, value):
     assert config.digest() == DeviceConfig(histograms=value).digest()
 
 
-@pytest.mark.parametrize("text", ["tenant=8", "tenants=eight", "tenants", "tenants=-1"])
-def test_text_that_is_no_parameter_is_refused(text):
-    with pytest.raises(InputError, match=r"--set must be PARAMETER=NUMBER with a parameter of .*histograms.*not"):
+@pytest.mark.parametrize(("text", "message"), [
+    ("tenant=8", r" with a parameter of .*histograms.*, not 'tenant=8'"),
+    ("tenants=eight", r": tenants must be a number, such as 16, not 'eight'"),
+    ("tenants", r": tenants must be a number, such as 16, not ''"),
+    ("tenants=-1", r": tenants must be a number, such as 16, not '-1'"),
+])
+def test_text_that_is_no_parameter_is_refused(text, message):
+    with pytest.raises(InputError, match=f"^--set must be PARAMETER=NUMBER{message}$"):
         parse_config([text])
 
 

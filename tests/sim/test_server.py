@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,8 @@ import serial
 
 from device_link import rundir
 from device_link.connect import open_transport
+from device_link.operations import Control
+from device_link.session import DeviceReset
 from device_link.transport import BusError, Capability, Transport
 from morphnic.errors import DeviceBusy, DeviceNotFound, EnvironmentFault, LinkError
 from sim.board import COMPLETION
@@ -208,6 +211,48 @@ def test_shutdown_by_control_document(start):
     with transport(process) as link:
         assert link.control({"op": "shutdown"})["ok"] is True
     assert process._process.wait(20) == 0
+
+
+def test_reset_begins_the_device_anew_and_leaves_its_port_and_its_clients(start):
+    """Registers, clock and sessions are gone; the serial port has the same name, and passes bytes again."""
+    process = start("x", "--mode", "lockstep", "--seed", "1")
+    with transport(process, writer=True) as link:
+        link.write(0x30, 5)
+        link.advance(5_000)
+        nonce = link.boot_nonce
+        with open_transport(process.url, timeout=20) as other:
+            answer = other.control({"op": "reset"})
+            assert (answer["ok"], answer["reason"]) == (False, "busy")
+            assert link.read(0x30) == [5]
+        answer = link.control({"op": "reset"})
+        assert answer["ok"] is True
+        status = link.control({"op": "status"})
+        assert (status["cycle"], status["boot_nonce"]) == (0, answer["boot_nonce"])
+        with pytest.raises(DeviceReset) as raised:
+            link.write(0x30, 6)
+        assert raised.value.outcome in ("unknown", "not applied")
+        assert link.boot_nonce == answer["boot_nonce"] != nonce
+        assert link.read(0x30) == [0]
+        with serial.Serial(process.ready.pty, 1_000_000, timeout=20) as port:
+            port.write(b"again")
+            link.advance(5_000)
+            assert port.read(5) == b"again"
+
+
+def test_grant_of_time_that_a_reset_cuts_short_is_answered(start):
+    process = start("x", "--mode", "lockstep", "--no-pty")
+    with transport(process, writer=True) as link:
+        for sequence, document in ((200, {"op": "advance", "cycles": 1 << 40}), (201, {"op": "reset"})):
+            link.session.pipe.send([Control(0, sequence, json.dumps(document).encode()).encode()])
+        answers: dict[int, dict[str, object]] = {}
+        deadline = time.monotonic() + 20
+        while len(answers) < 2 and time.monotonic() < deadline:
+            for message in link.session.received(1.0):
+                if isinstance(message, Control):
+                    answers[message.sequence] = json.loads(message.document)
+        assert (answers[200]["ok"], answers[200]["error"]) == (False, "the device was reset")
+        assert answers[201]["ok"] is True
+        assert link.control({"op": "status"})["cycle"] == 0
 
 
 def test_device_stops_with_the_process_that_started_it(start, tmp_path):

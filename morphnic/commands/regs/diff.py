@@ -33,6 +33,9 @@ def run_diff(context: Context, words: Sequence[str], ignored: Sequence[str], reg
         registers.register(text) if "." in text else registers.block(text)
     # Files first: what is wrong with them is found before a device is opened.
     files = {text: load_dump(Path(text)) for text in words[:2] if Path(text).is_file()}
+    for text in words[:2]:
+        if text not in files and Path(text).suffix == ".json" and "://" not in text:
+            raise InputError(f"there is no file {text}: make a dump with `{context.prog} dump --json > {text}`")
     left, right = ({name: one for name, one in (files.get(text) or read_device(context, text, blocks)).items()
                     if not blocks or within(name, blocks)} for text in words[:2])
     found = [(name, left.get(name), right.get(name)) for name in {**left, **right}

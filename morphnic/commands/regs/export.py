@@ -30,4 +30,5 @@ def export(arguments: argparse.Namespace, registers: RegisterMap) -> None:
     try:
         Path(arguments.csr_csv).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{arguments.csr_csv} cannot be written: {error.strerror}") from error
+        raise InputError(f"{arguments.csr_csv} cannot be written: {error.strerror}; name a file in a "
+                         "folder that you may write to") from error

@@ -96,7 +96,7 @@ def parse_block(text: str, registers: RegisterMap) -> tuple[Block, int | None]:
     """A block's name, with an index for one element of an array."""
     match = re.fullmatch(r"(\w+)(?:\[(\d+)\])?", text)
     if match is None:
-        raise InputError(f"to dump, give blocks such as rm or staging[3], not {text!r}")
+        raise InputError(f"a block is named as rm or staging[3], not {text!r}; `morphnic regs dump` shows all")
     block = registers.block(match[1])
     index = None if match[2] is None else int(match[2])
     if index is not None and not block.memory_words:

@@ -1,4 +1,4 @@
-"""The simulated device: `morphnic sim run`, `repl` and `wave`."""
+"""The simulated device: `morphnic sim run`, `repl`, `reset` and `wave`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ PROGRAM = Program(
         "run": Command("morphnic.commands.sim.run", "start a simulated device and serve it until stopped",
                        service=True),
         "repl": Command("morphnic.commands.sim.repl", "look at and drive the signals of the model by hand"),
+        "reset": Command("morphnic.commands.sim.reset", "reset a simulated device, as by a board's reset button"),
         "wave": Command("morphnic.commands.sim.wave", "write a waveform (VCD) of what a simulated device did"),
     },
 )

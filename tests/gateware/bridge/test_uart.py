@@ -129,40 +129,50 @@ def test_byte_that_finds_no_room_is_lost_and_told():
     assert bench.overflows == 1
 
 
-@pytest.mark.parametrize("divisor", [4, 4.5, 7, 8.375, 20, 33.25])
-def test_bytes_are_sent_bit_by_bit(divisor):
-    """Each edge is at the cycle after it is due, so that a fraction never adds up."""
-    dut = SerialPort(int(8 * divisor))
-    data = random.Random(int(8 * divisor)).randbytes(4) + b"\0\xff"
+@pytest.mark.parametrize("idle", [0, 0.5], ids=["back-to-back", "with-idle"])
+@pytest.mark.parametrize("divisor", [4, 4.5, 7, 8.375, 20])
+def test_bytes_are_sent_bit_by_bit_and_one_behind_the_other(divisor, idle):
+    """Each edge is at the cycle after it is due: a byte that waits begins where the stop bit before it is due to end,
+    so that neither a fraction of a cycle nor the hand-over slows the line; any other begins with a cycle."""
+    print(f"seed {int(8 * divisor)}")
+    dut, rng = SerialPort(int(8 * divisor)), random.Random(int(8 * divisor))
+    data = rng.randbytes(6) + b"\0\xff"
     line = []
 
     async def send(ctx):
         for byte in data:
+            if rng.random() < idle:
+                await ctx.tick().repeat(rng.randrange(int(40 * divisor)))
             ctx.set(dut.tx.payload, byte)
             ctx.set(dut.tx.valid, 1)
             await ctx.tick().until(dut.tx.ready)
-        ctx.set(dut.tx.valid, 0)
+            ctx.set(dut.tx.valid, 0)
+        await ctx.tick().repeat(int(25 * divisor))
 
     async def watch(ctx):
-        for _ in range(int((10 * len(data) + 3) * (divisor + 1))):
+        while True:
             _, _, level = await ctx.tick().sample(dut.tx_pin)
             line.append(level)
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-8)
-    simulator.add_testbench(send, background=True)
-    simulator.add_testbench(watch)
+    simulator.add_testbench(send)
+    simulator.add_testbench(watch, background=True)
     simulator.run()
-    received, position = [], 0
-    while 0 in line[position:]:
-        start = line.index(0, position)
-        edges = [start + math.ceil(index * divisor) for index in range(11)]
+    received, due, waited = [], 0.0, 0
+    while 0 in line[math.ceil(due):]:
+        start = line.index(0, math.ceil(due))
+        follows = start == math.ceil(due)
+        waited += not follows
+        due = due if follows else start
+        edges = [math.ceil(due + index * divisor) for index in range(11)]
         bits = [line[begin:end] for begin, end in pairwise(edges)]
         assert all(len(set(bit)) == 1 for bit in bits), "a bit changes within its time"
         assert bits[9][0] == 1
         received.append(sum(bits[1 + index][0] << index for index in range(8)))
-        position = edges[10]
+        due += 10 * divisor
     assert bytes(received) == data
+    assert waited == 1 if idle == 0 else waited > 1, "only the first byte waits for its start"
 
 
 def test_period_is_in_eighths_of_a_cycle_and_must_leave_room_for_samples():

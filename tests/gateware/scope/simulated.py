@@ -11,7 +11,7 @@ from device_link.registers import register_map
 from device_link.responder import BusFault, carry_out
 from device_link.transport import BusError, Capability, Transport
 from gateware.scope.probes import Probe
-from gateware.scope.scope import Scope
+from gateware.scope.scope import LATENCY, Scope
 from tests.device_link.device_model import DeviceModel
 
 BLOCKS = ("scope", "scope_pattern", "scope_description", "scope_rows")
@@ -43,7 +43,7 @@ class SimulatedScope:
     def __init__(self, stimulus, rows=32, probes=PROBES):
         self.dut = Scope([Probe(name, Signal(bits), values) for name, bits, values in probes], rows)
         self.samples, self.answers = [], []
-        self._stimulus, self._pending, self._answer = stimulus, None, None
+        self._stimulus, self._pending, self._answered = stimulus, [], []
         self.simulator = Simulator(self.dut)
         self.simulator.add_clock(1e-8)
         self.simulator.add_process(self._clocked)
@@ -59,19 +59,19 @@ class SimulatedScope:
                 shown = sample
             ctx.set(self.dut.cycle, len(self.samples))
             self.samples.append(sample)
-            if busy != (self._pending is not None):
+            if self._pending:
+                address, word = self._pending[0]
+                ctx.set(bus.address, address // 4)
+                ctx.set(bus.write, word is not None)
+                ctx.set(bus.w_data, word or 0)
+                ctx.set(bus.w_mask, 15)
+            if busy != bool(self._pending):
                 busy = not busy
                 ctx.set(bus.valid, busy)
-                if busy:
-                    address, word = self._pending
-                    ctx.set(bus.address, address // 4)
-                    ctx.set(bus.write, word is not None)
-                    ctx.set(bus.w_data, word or 0)
-                    ctx.set(bus.w_mask, 15)
             _, _, ready, error, data = await ctx.tick().sample(bus.ready, bus.error, bus.r_data)
             if busy and ready:
-                self.answers.append((len(self.samples) - 1, address, word))
-                self._pending, self._answer = None, (error, data)
+                self.answers.append((len(self.samples) - 1, *self._pending.pop(0)))
+                self._answered.append((error, data))
 
     def run(self, cycles):
         """Let time pass."""
@@ -81,20 +81,24 @@ class SimulatedScope:
 
     def access(self, address, word=None):
         """One access; `BusFault` when it is refused."""
-        self._pending, self._answer = (address, word), None
+        return self.accesses([(address, word)])[0]
+
+    def accesses(self, wanted):
+        """Accesses (address, word or None) each in the cycle after the answer to the one before; what was read."""
+        self._pending, self._answered = list(wanted), []
         start = len(self.samples)
-        while self._answer is None:
+        while self._pending:
             self.simulator.advance()
-            assert len(self.samples) < start + 16, f"no answer at {address:#x}"
-        error, data = self._answer
-        if error:
+            assert len(self.samples) < start + 16 * len(wanted), f"no answer at {self._pending[0][0]:#x}"
+        if any(error for error, _ in self._answered):
             raise BusFault
-        return data
+        return [data for _, data in self._answered]
 
     def armed_from(self):
-        """Cycle of the first sample of the last capture: arming is in force in the cycle after its answer."""
+        """Cycle of the first sample of the last capture: the recorder's two cycles after the answer to arming."""
         control = register_map().register("scope.control").address
-        return [cycle for cycle, address, word in self.answers if address == control and word and word & 1][-1] - 2
+        answered = [cycle for cycle, address, word in self.answers if address == control and word and word & 1][-1]
+        return answered + 2 - LATENCY
 
 
 class ScopedModel(DeviceModel):

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from device_link.operations import Read
+from device_link.registers import register_map
 from device_link.scope import LogicAnalyzer, State
 from device_link.scope.analyzer import ScopeTimeout
 from device_link.transport import BusError
@@ -80,6 +81,18 @@ def test_capture_can_be_stopped_before_its_trigger_and_begun_again():
     again = scope.read()
     assert again.trigger == again.start == block.armed_from(), "without a condition the first sample is the trigger"
     assert again.samples() == block.samples[again.start:again.end]
+
+
+def test_capture_before_is_never_told_as_the_one_that_was_just_begun():
+    """Software that looks in the very next access must not find the old capture complete."""
+    device, block = device_with(bursty(3))
+    status, control = (register_map().register(f"scope.{name}") for name in ("status", "control"))
+    scope = LogicAnalyzer(device)
+    scope.arm("link.rx.valid times 60000")
+    scope.stop()
+    assert scope.status().state is State.COMPLETE
+    _, word = block.accesses([(control.address, 1), (status.address, None)])
+    assert State(word >> status.fields["state"].lsb & 3) is State.WAITING
 
 
 def test_device_describes_its_probes():
@@ -179,7 +192,7 @@ def test_device_without_the_block_says_how_to_build_one():
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"before": 1.0}, "before must be a share in 0..1, below 1, not 1.0"),
-    ({"cycles": -1}, "cycles must be in 0..4294967295, not -1"),
+    ({"cycles": -1}, "cycles behind the trigger must be in 0..4294967295, not -1"),
     ({"trigger": "link.rx.vlaid"}, "no probe 'link.rx.vlaid'; did you mean link.rx.valid"),
 ])
 def test_wrong_arguments_leave_a_capture_as_it_is(arguments, message):
