@@ -103,7 +103,7 @@ def _files(folder: str, names: str) -> tuple[str, ...]:
 _FABRIC, _ANALYZER = ("tests/gateware/fabric",), ("tests/gateware/analyzer",)
 BLOCKS: dict[str, list[Target]] = {
     "manager": [Target("manager", _manager, _files("manager", (
-        "banks checker guarantee inflight manager reflex rows rules rulestore ruletable table transaction")),
+        "banks checker guarantee inflight manager reflex rows rules rulestore ruletable standing table transaction")),
         ("tests/gateware/manager",))],
     "link": [Target("link", _link, _files("bridge", (
         "cobs crc32c executor framing link mux operations receive session window")), ("tests/gateware/bridge",))],
@@ -115,10 +115,23 @@ BLOCKS: dict[str, list[Target]] = {
         Target("fabric", _fabric, _files("fabric", (
             "events fabric output reader rows")), _FABRIC)],
     "analyzer": [
-        Target("pattern", _detector, _files("analyzer", "pattern"), _ANALYZER),
-        Target("trend", _trend, _files("analyzer", "trend"), _ANALYZER),
-        Target("flags", _flags, _files("analyzer", "flags"), _ANALYZER),
+        # These three as their own tests make them: inside an analyzer their parameters are others.
+        Target("pattern", _detector, _files("analyzer", "pattern"), (f"{_ANALYZER[0]}/test_pattern.py",)),
+        Target("trend", _trend, _files("analyzer", "trend"), (f"{_ANALYZER[0]}/test_trend.py",)),
+        Target("flags", _flags, _files("analyzer", "flags"), (f"{_ANALYZER[0]}/test_flags.py",)),
         Target("analyzer", _analyzer, _files("analyzer", (
             "analyzer collector depth divider latency load objectives push requests slices snapshot taps window")),
             _ANALYZER)],
+}
+
+#: Gateware of the blocks' folders that no target has, and why.
+LEFT_OUT = {
+    "gateware/manager/allocation.py": "signatures and rows, no logic",
+    "gateware/analyzer/figures.py": "a signature and names, no logic",
+    "gateware/fabric/counters.py": "a component beside the fabric, no target yet",
+    "gateware/bridge/alone.py": "a component of the simulation, not of the device",
+    "gateware/bridge/autobaud.py": "a component in front of the link, no target yet",
+    "gateware/bridge/serial.py": "a component in front of the link, no target yet",
+    "gateware/bridge/uart.py": "a component in front of the link, no target yet",
+    "gateware/bridge/uartbone.py": "another link, no target yet",
 }
