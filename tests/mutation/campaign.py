@@ -134,9 +134,13 @@ def _read(path: Path) -> dict[int, dict[str, Any]]:
 
 
 def shares(targets: Sequence[Target], count: int) -> list[int]:
-    """`count` mutants divided among the targets by lines of source, at least one each."""
+    """`count` mutants divided among the targets by lines of source, by largest remainders; at least one each."""
     total = sum(target.lines for target in targets)
-    return [max(round(count * target.lines / total), 1) for target in targets]
+    exact = [count * target.lines / total for target in targets]
+    found = [math.floor(share) for share in exact]
+    for number in sorted(range(len(exact)), key=lambda number: found[number] - exact[number])[:count - sum(found)]:
+        found[number] += 1
+    return [max(share, 1) for share in found]
 
 
 def killed_of(verdicts: Sequence[Verdict], waiting: int) -> float:

@@ -6,7 +6,8 @@ import random
 import pytest
 from amaranth.sim import Simulator
 
-from gateware.analyzer.slices import CounterSlice, Figure, Rule
+from gateware.analyzer.aggregation import Rule
+from gateware.analyzer.slices import CounterSlice, Figure
 from gateware.config import DeviceConfig
 
 CONFIG = DeviceConfig(tenants=3)
