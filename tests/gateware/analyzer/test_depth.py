@@ -78,17 +78,19 @@ def track(windows):
 
 
 def random_window(rng, cycles, rises, falls):
-    """Events of one tenant in most places, so that its depth goes far; credit comes and goes."""
+    """Events of one tenant in most places, so that its depth goes far, some of tenants that do not exist; credit comes
+    and goes."""
     favourite, credit = rng.choice(TENANTS), EVERY
+
+    def events(load):
+        return [rng.choice([favourite, favourite, *TENANTS, rng.randrange(64)]) if rng.random() < load else None
+                for _ in PORTS]
+
     window = []
     for _ in range(cycles):
         if rng.random() < 0.03:
             credit = rng.getrandbits(CONFIG.tenants)
-        window.append(([rng.choice([favourite, favourite, *TENANTS, 3, 63]) if rng.random() < rises else None
-                        for _ in PORTS],
-                       [rng.choice([favourite, favourite, *TENANTS, 3, 63]) if rng.random() < falls else None
-                        for _ in PORTS],
-                       credit if rng.random() < 0.99 else EVERY))
+        window.append((events(rises), events(falls), credit if rng.random() < 0.99 else EVERY))
     return window
 
 

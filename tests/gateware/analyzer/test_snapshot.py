@@ -19,11 +19,18 @@ SAMPLED = {"count": 32, "depth": 36, "held": 32}
 
 
 def random_row(rng):
-    """Inputs of one tenant: each of any size, or the largest."""
+    """Inputs of one tenant: each of any size, or the largest; burst and burstiness often near the most that is told."""
     def drawn(widths):
         return {name: rng.choice([rng.getrandbits(rng.randint(1, width)), rng.getrandbits(width), (1 << width) - 1])
                 for name, width in widths.items()}
-    return {**drawn(WIDTHS), "sampled": drawn(SAMPLED)}
+    row = {**drawn(WIDTHS), "sampled": drawn(SAMPLED)}
+    if rng.random() < 0.6:
+        near = [rng.choice([0xFFFF + rng.randint(-1, 1), rng.randint(0xF000, 0x10FFF), 1 << rng.randint(16, 25)])
+                for _ in range(2)]
+        packets = rng.randint(1, 1000)
+        row |= {"row_burst": near[0] << 6 | rng.getrandbits(6), "row_packets_in": packets,
+                "row_squares": -(-(near[1] + packets) * packets // 16)}
+    return row
 
 
 def quotient(dividend, divisor):
