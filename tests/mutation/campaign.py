@@ -54,13 +54,14 @@ class Campaign:
         self.tests, self.proofs = self.folder / "tests.jsonl", self.folder / "proofs.jsonl"
         component = target.make()
         digest = prepare(component, self.folder)
-        state = {"design": digest, "count": count, "seed": seed, "sources": list(target.sources)}
+        state = {"design": digest, "count": count, "seed": seed,
+                 "sources": [*target.sources, *(f"not in {part}" for part in target.parts)]}
         kept = self.folder / "campaign.json"
         if not kept.exists() or json.loads(kept.read_text())["state"] != state:
             self.tests.unlink(missing_ok=True)
             self.proofs.unlink(missing_ok=True)
             (self.folder / BASELINE).unlink(missing_ok=True)
-            mutations = sample(self.folder, target.sources, count, seed)
+            mutations = sample(self.folder, target.sources, count, seed, target.parts)
             with_mutants(self.folder, mutations)
             kept.write_text(json.dumps({"state": state, "mutations": [asdict(one) for one in mutations]}, indent=1))
         self._run_survivors_again_after_a_change_of_the_tests()
