@@ -8,8 +8,11 @@
   latency, against the exact figures of the same packets.
 - `prediction_over_best`: mean absolute error of the device's forecast of a tenant's bytes in the next window, over that
   of the better of the last value and the exponential average whose gain is best in hindsight. The gains were chosen
-  on the generated series, not on the traces. `best_of_grid` is what Holt's method reaches with the best of 40 gains in
-  hindsight: what is left there is noise.
+  on the generated series, not on the traces. Beside it, over the same best, what no device can do, since it knows the
+  whole series in advance: `best_of_grid` is Holt's method with the best of 40 gains; `median_in_hindsight` each
+  tenant's best constant, the least error of all where windows do not depend on each other; `linear_in_hindsight` each
+  tenant's best linear function of the last two windows, and `linear_in_hindsight_shuffled` the same of the windows in
+  random order: as far as the two are equal, it is fitting and not prediction.
 """
 
 from __future__ import annotations
@@ -175,6 +178,37 @@ def error_of(series: Series, forecasts: Sequence[Sequence[float] | np.ndarray]) 
                                          for values, forecast in zip(series, forecasts, strict=True)])))
 
 
+def median_error(series: Series) -> float:
+    """Of each tenant's median over the whole series as the forecast for every window but the first."""
+    return float(np.mean(np.concatenate([np.abs(values[1:] - np.median(values)) for values in series])))
+
+
+def linear_error(series: Series, windows_: int = 2) -> float:
+    """Of each tenant's linear function of its last `windows_` values that errs least on the series itself (in absolute
+    errors, by least squares weighted again and again)."""
+    errors = []
+    for values in series:
+        wanted = values[windows_:].astype(float)
+        inputs = np.stack([np.ones(len(wanted)), *(values[windows_ - 1 - back:len(values) - 1 - back].astype(float)
+                                                   for back in range(windows_))], 1)
+        weights = np.ones(len(wanted))
+        for _ in range(60):
+            roots = np.sqrt(weights)
+            fit = np.linalg.lstsq(inputs * roots[:, None], wanted * roots, rcond=None)[0]
+            error = np.abs(wanted - inputs @ fit)
+            weights = 1 / np.maximum(error, 1e-3 * wanted.mean() + 1)
+        errors.append(error)
+    return float(np.mean(np.concatenate(errors)))
+
+
+def in_hindsight(series: Series, best: float) -> dict[str, float]:
+    """What is reached with knowledge of the series, over `best`."""
+    rng = np.random.default_rng(1)
+    shuffled = [linear_error([rng.permutation(values) for values in series]) for _ in range(5)]
+    return {"median_in_hindsight": median_error(series) / best, "linear_in_hindsight": linear_error(series) / best,
+            "linear_in_hindsight_shuffled": float(np.mean(shuffled)) / best}
+
+
 def prediction(name: str, series: Series, conditions: dict[str, object], target: tuple[str, float] | None) -> Figure:
     """The device's error over that of the better of last value and exponential average."""
     progress(f"prediction of {name}")
@@ -186,7 +220,8 @@ def prediction(name: str, series: Series, conditions: dict[str, object], target:
     best = min(last, *averages.values())
     reference = {"last_value_bytes": last, "average_bytes": min(averages.values()),
                  "average_gain": min(averages, key=lambda gain: averages[gain]), "device_bytes": own,
-                 "over_average_of_gain_1/2": own / min(last, averages[1 / 2]), "best_of_grid": grid / best}
+                 "over_average_of_gain_1/2": own / min(last, averages[1 / 2]), "best_of_grid": grid / best,
+                 **in_hindsight(series, best)}
     return Figure("analyzer.prediction_over_best", own / best, "ratio", reference, target,
                   {"input": name, "series": len(series), "windows": len(series[0]), **conditions})
 
@@ -232,13 +267,17 @@ def all_prediction(recorded: dict[str, Requests], windows_: int) -> list[Figure]
 def main() -> None:
     """Measure and report."""
     options = arguments(__doc__.splitlines()[0],
+                        only={"choices": ("prediction",), "help": "default: everything"},
                         requests={"type": int, "default": 1500, "help": "of an interleaving; default %(default)s"},
                         packets={"type": int, "default": 20_000, "help": "of a histogram; default %(default)s"})
     config = DeviceConfig(ports=4, tenants=4)
     recorded = traces()
-    figures = all_detection(recorded, options.requests)
-    figures += measured(DeviceConfig(ports=3, tenants=4), 600, 3)  # a cycle of the whole analyzer takes milliseconds
-    figures += percentiles(config, options.packets)
+    figures = []
+    if options.only != "prediction":
+        figures += all_detection(recorded, options.requests)
+        # A cycle of the whole analyzer takes milliseconds.
+        figures += measured(DeviceConfig(ports=3, tenants=4), 600, 3)
+        figures += percentiles(config, options.packets)
     figures += all_prediction(recorded, 400)
     report(figures, as_json=options.json)
 

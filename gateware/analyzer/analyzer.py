@@ -28,6 +28,7 @@ from ..fabric.events import EgressEventSignature, IngressEventSignature
 from ..fabric.rows import Rows
 from ..manager.allocation import AllocationSignature
 from ..stream.telemetry import TELEMETRY_WORD
+from .aggregation import Rule, combine
 from .collector import Collector, slice_cycles, walk_cycles
 from .depth import DepthTracker
 from .figures import AnalyzerFigures
@@ -37,7 +38,6 @@ from .load import Load
 from .objectives import Objectives
 from .push import WindowInfo, WindowPush
 from .requests import RequestTap, settle
-from .slices import Rule, combine
 from .snapshot import ROW_CYCLES, SnapshotWriter
 from .taps import EgressTap, EngineTap, IngressTap
 from .trend import Trend

@@ -17,7 +17,7 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import DeviceConfig
-from .slices import Rule, combine
+from .aggregation import Rule, combine
 
 __all__ = ["MOST_PACKETS", "Collector", "slice_cycles", "walk_cycles"]
 

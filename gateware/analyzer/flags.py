@@ -22,8 +22,8 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import DeviceConfig
 from ..manager.allocation import FULL_RATE
+from .aggregation import Rule
 from .depth import Samples
-from .slices import Rule
 from .window import PARTS
 
 __all__ = ["HOST_PRESSED", "FlagBits", "Flags"]

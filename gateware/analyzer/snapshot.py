@@ -14,11 +14,11 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import DeviceConfig
 from ..csr.bus import CsrSignature
+from .aggregation import Rule
 from .depth import Samples
 from .divider import DIVIDEND_BITS, Divider
 from .figures import AnalyzerFigures, FigureId
 from .flags import FlagBits
-from .slices import Rule
 
 __all__ = ["DETAIL_WORDS", "ROW_CYCLES", "ROW_WORDS", "SnapshotWriter"]
 

@@ -13,7 +13,8 @@ from ..config import DeviceConfig
 from ..engine.slot import SlotBusy
 from ..fabric.events import EgressEventSignature, IngressEventSignature
 from ..stream.packet import Opcode
-from .slices import CounterSlice, Figure, Rule
+from .aggregation import Rule
+from .slices import CounterSlice, Figure
 
 __all__ = ["EgressTap", "EngineTap", "IngressTap", "Tap"]
 

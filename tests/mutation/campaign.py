@@ -54,13 +54,14 @@ class Campaign:
         self.tests, self.proofs = self.folder / "tests.jsonl", self.folder / "proofs.jsonl"
         component = target.make()
         digest = prepare(component, self.folder)
-        state = {"design": digest, "count": count, "seed": seed, "sources": list(target.sources)}
+        state = {"design": digest, "count": count, "seed": seed,
+                 "sources": [*target.sources, *(f"not in {part}" for part in target.parts)]}
         kept = self.folder / "campaign.json"
         if not kept.exists() or json.loads(kept.read_text())["state"] != state:
             self.tests.unlink(missing_ok=True)
             self.proofs.unlink(missing_ok=True)
             (self.folder / BASELINE).unlink(missing_ok=True)
-            mutations = sample(self.folder, target.sources, count, seed)
+            mutations = sample(self.folder, target.sources, count, seed, target.parts)
             with_mutants(self.folder, mutations)
             kept.write_text(json.dumps({"state": state, "mutations": [asdict(one) for one in mutations]}, indent=1))
         self._run_survivors_again_after_a_change_of_the_tests()
@@ -134,9 +135,13 @@ def _read(path: Path) -> dict[int, dict[str, Any]]:
 
 
 def shares(targets: Sequence[Target], count: int) -> list[int]:
-    """`count` mutants divided among the targets by lines of source, at least one each."""
+    """`count` mutants divided among the targets by lines of source, by largest remainders; at least one each."""
     total = sum(target.lines for target in targets)
-    return [max(round(count * target.lines / total), 1) for target in targets]
+    exact = [count * target.lines / total for target in targets]
+    found = [math.floor(share) for share in exact]
+    for number in sorted(range(len(exact)), key=lambda number: found[number] - exact[number])[:count - sum(found)]:
+        found[number] += 1
+    return [max(share, 1) for share in found]
 
 
 def killed_of(verdicts: Sequence[Verdict], waiting: int) -> float:

@@ -74,8 +74,9 @@ def prepare(component: object, folder: Path) -> str:
     return hashlib.sha256(design.read_bytes()).hexdigest()
 
 
-def sample(folder: Path, sources: Sequence[str], count: int, seed: int) -> list[Mutation]:
-    """`count` mutations of cells that were made by one of the files `sources`, or fewer where there are no more."""
+def sample(folder: Path, sources: Sequence[str], count: int, seed: int, parts: Sequence[str] = ()) -> list[Mutation]:
+    """`count` mutations of cells that were made by one of the files `sources` and are not named as in the submodules
+    `parts`, or fewer where there are no more."""
     netlist = (folder / "design.il").read_text()
     places, unclocked = _places(netlist, sources), _unclocked_reads(netlist)
 
@@ -86,9 +87,11 @@ def sample(folder: Path, sources: Sequence[str], count: int, seed: int) -> list[
 
     # A cell keeps its source only as an attribute, and a cell that Yosys made has none: those are nobody's.
     select = " ".join(f"a:src=*{source}*" for source in sources)
+    # Flattened, a cell is named after its submodules: by Amaranth `$flatten\\part.$7`, memories `part.name`.
+    without = "".join(f"select -set mine @mine c:*{part}.* %d\n" for part in parts)
     texts: dict[str, None] = {}
     for further in range(10):   # some pins are thrown away, and others drawn
-        yosys(f"read_rtlil design.il\nselect -set mine {select}\n"
+        yosys(f"read_rtlil design.il\nselect -set mine {select}\n{without}"
               f"mutate -list {count} -seed {seed + 1000 * further} -o mutations.txt @mine\n", folder)
         lines = (folder / "mutations.txt").read_text().splitlines()
         # The places that Yosys writes are those of the cell and of the wire mixed.

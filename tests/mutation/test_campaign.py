@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import amaranth.sim
@@ -10,10 +11,10 @@ from amaranth import ClockDomain, Module
 
 from tests.mutation import check_tiny
 from tests.mutation.campaign import STEPS, Campaign, Verdict, killed_of
-from tests.mutation.netlist import Mutation
+from tests.mutation.netlist import Mutation, prepare, sample
 from tests.mutation.stand_in import StandIn, TestHangs, installed, model_of
 from tests.mutation.survivors import explained, unexplained
-from tests.mutation.tiny import TINY, Tiny
+from tests.mutation.tiny import TINY, Tiny, Twins
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 SOURCE = Path(__file__).with_name("tiny.py").read_text().splitlines()
@@ -121,6 +122,15 @@ def test_campaign_goes_on_where_it_stopped_and_another_sample_begins_anew(campai
     other = Campaign(TINY, 5, 2, tmp_path)
     assert other.verdicts() == []
     assert len(other.mutations) == 5
+
+
+def test_no_logic_is_drawn_in_a_part_that_is_a_target_of_its_own(tmp_path):
+    prepare(Twins(), tmp_path)
+    inside = {parts: {part for mutation in sample(tmp_path, TINY.sources, 60, 1, parts) for part in ("first", "second")
+                      if re.search(rf"-cell \S*{part}\.", mutation.text)}
+              for parts in ((), ("first",), ("second",), ("first", "second"))}
+    assert inside == {(): {"first", "second"}, ("first",): {"second"}, ("second",): {"first"},
+                      ("first", "second"): set()}
 
 
 def test_what_is_undecided_or_has_not_run_counts_as_a_survivor():

@@ -31,3 +31,20 @@ def _tiny() -> Tiny:
 
 
 TINY = Target("tiny", _tiny, ("tests/mutation/tiny.py",), ("tests/mutation/check_tiny.py",))
+
+
+class Twins(wiring.Component):
+    """Two of them, of `a` and `b` and of `b` and `c`, added: `first` and `second`."""
+
+    a: In(4)
+    b: In(4)
+    c: In(4)
+    total: Out(5)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.first = first = Tiny()
+        m.submodules.second = second = Tiny()
+        m.d.comb += [first.a.eq(self.a), first.b.eq(self.b), second.a.eq(self.b), second.b.eq(self.c)]
+        m.d.comb += self.total.eq(first.total + second.total)
+        return m

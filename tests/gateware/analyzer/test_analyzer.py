@@ -12,7 +12,7 @@ from gateware.analyzer.flags import FlagBits
 from gateware.config import DeviceConfig
 from gateware.csr import regmap
 from tests.gateware.analyzer.harness import IDLE_EGRESS, IDLE_INGRESS, Bench, Traffic, address
-from tests.gateware.analyzer.model import DETAIL, WORDS, Cycle, Egress, Ingress, Model
+from tests.gateware.analyzer.model import DETAIL, FULL_RATE, WORDS, Cycle, Egress, Ingress, Model
 from tests.gateware.csr.initiator import access
 
 pytestmark = pytest.mark.slow  # together more than `make test-fast` has time for
@@ -28,30 +28,32 @@ COUNTED = ("bytes_in", "packets_in", "requests", "sequential", "bytes_out", "pac
 ELIGIBLE = [0b11, 0, 0]  # after reset tenant 0 owns every slot
 
 
-async def set_up(ctx, bench):
-    for tenant, (slo, (cpu, memory)) in enumerate(zip(SLO, HOST, strict=True)):
+async def set_up(ctx, bench, length, slos):
+    for tenant, (slo, (cpu, memory)) in enumerate(zip(slos, HOST, strict=True)):
         await bench.write(ctx, slo, "objective", tenant, "slo")
         await bench.write(ctx, cpu | memory << 8, "objective", tenant, "host")
-    await bench.write(ctx, bench.window, "analyzer", None, "window")
+    await bench.write(ctx, length, "analyzer", None, "window")
     await bench.write(ctx, 1, "analyzer", None, "control")
 
 
-def observe(traffic, *, windows, bench=None, ready=lambda: True, software=None, config=CONFIG, length=WINDOW):
-    """Drive `traffic`, an iterator of `Cycle`s, until `windows` windows were pushed; return bench and model."""
-    bench = bench or Bench(config, length)
+def observe(traffic, *, windows, bench=None, ready=lambda: True, software=None, config=CONFIG, length=None, slos=SLO):
+    """Drive `traffic`, an iterator of `Cycle`s, until `windows` windows were pushed; return bench and model.
+    length: of the second window and all after it."""
+    bench = bench or Bench(config, WINDOW)
     others = config.tenants - CONFIG.tenants
-    model = Model(config, length, SLO + [0] * others, HOST + [(0, 0)] * others, ELIGIBLE + [0] * others)
-    started = []
+    model = Model(config, bench.window, slos + [0] * others, HOST + [(0, 0)] * others, ELIGIBLE + [0] * others)
+    model.setting = length = length or bench.window
+    started, first = [], bench.cycle
 
     async def control(ctx):
-        await set_up(ctx, bench)
+        await set_up(ctx, bench, length, slos)
         started.append(True)
         if software:
             await software(ctx, bench, model)
 
     async def drive(ctx):
         while len(bench.windows) < windows:
-            assert bench.cycle < 12 * length * (windows + 1), "too few windows were pushed"
+            assert bench.cycle - first < 12 * length * (windows + 1), "too few windows were pushed"
             events = next(traffic, IDLE) if started else IDLE
             model.step(events)
             ctx.set(bench.dut.telemetry.ready, ready())
@@ -85,11 +87,11 @@ def test_every_window_equals_the_model_with_events_at_all_ports(seed, load, tena
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("part", [128, 191])
-def test_long_parts_of_several_slices_equal_the_model(part):
-    """Slices of 64 cycles: parts of two, and of one and the longest that there is."""
-    length = 16 * part
-    bench, model = observe(random_traffic(part, length, load=0.7), windows=1, length=length)
+@pytest.mark.parametrize("length", [16 * 128, 16 * 191, 16 * 127 + 15])
+def test_long_parts_of_several_slices_equal_the_model(length):
+    """Slices of 64 cycles: parts of two, of one and the longest that there is, and of one with two in the last part."""
+    bench, model = observe(random_traffic(length, WINDOW + length, load=0.7), windows=2, length=length)
+    assert [window.cycles for window in bench.windows] == [WINDOW, length]
     assert_same(bench.windows, model)
 
 
@@ -97,9 +99,9 @@ def test_counts_hold_the_largest_amounts_in_every_cycle_of_the_longest_slice():
     length = 16 * 191
     busy = Cycle([Ingress(admit=(1, 4095), stalled=1)] * 2 + [Ingress(drop=1, stalled=1)],
                  [Egress(leave=(1, 4095, (1 << 32) - 1, False))] * 2 + [IDLE_EGRESS], [1] * CONFIG.slots)
-    bench, model = observe(itertools.repeat(busy), windows=1, length=length)
+    bench, model = observe(itertools.repeat(busy), windows=2, length=length)
     assert_same(bench.windows, model)
-    assert bench.windows[0].rows[1]["latency_sum_low"] == 0xFFFFFFFF
+    assert bench.windows[1].rows[1]["latency_sum_low"] == 0xFFFFFFFF
 
 
 @pytest.mark.slow
@@ -347,20 +349,145 @@ def test_allocation_decides_the_share_for_engine_bound():
     assert [row["flags"] >> 3 & 1 for row in bench.windows[2].rows] == [0, 1, 1]
 
 
-def test_epoch_and_tag_are_those_at_the_end_of_the_window():
+@pytest.mark.slow
+@pytest.mark.parametrize("base", [0xA5A5_5A5A_FFFF_FE00])
+def test_header_has_start_epoch_and_tag_at_the_end_of_the_window(base):
+    rng, given, registers = random.Random(base), {}, []
+
     async def software(ctx, bench, model):
-        for value in range(10_000):
-            ctx.set(bench.dut.epoch, value & 0xFF)
-            ctx.set(bench.dut.active_tag, value << 8 | 1)
-            bench.tags = getattr(bench, "tags", {}) | {bench.cycle: value}
+        while True:
+            epoch, tag = rng.getrandbits(8), rng.getrandbits(32)
+            ctx.set(bench.dut.epoch, epoch)
+            ctx.set(bench.dut.active_tag, tag)
+            given[bench.cycle - base] = epoch, tag
             await ctx.tick()
 
-    bench, _ = observe(iter([]), windows=3, software=software)
-    for window in bench.windows:
-        value = window.extra["tag"] >> 8
-        assert window.extra["epoch"] == value & 0xFF
-        last = window.start + window.cycles - 1
-        assert abs(value - bench.tags[last]) <= 1  # the two test benches run in one cycle in either order
+    async def read(ctx):
+        await ctx.tick().repeat(3 * WINDOW + 200)
+        registers.extend([await bench.read(ctx, "analyzer", None, name) for name in ("start_lo", "start_hi", "cycles")])
+
+    bench = Bench(CONFIG, WINDOW)
+    bench.cycle = base
+    bench.simulator.add_testbench(read, background=True)
+    observe(iter([]), windows=3, bench=bench, software=software)
+    for number, window in enumerate(bench.windows, 1):
+        last = number * WINDOW - 1
+        # The two test benches run in one cycle in either order.
+        assert (window.extra["epoch"], window.extra["tag"]) in [given[last + late] for late in (-1, 0, 1)]
+        assert (window.number, window.start, window.cycles) == (
+            number, base + (number - 1) * WINDOW if number > 1 else 0, WINDOW)
+    assert registers == [bench.windows[2].start & 0xFFFFFFFF, bench.windows[2].start >> 32, WINDOW]
+
+
+@pytest.mark.slow
+def test_latency_of_any_size_is_compared_with_the_objective_exactly():
+    """Just below it, equal, above, and off by any one bit."""
+    slos = [0xFFFFFFFE, 0x80000000, 0x1234_5678]
+    latencies = [[slo - 1, slo, slo + 1, *(slo ^ 1 << bit for bit in range(32))] for slo in slos]
+    cycles = [Cycle([Ingress(admit=(tenant, 1)) for tenant in order],
+                    [Egress(leave=(tenant, 1, latencies[tenant][number], False)) for tenant in order], [None] * 2)
+              for number in range(35) for order in ([0, 1, 2], [1, 2, 0])]
+    bench, model = observe(iter(cycles), windows=2, slos=slos)
+    assert_same(bench.windows, model)
+    misses = [sum(window.rows[tenant]["slo_misses"] for window in bench.windows) for tenant in range(3)]
+    assert misses == [2 * sum(latency > slo for latency in mine) for slo, mine in zip(slos, latencies, strict=True)]
+
+
+async def allocate(ctx, bench, rates):
+    """Give tenants these rates: a row each, written to a bank that becomes the active one."""
+    bus = bench.dut.allocation
+    for tenant, rate in enumerate(rates):
+        ctx.set(bus.tenant, tenant)
+        ctx.set(bus.bank, 1)
+        ctx.set(bus.row, {"rate": rate, "slots": 0})
+        ctx.set(bus.write, 1)
+        await ctx.tick()
+    ctx.set(bus.write, 0)
+    ctx.set(bus.active_bank, 1)
+
+
+@pytest.mark.slow
+def test_objective_of_any_single_bit_is_an_objective():
+    """Each in turn for tenant 1, then a packet that keeps it and one that does not at every output."""
+    due = []
+
+    async def software(ctx, bench, model):
+        for slo in (1 << bit for bit in range(32)):
+            await bench.write(ctx, slo, "objective", 1, "slo")
+            model._slo[1] = slo
+            due.extend(Cycle([Ingress(admit=(1, 1))] * 3, [Egress(leave=(1, 1, latency, False))] * 3, [None] * 2)
+                       for latency in (slo, slo + 1))
+            while due:
+                await ctx.tick()
+            await ctx.tick().repeat(3)   # until the last packet has been compared
+
+    def traffic():
+        while True:
+            yield due.pop(0) if due else IDLE
+
+    bench, model = observe(traffic(), windows=2, software=software, slos=list(SLO))
+    assert_same(bench.windows, model)
+    assert sum(window.rows[1]["slo_misses"] for window in bench.windows) == 3 * 32
+
+
+@pytest.mark.slow
+def test_beats_that_left_are_bytes_rounded_up_and_those_of_the_busiest_output_count():
+    """Packets of all lengths, a tenant an output; in one window just 7/8 of the rate, in the next a byte more."""
+    lengths = [8, 16, 1, 7, 24, 32, 64, 128, 256, 512, 1024]
+    beats = sum(-(-length // 8) for length in lengths)
+    rate = -(-beats * 8 * FULL_RATE // (7 * WINDOW))   # the least of which so many beats are not more than 7/8
+    assert (beats + 1) * 8 * FULL_RATE > 7 * WINDOW * rate
+    bench, events = Bench(CONFIG, WINDOW), {}
+    for window, extra in ((1, 0), (2, 1)):
+        # All in one part, and less by the output beside.
+        for index, length in enumerate(lengths):
+            admitted = [Ingress(admit=(tenant, 1)) for tenant in range(3)]
+            longer = length + (extra if index == len(lengths) - 1 else 0)
+            for place, size, shift in ((4 + index, longer, 0), (18 + index, 8, 1)):
+                events[window * WINDOW + place] = Cycle(
+                    admitted, [Egress(leave=((port + shift) % 3, size, 5, False)) for port in range(3)], [None] * 2)
+
+    async def software(ctx, bench, model):
+        bus = bench.dut.allocation
+        ctx.set(bus.bank, 1)
+        ctx.set(bus.row, {"rate": rate, "slots": 0})
+        ctx.set(bus.write, 1)
+        for tenant in range(3):
+            ctx.set(bus.tenant, tenant)
+            await ctx.tick()
+        ctx.set(bus.write, 0)
+        ctx.set(bus.active_bank, 1)
+        model.rate, model.eligible = [rate] * 3, [0b11] * 3
+
+    def traffic():
+        while True:
+            yield events.get(bench.cycle, IDLE)
+
+    bench, model = observe(traffic(), windows=3, bench=bench, software=software)
+    assert_same(bench.windows, model)
+    assert [[row["flags"] >> 4 & 1 for row in window.rows] for window in bench.windows] == [[0] * 3, [0] * 3, [1] * 3]
+
+
+@pytest.mark.slow
+def test_a_backlogged_tenant_is_bound_by_any_full_port_that_it_uses():
+    """A window for each port: one tenant fills its input, another its output, a third waits without either."""
+    bench = Bench(CONFIG, WINDOW)
+
+    def traffic():
+        while True:
+            full = max(bench.cycle // WINDOW - 1, 0) % 3
+            few = bench.cycle % 16 == 0
+            ingress, egress = [Ingress(stalled=tenant) for tenant in range(3)], [IDLE_EGRESS] * 3
+            ingress[full].admit = 0, 64
+            if few:
+                ingress[full - 1].admit, ingress[full - 2].admit = (1, 8), (2, 8)
+                egress[full], egress[full - 1] = Egress(leave=(1, 4095, 5, False)), Egress(leave=(2, 8, 5, False))
+            yield Cycle(ingress, egress, [None] * 2)
+
+    bench, model = observe(traffic(), windows=4, bench=bench)
+    assert_same(bench.windows, model)
+    for window in bench.windows[1:]:
+        assert [row["flags"] >> 4 & 3 for row in window.rows] == [0b01, 0b01, 0b10]
 
 
 @pytest.mark.parametrize(("block", "index", "register", "value"), [
@@ -434,7 +561,8 @@ def test_shortest_window_leaves_time_for_the_snapshot_of_many_tenants():
     length = Analyzer(config).shortest_window
     assert length > 1024, "the snapshot decides"
     traffic = Traffic(config, 3, load=0.3)
-    bench, model = observe((traffic.cycle() for _ in range(2 * length)), windows=2, config=config, length=length)
+    bench, model = observe((traffic.cycle() for _ in range(2 * length)), windows=2, bench=Bench(config, length),
+                           config=config)
     assert_same(bench.windows, model)
 
 

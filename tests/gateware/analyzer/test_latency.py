@@ -9,6 +9,9 @@ from amaranth.sim import Simulator
 from gateware.analyzer.latency import BINS, CARRY, LatencyHistogram
 from gateware.config import DeviceConfig
 from tests.gateware.analyzer.model import latency_bin
+from tests.gateware.csr.initiator import access
+
+CONFIG = DeviceConfig(ports=3, tenants=3)
 
 
 def run(config, cycles, *, reads=()):
@@ -71,25 +74,61 @@ def test_no_packet_is_lost_at_line_rate(seed, ports):
         assert least <= value <= most, f"bin {place}"
 
 
-@pytest.mark.parametrize("seed", [4])
-def test_a_constant_latency_at_every_port_is_counted(seed):
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "latency"), [(4, 9), (5, (1 << 32) - 1)])
+def test_a_constant_latency_at_every_port_is_counted(seed, latency):
     """One bin for 2,000 cycles: each port's count would overflow many times without its turn."""
-    config = DeviceConfig(ports=4, tenants=2)
-    found = run(config, [[(1, 9)] * 4 for _ in range(2000)])
-    assert found[-1][1:] == (8000, 8000, 8000)
+    found = run(CONFIG, [[(1, latency)] * CONFIG.ports for _ in range(2000)])
+    assert found[-1][1:] == (6000, 6000, 6000)
 
 
-@pytest.mark.parametrize("seed", [5])
-def test_every_latency_finds_its_bin(seed):
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [6])
+def test_counts_that_carry_one_after_the_other_in_one_bin_and_in_several_are_all_in_the_total(seed):
+    """Ports carry in cycles that follow each other, to the same place of the total and to others; then all is read."""
     rng = random.Random(seed)
-    config = DeviceConfig(ports=2, tenants=4)
+    hot = [(tenant, 8 << 3 * tenant) for tenant in range(CONFIG.tenants)]
+    cycles = [[hot[(number // 50) % 3] if number % 600 < 450 else rng.choice(hot) for _ in range(CONFIG.ports)]
+              for number in range(1200)]
+    found = run(CONFIG, cycles)[-len(hot):]
+    assert sum(value for _, _, value, _ in found) == CONFIG.ports * len(cycles)
+    assert all(least == value == most for _, least, value, most in found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("port", range(CONFIG.ports))
+def test_every_latency_finds_its_bin_at_every_port(port):
+    """Each octave from its first to its last latency, and any between; a tenant that does not exist counts nowhere."""
+    rng = random.Random(port)
     latencies = [*range(40), *(1 << octave for octave in range(32)), *((1 << octave) - 1 for octave in range(1, 33)),
-                 *(rng.getrandbits(rng.randrange(1, 33)) for _ in range(200))]
-    cycles = [[(rng.randrange(5), latency), None] if rng.random() < 0.8 else [None, (rng.randrange(4), latency)]
-              for latency in latencies]
-    found = run(config, cycles)
-    for place, least, value, most in found[1:]:
+                 *((8 + part << octave) + rng.getrandbits(octave) for octave in range(29) for part in range(8))]
+    cycles = []
+    for latency in latencies:
+        cycle = [(rng.randrange(3), rng.getrandbits(32)) if rng.random() < 0.1 else None for _ in range(CONFIG.ports)]
+        cycle[port] = rng.choice([0, 1, 2, 2, 3, 35, 63]), latency
+        cycles.append(cycle)
+    for place, least, value, most in run(CONFIG, cycles)[1:]:
         assert least <= value <= most, f"bin {place}"
+
+
+def test_bins_nobody_counted_in_are_zero_and_writes_and_other_tenants_refused():
+    dut, answers = LatencyHistogram(CONFIG), []
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-8)
+
+    async def software(ctx):
+        for tenant in (0, 1, 2, 3, 4, 8, 16, 32, 63):
+            for number in (0, 255):
+                for written in (None, 7):
+                    answers.append((tenant, written,
+                                    *await access(ctx, dut.bus, 4 * (tenant * BINS + number), written)))
+
+    simulator.add_testbench(software)
+    simulator.run()
+    for tenant, written, error, value, cycles in answers:
+        assert error == (written is not None or tenant >= CONFIG.tenants)
+        assert error or value == 0
+        assert cycles == 4
 
 
 def test_bins_are_narrow_enough_for_percentiles_within_7_percent():

@@ -77,7 +77,7 @@ def test_full_queues_are_classified_in_time():
 
 def test_ports_take_turns_when_all_have_requests():
     """Each port is served every third time; what its queue has no place for is counted as passed over."""
-    cycles = 240
+    cycles = 1000
     offers = [[(port, 8 * number) for port in range(PORTS)] for number in range(cycles)]
     totals, passed_over = classify(offers, [0] * cycles)
     found = [totals[0, tenant][0] + 1 for tenant in range(3)]
