@@ -2,8 +2,8 @@
 
 The socket is that of every server of a device (`device_link.serving`): sessions, the right to write, and the control
 documents `attach`, `acquire`, `release` and `describe` are its. Windows that the device pushes go to every client
-that said hello. A device with a PCIe endpoint has the socket `pcie.sock` beside it (`sim.pcie`). What is here is the
-device's time, and the control of the simulation:
+that said hello. A device with a PCIe endpoint has the sockets `pcie.sock` (`sim.pcie`) and
+`vfio-user.sock` (`sim.vfio_user`) beside it. What is here is the device's time, and the control of the simulation:
 
 Control documents (message types 0x10 and 0x90) are JSON objects with `op`, and `schema` 1 if given. The answer has
 `ok`; a refusal has `ok` false, `reason` (`busy`, `input`, `state`, `unknown`) and `error`, a text for a person.
@@ -52,6 +52,8 @@ from .options import ServerOptions, add_arguments, from_arguments
 from .pcie import PcieSocket
 from .pty import VirtualSerialPort
 from .root_complex import RootComplex
+from .vfio_user import SOCKET_NAME as VFIO_USER_SOCKET
+from .vfio_user import VfioUserSocket
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +97,8 @@ class Server(LinkServer):
                          capabilities=["WINDOWS", "CONTROL", "EXCLUSIVE"] + ["TIME_GRANTS"] * options.lockstep)
         self.options, self.board, self.folder = options, board, folder
         self.serial: VirtualSerialPort | None = None
-        self.function: PcieSocket | None = None
+        self.root: RootComplex | None = None
+        self.functions: list[PcieSocket | VfioUserSocket] = []
         self.controller = Controller(board, options)
         self._bus = BoardBus(board)
         self._build = {"map_hash": 0, "build_id": 0}
@@ -114,7 +117,9 @@ class Server(LinkServer):
             self.selector.register(self.serial.master, selectors.EVENT_READ, self._serial_in)
             self.board.link_mode(pins=self.options.uart_bits)
         if self.options.config.pcie_width:
-            self.function = PcieSocket(RootComplex(self.board), self.folder / PCIE_SOCKET, self.selector)
+            self.root = RootComplex(self.board)
+            self.functions = [PcieSocket(self.root, self.folder / PCIE_SOCKET, self.selector),
+                              VfioUserSocket(self.root, self.folder / VFIO_USER_SOCKET, self.selector)]
         if self.options.stop_on_eof:
             self.selector.register(sys.stdin, selectors.EVENT_READ, self._standard_input)
         self._publish(path)
@@ -124,7 +129,7 @@ class Server(LinkServer):
         self._build = {"map_hash": self._identity(1), "build_id": self._identity(2) | self._identity(3) << 32}
         ready = rundir.ReadyFile(
             name=self.options.name, pid=os.getpid(), socket=str(path),
-            pty=self.serial.path if self.serial else None, pcie=self.function is not None,
+            pty=self.serial.path if self.serial else None, pcie=self.root is not None,
             map_hash=self._build["map_hash"], build_id=self._build["build_id"],
             time="lockstep" if self.options.lockstep else "free-running", capabilities=self.capabilities)
         rundir.write_ready(self.folder, ready)
@@ -148,8 +153,8 @@ class Server(LinkServer):
         rundir.remove_ready(self.folder)
         if self.serial is not None:
             self.serial.close()
-        if self.function is not None:
-            self.function.close()
+        for function in self.functions:
+            function.close()
         super().close()
         self.board.close()
 
@@ -270,8 +275,9 @@ class Server(LinkServer):
             self._waiters.clear()
         if self.serial is not None:
             self.serial.write(self.board.link_read())
-        if self.function is not None:
-            self.function.deliver()
+        if self.root is not None and (vectors := self.root.messages()):
+            for function in self.functions:
+                function.deliver(vectors)
         super().deliver()
 
     def drop(self, client: Client, why: str) -> None:
