@@ -48,7 +48,7 @@ _RESETTABLE_PCI = 0b11
 _READ_WRITE = 0b11
 _UNMAP_ALL = 0b10
 _LARGEST = 1 << 16  # bytes of a message
-_MOST_DESCRIPTORS = 64
+_MOST_DESCRIPTORS = 16  # the most that QEMU takes
 _BATCH = 256  # messages that are carried out before others get their turn
 _LINGER = 0.001  # seconds in which the next message is waited for
 
