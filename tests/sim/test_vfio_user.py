@@ -33,7 +33,8 @@ from sim.vfio_user import (
     Command,
 )
 from tests.sim.pcie_standin import CONFIG as CONFIG_OF_DEVICE
-from tests.sim.test_pcie import DONE, GUEST, READ, TOP, UNSUPPORTED, WRITE, grant, opened, sends_to_itself, transfer
+from tests.sim.pcie_steps import DONE, GUEST, READ, UNSUPPORTED, WRITE, grant, sends_to_itself, transfer
+from tests.sim.test_pcie import TOP, opened
 from tests.sim.vfio_client import TRIGGER, Refused, VfioClient
 
 STOPPED = 4
