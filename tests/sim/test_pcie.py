@@ -6,6 +6,7 @@ import os
 import random
 import select
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,10 @@ from device_link.operations import Read
 from device_link.pcie.transport import BarTransport
 from device_link.transport import BusError, Capability
 from morphnic.errors import DeviceBusy, DeviceNotFound, LinkLost, UnsupportedCapability
+from offload_manager.allocation import Limits
+from offload_manager.loop import ControlLoop, LoopSettings
+from offload_manager.policy_file import PolicySource
+from offload_manager.store import MemoryStore
 from sim.process import SimProcess
 from tests.sim.pcie_standin import SETTINGS
 from tests.sim.pcie_steps import (
@@ -161,3 +166,20 @@ def test_conformance_suite_passes_over_pcie_as_over_the_socket_and_the_serial_po
             received = int(device.queue[0].received.read())
             device.transport.execute([Read(device.id.scratch.address)] * 500)
             assert (int(device.queue[0].received.read()), int(device.queue[1].received.read())) == (received, 0)
+
+
+@pytest.mark.long
+def test_a_control_loop_owns_a_device_over_pcie(tmp_path, monkeypatch):
+    """Its windows are those that the function tells, one after the other, and its first table is in force in them."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with SimProcess("c", [*CONFORMING, "--no-pty", "--seed", "1"]) as process, opened(process) as device:
+        loop = ControlLoop(device, PolicySource(Limits.of(device.identity.config, 16)), MemoryStore(),
+                           LoopSettings(window_cycles=100_000))
+        loop.start()
+        assert loop.commits == 1
+        windows = [step.window for _ in range(4) if (step := loop.step(60)) is not None]
+        assert len(windows) == 4
+        assert [one.epoch for one in windows[1:]] == [loop.active.epoch] * 3
+        for before, after in pairwise(windows):
+            missing = after.number - before.number - 1
+            assert missing == after.skipped - before.skipped
