@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export MORPHNIC_DATA ?= $(wildcard ../shared/data)
 
-.PHONY: demo test test-fast test-long lint bench bench-boards registers recordings models regress prove netlist mutate soak link-faults corners clean setup
+.PHONY: demo test test-fast test-long lint bench bench-boards registers recordings models regress prove netlist mutate soak link-faults corners guest clean setup
 
 $(STAMP): pyproject.toml constraints.txt deploy/check_system.py
 	$(PYTHON) deploy/check_system.py
@@ -69,6 +69,10 @@ link-faults: $(STAMP)  ## faults on the serial link, byte by byte and bit by bit
 
 corners: $(STAMP)  ## the fabric at the corners of its parameters, the largest included; minutes
 	$(BIN)/pytest tests/gateware/fabric/test_corners.py -n 2 $(PYTEST_ARGS)
+
+guest: $(STAMP)  ## fetch QEMU and a kernel (Debian, no root), boot a guest, and drive the simulated device in it as a card
+	$(BIN)/python -m sim.guest.packages
+	$(BIN)/pytest tests/e2e/test_guest.py tests/morphnic/test_doctor.py -k 'guest or probe' -s $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist sim_build

@@ -38,15 +38,7 @@ class PcieSocket:
         self._client: socket.socket | None = None
         self._events: list[int] = []
         self._memory: dict[int, mmap.mmap] = {}
-        path.unlink(missing_ok=True)  # the caller holds the name's lock: whoever made it is gone
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        before = os.umask(0o177)
-        try:
-            self._listener.bind(str(path))
-        finally:
-            os.umask(before)
-        self._listener.listen(4)
-        self._listener.setblocking(False)
+        self._listener = listener(path, socket.SOCK_SEQPACKET)
         selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
     def close(self) -> None:
@@ -56,9 +48,9 @@ class PcieSocket:
         self._listener.close()
         self._path.unlink(missing_ok=True)
 
-    def deliver(self) -> None:
+    def deliver(self, vectors: list[int]) -> None:
         """Tell the client of interrupts."""
-        for vector in self._root.messages():
+        for vector in vectors:
             if vector < len(self._events):
                 os.eventfd_write(self._events[vector], 1)
 
@@ -67,9 +59,10 @@ class PcieSocket:
             peer, _ = self._listener.accept()
         except OSError:
             return  # gone before it was taken
+        free = self._client is None and self._root.take(self)
         with contextlib.suppress(OSError):
-            peer.send(ANSWER.pack(0 if self._client is None else errno.EBUSY, 0))
-        if self._client is not None:
+            peer.send(ANSWER.pack(0 if free else errno.EBUSY, 0))
+        if not free:
             peer.close()
             return
         peer.setblocking(False)
@@ -90,7 +83,7 @@ class PcieSocket:
             except OSError as error:
                 self._drop(str(error))
                 return
-            descriptors = _descriptors(ancillary)
+            descriptors = received_descriptors(ancillary)
             if len(message) != REQUEST.size:
                 for descriptor in descriptors:
                     os.close(descriptor)
@@ -163,16 +156,16 @@ class PcieSocket:
         self._client.close()
         self._client = None
         self._release()
+        self._root.give_back(self)
 
     def _release(self) -> None:
-        """As after a reset: no memory, no interrupts."""
+        """As before it was taken: no memory, no interrupts."""
+        for address in list(self._memory):
+            self._unmap(address)
         try:
             self._root.reset()
         except LinkTimeout as error:
             log.error("%s", error)
-        for shared in self._memory.values():
-            shared.close()
-        self._memory.clear()
         self._close_events()
 
     def _close_events(self) -> None:
@@ -181,7 +174,22 @@ class PcieSocket:
         self._events = []
 
 
-def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+def listener(path: Path, kind: int) -> socket.socket:
+    """A socket of this user alone that listens at `path`; the caller holds the name's lock: who made one is gone."""
+    path.unlink(missing_ok=True)
+    made = socket.socket(socket.AF_UNIX, kind)
+    before = os.umask(0o177)
+    try:
+        made.bind(str(path))
+    finally:
+        os.umask(before)
+    made.listen(4)
+    made.setblocking(False)
+    return made
+
+
+def received_descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    """The file descriptors that came with a message."""
     found = array.array("i")
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):

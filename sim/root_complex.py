@@ -40,10 +40,29 @@ class RootComplex:
         #: Vectors that the function has.
         self.available = self.read(register_map().register("pcie.link").address) >> 16 & 0xFF
         self._vectors = 0
+        self._holder: object | None = None
+        self.configure()
+
+    def take(self, holder: object) -> bool:
+        """Have the function, which one holder has at a time; whether nobody else had it."""
+        if self._holder is None:
+            self._holder = holder
+        return self._holder is holder
+
+    def give_back(self, holder: object) -> None:
+        """Let others have it."""
+        if self._holder is holder:
+            self._holder = None
+            self.configure()
+
+    def configure(self, *, bus_master: bool = True, max_payload: int = _MAX_PAYLOAD, max_read: int = _MAX_READ) -> None:
+        """What the link and the configuration space give the function; sizes are 128 << n bytes."""
+        self._link = (int(bus_master), max_payload, max_read)
         self._configure()
 
     def _configure(self) -> None:
-        self._board.pcie_call("configure", 1, int(self._vectors > 0), _MAX_PAYLOAD, _MAX_READ)
+        bus_master, max_payload, max_read = self._link
+        self._board.pcie_call("configure", bus_master, int(self._vectors > 0), max_payload, max_read)
 
     def read(self, address: int) -> int:
         """The word at a byte address of BAR0, as a processor sees it: ones where the function refuses."""
@@ -100,9 +119,7 @@ class RootComplex:
         return found
 
     def reset(self) -> None:
-        """A function-level reset; vectors are off and nothing is mapped afterwards."""
-        for address in list(self._regions):
-            self.unmap(address)
+        """A function-level reset; vectors are off afterwards. What is mapped stays so."""
         self._vectors = 0
         self._configure()
         if not self._board.pcie_call("reset", _RESET_LIMIT):

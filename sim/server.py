@@ -2,8 +2,8 @@
 
 The socket is that of every server of a device (`device_link.serving`): sessions, the right to write, and the control
 documents `attach`, `acquire`, `release` and `describe` are its. Windows that the device pushes go to every client
-that said hello. A device with a PCIe endpoint has the socket `pcie.sock` beside it (`sim.pcie`). What is here is the
-device's time, and the control of the simulation:
+that said hello. A device with a PCIe endpoint has the sockets `pcie.sock` (`sim.pcie`) and
+`vfio-user.sock` (`sim.vfio_user`) beside it. What is here is the device's time, and the control of the simulation:
 
 Control documents (message types 0x10 and 0x90) are JSON objects with `op`, and `schema` 1 if given. The answer has
 `ok`; a refusal has `ok` false, `reason` (`busy`, `input`, `state`, `unknown`) and `error`, a text for a person.
@@ -20,7 +20,7 @@ Control documents (message types 0x10 and 0x90) are JSON objects with `op`, and 
 | sink | port, ready (always, random, periodic, never), a, b, seed | |
 | twin | cores, cycles_per_packet, cycles_per_byte | |
 | waveform | path, and start or trigger; cycles, before | first, end |
-| reset | | boot_nonce: the device began anew, as by a board's reset button; its serial port stays |
+| reset | | boot_nonce: the device began anew, as a board that is configured; its serial port stays |
 | shutdown | | the process stops after the answer |
 
 In lockstep, time moves by `advance` and by register accesses only; bytes on the serial port wait for it.
@@ -53,6 +53,8 @@ from .options import ServerOptions, add_arguments, from_arguments
 from .pcie import PcieSocket
 from .pty import VirtualSerialPort
 from .root_complex import RootComplex
+from .vfio_user import SOCKET_NAME as VFIO_USER_SOCKET
+from .vfio_user import VfioUserSocket
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +98,8 @@ class Server(LinkServer):
                          capabilities=["WINDOWS", "CONTROL", "EXCLUSIVE"] + ["TIME_GRANTS"] * options.lockstep)
         self.options, self.board, self.folder = options, board, folder
         self.serial: VirtualSerialPort | None = None
-        self.function: PcieSocket | None = None
+        self.root: RootComplex | None = None
+        self.functions: list[PcieSocket | VfioUserSocket] = []
         self.controller = Controller(board, options)
         self._bus = BoardBus(board)
         self._build = {"map_hash": 0, "build_id": 0}
@@ -123,17 +126,19 @@ class Server(LinkServer):
         if self.options.pty:
             self.board.link_mode(pins=self.options.uart_bits)
         if self.options.config.pcie_width:
-            self.function = PcieSocket(RootComplex(self.board), self.folder / PCIE_SOCKET, self.selector)
+            self.root = RootComplex(self.board)
+            self.functions = [PcieSocket(self.root, self.folder / PCIE_SOCKET, self.selector),
+                              VfioUserSocket(self.root, self.folder / VFIO_USER_SOCKET, self.selector)]
 
     def _reset_device(self, client: Client) -> dict[str, Any]:
-        """As a board's reset button: what was under way is lost, sessions are unknown, the serial port stays."""
+        """As a board that is configured anew: what was under way is lost, sessions are unknown, the serial port stays."""
         if self.writer is not None and self.writer is not client:
             raise Refusal("busy", f"{self.writer.name} holds the right to write {self.url}")
         for waiting, sequence, *_ in self._grants:
             self.answer(waiting, sequence, {"ok": False, "reason": "state", "error": "the device was reset"})
         self._grants.clear()
-        if self.function is not None:
-            self.function.close()  # whoever holds it sees it unplugged
+        for function in self.functions:
+            function.close()  # whoever holds it sees it unplugged
         self.board.reset()
         self._base = (time.monotonic(), 0)
         self.reset(self.board.boot_nonce)
@@ -146,7 +151,7 @@ class Server(LinkServer):
         self._build = {"map_hash": self._identity(1), "build_id": self._identity(2) | self._identity(3) << 32}
         ready = rundir.ReadyFile(
             name=self.options.name, pid=os.getpid(), socket=str(path),
-            pty=self.serial.path if self.serial else None, pcie=self.function is not None,
+            pty=self.serial.path if self.serial else None, pcie=self.root is not None,
             map_hash=self._build["map_hash"], build_id=self._build["build_id"],
             time="lockstep" if self.options.lockstep else "free-running", capabilities=self.capabilities)
         rundir.write_ready(self.folder, ready)
@@ -170,8 +175,8 @@ class Server(LinkServer):
         rundir.remove_ready(self.folder)
         if self.serial is not None:
             self.serial.close()
-        if self.function is not None:
-            self.function.close()
+        for function in self.functions:
+            function.close()
         super().close()
         self.board.close()
 
@@ -294,8 +299,9 @@ class Server(LinkServer):
             self._waiters.clear()
         if self.serial is not None:
             self.serial.write(self.board.link_read())
-        if self.function is not None:
-            self.function.deliver()
+        if self.root is not None and (vectors := self.root.messages()):
+            for function in self.functions:
+                function.deliver(vectors)
         super().deliver()
 
     def drop(self, client: Client, why: str) -> None:

@@ -22,6 +22,7 @@ from ..transport import BusError, Capability, Transport
 from .function import ALL_ONES, Function, HostMemory
 from .linux import is_address, open_function
 from .simulated import SimulatedFunction
+from .windows import SnapshotWindows
 
 
 class BarTransport(Transport):
@@ -30,7 +31,7 @@ class BarTransport(Transport):
     def __init__(self, function: Function, *, url: str, timeout: float = 1.0, writer: bool = False) -> None:
         super().__init__(url, timeout=timeout, writer=writer)
         self.function = function
-        self.capabilities = Capability.REGISTERS | Capability.EXCLUSIVE | Capability.MMIO
+        self.capabilities = Capability.REGISTERS | Capability.WINDOWS | Capability.EXCLUSIVE | Capability.MMIO
         if function.dma:
             self.capabilities |= Capability.DMA
         if function.message_interrupts:
@@ -39,6 +40,7 @@ class BarTransport(Transport):
         self._magic, self._nonce = (known.register(name).address for name in ("id.magic", "id.boot_nonce"))
         self._writes_refused, self._reads_refused = (
             known.register(f"pcie.{name}_refused").address for name in ("writes", "reads"))
+        self._snapshots = SnapshotWindows(lambda addresses: [self._read(address, 0) for address in addresses])
         try:
             self._begin()
         except BaseException:
@@ -107,6 +109,9 @@ class BarTransport(Transport):
         if magic != MAGIC:
             raise LinkLost(f"{self.url}: the function does not answer any more (magic {magic:#010x} instead of "
                            f"{MAGIC:#010x}): it was unplugged, reset or switched off; open it again when it is back")
+
+    def _windows(self, timeout: float) -> list[bytes]:
+        return self._snapshots.next(timeout)
 
     def _map_memory(self, size: int) -> HostMemory:
         return self.function.map_memory(size)

@@ -130,6 +130,69 @@ def test_addresses_of_functions_are_told_from_names(text, valid):
     assert is_address(text) is valid
 
 
+# --- windows ---
+
+TENANTS = 2
+SNAPSHOT = [register.address for tenant in range(TENANTS)
+            for register in register_map().block("snapshot").registers(tenant)]
+
+
+def end_window(function: ModelFunction, number: int, start: int, *, changed_at: int = 0) -> None:
+    """A window of 1,000 cycles has ended: every word of its rows holds its number."""
+    config = register_map().register("id.config0")
+    function.words |= {
+        config.address: TENANTS << config.fields["tenants"].lsb, address("analyzer.sequence"): number,
+        address("analyzer.start_lo"): start & ALL_ONES, address("analyzer.start_hi"): start >> 32,
+        address("analyzer.cycles"): 1000, address("rm.active"): 7, address("rm.active_tag"): 9,
+        address("rm.changed_at"): changed_at, **dict.fromkeys(SNAPSHOT, number),
+        address("id.cycle_lo"): start + 1500 & ALL_ONES}
+
+
+def test_windows_are_read_once_each_and_those_that_passed_unread_are_told(model):
+    function, transport = model
+    end_window(function, 0, 0)
+    assert transport.windows(0) == []
+    end_window(function, 5, 4000)
+    (window,) = transport.windows(0.01)
+    assert (window.number, window.start, window.cycles, window.epoch, window.active_tag, window.skipped) == (
+        5, 4000, 1000, 7, 9, 0)
+    assert [row.bytes_in for row in window.rows] == [5] * TENANTS
+    assert transport.windows(0.01) == []
+    end_window(function, 8, 1 << 33)
+    assert [(one.number, one.start, one.skipped) for one in transport.windows(0)] == [(8, 1 << 33, 2)]
+
+
+@pytest.mark.parametrize("at", [SNAPSHOT[0], SNAPSHOT[-1], address("analyzer.sequence"), address("analyzer.cycles")])
+def test_a_window_that_ends_while_another_is_read_is_not_mixed_with_it(model, at):
+    function, transport = model
+    end_window(function, 5, 4000)
+    read, fresh = function.read32, [True]
+
+    def read_and_end(offset: int) -> int:
+        word = read(offset)
+        if offset == at and fresh:
+            fresh.clear()
+            end_window(function, 6, 5000)
+        return word
+
+    function.read32 = read_and_end
+    (window,) = transport.windows(1)
+    assert (window.number, window.start) == (6, 5000)
+    assert {row.flags for row in window.rows} | {row.bytes_in for row in window.rows} == {6}
+
+
+@pytest.mark.parametrize("start", [0, 4000, (1 << 32) - 1100, 3 << 30])
+def test_a_window_after_whose_end_the_table_changed_is_passed_over(model, start):
+    """Its epoch is not known. A change long ago is none, wherever the low half of the counter stands."""
+    function, transport = model
+    end_window(function, 5, start, changed_at=start + 1001 & ALL_ONES)
+    assert transport.windows(0) == []
+    end_window(function, 6, start + 1000, changed_at=start + 1001 & ALL_ONES)
+    assert [(one.number, one.skipped) for one in transport.windows(0)] == [(6, 1)]
+    end_window(function, 7, start + 2000, changed_at=start + 3001 + (1 << 30) & ALL_ONES)
+    assert [one.number for one in transport.windows(0)] == [7]
+
+
 # --- sysfs ---
 
 

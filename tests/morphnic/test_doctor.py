@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from morphnic.commands.doctor import boards, software, virtual
+from sim.guest import packages
 
 RULES = Path(__file__).parents[2] / "deploy" / "udev" / "70-morphnic.rules"
 
@@ -21,7 +21,7 @@ def test_this_machine_passes_and_the_document_has_the_settings(typed):
     assert (done.returncode, found["ok"]) == (0, True), found
     assert {one["check"] for one in found["findings"]} >= {
         "python", "g++", "make", "compiler", "verilator", "verilator shim", "run directory", "permissions",
-        "udev rules", "qemu", "kvm"}
+        "udev rules", "qemu", "kvm", "guest"}
     assert found["settings"]["manager"]["url"].startswith("http://")
 
 
@@ -239,7 +239,23 @@ def test_kvm_without_device_permission_or_qemu_tells_which(qemu, monkeypatch, tm
     assert "usermod -aG kvm" in virtual.kvm(device).remedy
     monkeypatch.undo()
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "nothing"))
     assert virtual.kvm(device).remedy == virtual.qemu().remedy == "sudo apt-get install qemu-system-x86"
+
+
+def test_guest_tells_how_to_have_one_and_its_qemu_is_found_when_there_is_no_other(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path / 'empty'}")
+    found = virtual.guest()
+    assert (found.state, "make guest" in found.remedy) == ("warning", True)
+    folder = tmp_path / f"morphnic/guest-{packages.VERSION}"
+    for name in ("bin", "root/boot"):
+        (folder / name).mkdir(parents=True)
+    (folder / "root/boot/vmlinuz-6.1-cloud").touch()
+    (folder / "bin" / virtual.QEMU).write_text("#!/bin/sh\necho QEMU emulator version 11\n")
+    (folder / "bin" / virtual.QEMU).chmod(0o755)
+    assert virtual.guest() == virtual.Finding("guest", "ok", f"6.1-cloud in {folder}")
+    assert virtual.qemu() == virtual.Finding("qemu", "ok", "QEMU emulator version 11")
 
 
 def test_probe_is_its_source_assembled(tmp_path):
@@ -251,6 +267,6 @@ def test_probe_is_its_source_assembled(tmp_path):
     assert (tmp_path / "probe.bin").read_bytes() == virtual.PROBE
 
 
-@pytest.mark.skipif(shutil.which(virtual.QEMU) is None, reason="no QEMU on this machine")
+@pytest.mark.skipif(virtual.find_qemu() is None, reason="no QEMU on this machine: `make guest` fetches one")
 def test_probe_boots_under_emulation():
-    assert virtual.boot(shutil.which(virtual.QEMU), "tcg", 60) is None
+    assert virtual.boot(virtual.find_qemu(), "tcg", 60) is None

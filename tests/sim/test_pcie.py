@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import random
 import select
-import struct
-import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,17 +15,33 @@ import device_link
 from device_link import conformance, rundir
 from device_link.discovery import discover
 from device_link.operations import Read
-from device_link.pcie.function import HostMemory
 from device_link.pcie.transport import BarTransport
 from device_link.transport import BusError, Capability
 from morphnic.errors import DeviceBusy, DeviceNotFound, LinkLost, UnsupportedCapability
+from offload_manager.allocation import Limits
+from offload_manager.loop import ControlLoop, LoopSettings
+from offload_manager.policy_file import PolicySource
+from offload_manager.store import MemoryStore
 from sim.process import SimProcess
 from tests.sim.pcie_standin import SETTINGS
+from tests.sim.pcie_steps import (
+    DONE,
+    GUEST,
+    NO_REGION,
+    NO_RIGHT,
+    PAYLOAD,
+    READ,
+    TX,
+    UNSUPPORTED,
+    WRITE,
+    grant,
+    post,
+    rings,
+    sends_to_itself,
+    transfer,
+)
 
 TOP = ("--top", "tests.sim.pcie_standin:PcieStandIn", *SETTINGS)
-READ, WRITE = 1, 2
-DONE, NO_REGION, NO_RIGHT, UNSUPPORTED, BAD_INDEX = 0, 1, 2, 7, 13
-GUEST, GENERATION = 0x7000_0000, 4
 
 
 @pytest.fixture
@@ -41,23 +56,6 @@ def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimProc
 
 def opened(process: SimProcess) -> device_link.Device:
     return device_link.open(f"pcie://{process.name}", writer=True, timeout=20)
-
-
-def grant(device: device_link.Device, bus: int, size: int, rights: int = 3, tenant: int = 1) -> None:
-    """Region 0 of the tenant."""
-    row = device.region[8 * tenant]
-    device.write([(row.rights, 0), (row.base_lo, GUEST), (row.base_hi, 0), (row.size_lo, size), (row.size_hi, 0),
-                  (row.bus_lo, bus), (row.bus_hi, 0), (row.rights, GENERATION << 8 | rights)])
-
-
-def transfer(device: device_link.Device, command: int, address: int, length: int) -> int:
-    """Outcome of a transfer of the buffer, for tenant 1."""
-    dma = device.dma
-    device.write([(dma.address_lo, address), (dma.address_hi, 0), (dma.length, length),
-                  (dma.owner, {"tenant": 1, "generation": GENERATION}), (dma.command, command)])
-    while (status := dma.status.read()).busy:
-        pass
-    return int(status.outcome)
 
 
 @pytest.mark.slow
@@ -144,63 +142,6 @@ def test_registers_alone_cannot_do_dma():
         transport.map_memory(1)
 
 
-TX, RX, PAYLOAD, INBOX, ENTRIES = 0x000, 0x100, 0x400, 0x1000, 4
-
-
-def rings(device: device_link.Device, memory: HostMemory, tenant: int) -> None:
-    """Grant `memory` to the tenant, and enable its queue with empty rings."""
-    grant(device, memory.bus_address, len(memory.view), tenant=tenant)
-    memory.view[:PAYLOAD] = bytes(PAYLOAD)
-    queue = device.queue[tenant]
-    device.write([(queue.control, 0), (queue.tx_tail, 0), (queue.rx_tail, 0), (queue.tx_lo, GUEST + TX),
-                  (queue.tx_hi, 0), (queue.rx_lo, GUEST + RX), (queue.rx_hi, 0),
-                  (queue.control, {"enable": 1, "order": 2, "generation": GENERATION})])
-
-
-def post(memory: HostMemory, ring: int, index: int, words: tuple[int, int, int, int]) -> None:
-    struct.pack_into("<4I", memory.view, ring + 16 * (index % ENTRIES), *words)
-
-
-def given_back(memory: HostMemory, ring: int, index: int) -> tuple[int, int]:
-    """Length and status, once the descriptor is done."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        length, word = struct.unpack_from("<II", memory.view, ring + 16 * (index % ENTRIES) + 8)
-        if word >> 31:
-            return length, word >> 16 & 15
-    raise AssertionError("a descriptor is not given back")
-
-
-def sends_to_itself(device: device_link.Device, memory: HostMemory, tenant: int, rng: random.Random) -> None:
-    """Packets to the host port, between them one that names memory out of reach, come back in order and whole."""
-    rings(device, memory, tenant)
-    queue, vector = device.queue[tenant], device.transport.interrupts(16)[4 + tenant]
-    for index in range(2 * ENTRIES):
-        content = rng.randbytes(rng.randrange(1, 257))
-        memory.view[PAYLOAD:PAYLOAD + len(content)] = content
-        if index == 3:
-            post(memory, TX, index, (GUEST + 0x3000 - len(content) + 1, 0, len(content), 0))
-            queue.tx_tail.write(index + 1)
-            assert given_back(memory, TX, index) == (0, NO_REGION)
-            continue
-        place = index - (index > 3)
-        post(memory, RX, place, (GUEST + INBOX, 0, 256, 0))
-        queue.rx_tail.write(place + 1)
-        post(memory, TX, index, (GUEST + PAYLOAD, 0, len(content), 0))  # to port 0, the host's
-        queue.tx_tail.write(index + 1)
-        assert given_back(memory, TX, index) == (len(content), DONE)
-        assert given_back(memory, RX, place) == (len(content), DONE)
-        assert bytes(memory.view[INBOX:INBOX + len(content)]) == content
-    assert [int(value) for value in device.read([queue.sent, queue.received, queue.refused, queue.dropped])] == [
-        2 * ENTRIES - 1, 2 * ENTRIES - 1, 1, 0]
-    assert select.select([vector], [], [], 20)[0]
-    queue.tx_tail.write(2 * ENTRIES + ENTRIES + 1)
-    deadline = time.monotonic() + 20
-    while queue.control.read().enable:
-        assert time.monotonic() < deadline
-    assert int(queue.fault.read()) == BAD_INDEX
-
-
 CONFORMING = [word for text in (
     "pcie_width=64", "host_queues=1", "ports=2", "tenants=4", "slots=1", "rules=1", "pages=32", "classifier_entries=2",
     "histograms=0", "access_patterns=0", "forecasts=0") for word in ("--set", text)]
@@ -225,3 +166,20 @@ def test_conformance_suite_passes_over_pcie_as_over_the_socket_and_the_serial_po
             received = int(device.queue[0].received.read())
             device.transport.execute([Read(device.id.scratch.address)] * 500)
             assert (int(device.queue[0].received.read()), int(device.queue[1].received.read())) == (received, 0)
+
+
+@pytest.mark.long
+def test_a_control_loop_owns_a_device_over_pcie(tmp_path, monkeypatch):
+    """Its windows are those that the function tells, one after the other, and its first table is in force in them."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with SimProcess("c", [*CONFORMING, "--no-pty", "--seed", "1"]) as process, opened(process) as device:
+        loop = ControlLoop(device, PolicySource(Limits.of(device.identity.config, 16)), MemoryStore(),
+                           LoopSettings(window_cycles=100_000))
+        loop.start()
+        assert loop.commits == 1
+        windows = [step.window for _ in range(4) if (step := loop.step(60)) is not None]
+        assert len(windows) == 4
+        assert [one.epoch for one in windows[1:]] == [loop.active.epoch] * 3
+        for before, after in pairwise(windows):
+            missing = after.number - before.number - 1
+            assert missing == after.skipped - before.skipped

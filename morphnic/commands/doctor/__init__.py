@@ -57,4 +57,5 @@ def all_findings(context: Context) -> Iterator[Finding]:
     yield from boards.serial_ports()
     yield virtual.qemu()
     yield virtual.kvm()
+    yield virtual.guest()
     yield software.pressure_stall()

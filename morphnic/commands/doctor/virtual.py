@@ -12,6 +12,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from sim.guest import packages
+
 from .finding import Finding, first_line_of
 
 QEMU = "qemu-system-x86_64"
@@ -26,11 +28,26 @@ PROBE = bytes.fromhex(
 ).ljust(510, b"\0") + b"\x55\xaa"
 
 
+def find_qemu() -> str | None:
+    """QEMU on the PATH, or that which was fetched for guests."""
+    fetched = packages.fetched()
+    return shutil.which(QEMU) or (str(fetched.qemu) if fetched else None)
+
+
+def guest() -> Finding:
+    """What tests with a Linux guest boot, which brings a QEMU of its own; everything else goes without."""
+    fetched = packages.fetched()
+    if fetched is None:
+        return Finding("guest", "warning", "nothing to boot one was fetched: tests with a card in a guest cannot run",
+                       f"make guest, or {packages.FETCH}: 50 MB from Debian, without root")
+    return Finding("guest", "ok", f"{fetched.kernel.name.removeprefix('vmlinuz-')} in {fetched.folder}")
+
+
 def qemu() -> Finding:
-    """QEMU, for tests with guests; everything else goes without."""
-    path = shutil.which(QEMU)
+    """QEMU, to try KVM and for what runs guests; everything else goes without."""
+    path = find_qemu()
     if path is None:
-        return Finding("qemu", "warning", f"{QEMU} is not on the PATH: tests with guests cannot run", INSTALL)
+        return Finding("qemu", "warning", f"{QEMU} is not on the PATH, and none was fetched", INSTALL)
     found = first_line_of("qemu", [path, "--version"], INSTALL)
     return found if found.state == "ok" else Finding("qemu", "warning", found.detail, found.remedy)
 
@@ -45,7 +62,7 @@ def kvm(device: Path = Path("/dev/kvm"), timeout: float = BOOT_TIMEOUT_S) -> Fin
     if not os.access(device, os.R_OK | os.W_OK):
         return Finding("kvm", "warning", f"{device} may not be opened by this user: {slower}",
                        "sudo usermod -aG kvm $USER, and log in again")
-    path = shutil.which(QEMU)
+    path = find_qemu()
     if path is None:
         return Finding("kvm", "warning", "it cannot be tried without QEMU", INSTALL)
     fault = boot(path, "kvm", timeout)

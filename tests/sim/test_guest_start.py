@@ -1,0 +1,100 @@
+"""What a guest needs, and what is said where it cannot be had or does not come up; the guest itself is in tests/e2e."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from morphnic.errors import EnvironmentFault
+from sim.guest import packages
+from sim.guest.machine import Guest
+from sim.guest.packages import Packages, fetch, fetched
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache/morphnic"
+
+
+@pytest.mark.skipif(shutil.which("apt-get") is None or not packages.KEYRING.exists(), reason="Debian's apt is not here")
+def test_fetch_without_a_network_says_what_to_do_and_leaves_nothing_half_done(cache, monkeypatch):
+    monkeypatch.setattr(packages, "MIRROR", "http://127.0.0.1:9/debian")
+    with pytest.raises(EnvironmentFault, match="is there a network"):
+        fetch()
+    assert fetched() is None
+    assert [path.name for path in cache.iterdir()] == ["guest.lock"]
+
+
+def test_fetch_names_the_tool_or_the_keys_that_are_missing(cache, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EnvironmentFault, match="apt-get is not on the PATH"):
+        fetch()
+    for tool in ("apt-get", "dpkg-deb"):
+        (tmp_path / tool).write_text("#!/bin/sh\n")
+        (tmp_path / tool).chmod(0o755)
+    monkeypatch.setattr(packages, "KEYRING", tmp_path / "none.gpg")
+    with pytest.raises(EnvironmentFault, match="sudo apt-get install debian-archive-keyring"):
+        fetch()
+
+
+def test_what_was_fetched_is_not_fetched_again(cache, monkeypatch):
+    monkeypatch.setattr(packages, "KEYRING", Path("/dev/null"))
+    monkeypatch.setattr(packages.shutil, "which", lambda tool: tool)
+    (cache / f"guest-{packages.VERSION}").mkdir(parents=True)
+    assert fetch() == fetched() == Packages(cache / f"guest-{packages.VERSION}")
+
+
+def test_programs_are_started_by_their_own_loader_wherever_the_folder_was_moved(tmp_path):
+    loader = tmp_path / "made/root/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
+    loader.parent.mkdir(parents=True)
+    loader.write_text('#!/bin/sh\nprintf "%s\\n" "$QEMU_MODULE_DIR" "$@"\n')
+    loader.chmod(0o755)
+    packages._make_programs(tmp_path / "made/bin")
+    (tmp_path / "made").rename(tmp_path / "moved to")
+    moved = Packages(tmp_path / "moved to")
+    for program, path in ((moved.qemu, "usr/bin/qemu-system-x86_64"), (moved.virtiofsd, "usr/libexec/virtiofsd")):
+        told = subprocess.run([program, "a b"], capture_output=True, text=True, check=True).stdout.splitlines()
+        root = Path(os.path.normpath(told[3].removesuffix(path)))
+        assert (root, told[1], told[3].endswith(path), told[-1]) == (
+            tmp_path / "moved to/root", "--library-path", True, "a b")
+
+
+def guest_of(folder: Path, virtiofsd: str, qemu: str) -> Packages:
+    """Programs of a guest that are shell scripts."""
+    for name in ("bin", "root/boot", "root/usr/lib/modules/6"):
+        (folder / name).mkdir(parents=True)
+    (folder / "root/boot/vmlinuz-6").touch()
+    made = Packages(folder)
+    for path, script in ((made.virtiofsd, virtiofsd), (made.qemu, qemu)):
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    return made
+
+
+LISTENS = 'while [ "$1" != --socket-path ]; do shift; done; touch "$2"; exec sleep 60'
+
+
+@pytest.mark.parametrize(("virtiofsd", "qemu", "words"), [
+    ("echo no namespaces >&2; exit 1", "exec sleep 60", "has ended: no namespaces"),
+    (LISTENS, "echo no such device >&2; exit 1", "has ended: no such device"),
+    (LISTENS, "echo waiting >&2; exec sleep 60", "does not answer in time: waiting"),
+])
+def test_a_guest_that_does_not_come_up_tells_why_and_leaves_no_process(tmp_path, monkeypatch, virtiofsd, qemu, words):
+    started = []
+
+    class Recorded(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Recorded)
+    with pytest.raises(EnvironmentFault, match=words):
+        Guest(guest_of(tmp_path, virtiofsd, qemu), timeout=1.0)
+    assert started
+    assert all(process.returncode is not None for process in started)
