@@ -16,7 +16,7 @@ from morphnic.errors import InputError
 from ..config import DeviceConfig
 from ..device import Device
 
-__all__ = ["BoardCore", "BootNonce", "Stretcher"]
+__all__ = ["BoardCore", "BootNonce", "Stretcher", "check_for_board"]
 
 
 class BootNonce(wiring.Component):
@@ -60,15 +60,20 @@ class Stretcher(wiring.Component):
         return m
 
 
+def check_for_board(config: DeviceConfig) -> None:
+    """Refuse what no board can carry. For callers that have not made any component yet, which would be left unused."""
+    if config.pcie_width:
+        raise InputError(f"pcie_width must be 0 on a board, not {config.pcie_width!r}: no board file here has a "
+                         "PCIe link; for a vendor's hard IP, see docs/guides/pcie.md")
+
+
 class BoardCore(wiring.Component):
     """config: the device. build_id: names the build. uid: names the board."""
 
     def __init__(self, config: DeviceConfig, build_id: int, uid: int):
         if not 0 <= uid < 1 << 64:
             raise ValueError(f"uid must be in 0..2**64-1, not {uid!r}")
-        if config.pcie_width:
-            raise InputError(f"pcie_width must be 0 on a board, not {config.pcie_width!r}: no board file here has a "
-                             "PCIe link; for a vendor's hard IP, see docs/guides/pcie.md")
+        check_for_board(config)
         self._config = config
         self._build_id = build_id
         self._uid = uid

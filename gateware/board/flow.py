@@ -89,9 +89,11 @@ def build_id_of(target: str) -> int:
 
 def board_design(board: Board, *, uid: int | None = None, make_core: Callable[[Any], Any] | None = None) -> Design:
     """The whole device behind the pins of `board`, or what `make_core` makes with the ports of `BoardCore`."""
-    from .core import BoardCore
+    from .core import BoardCore, check_for_board
     from .top import BoardTop
 
+    if make_core is None:
+        check_for_board(board.config)
     identity = build_id_of(repr(board))
     own_uid = int.from_bytes(hashlib.sha256(board.name.encode()).digest()[:8], "little")
 

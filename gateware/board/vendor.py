@@ -72,9 +72,11 @@ def export(config: DeviceConfig, folder: Path, *, uid: int = 0, synthesise: bool
     make_core: makes what stands in the place of the device, with the ports of `BoardCore`.
     Raises `BuildError` when yosys refuses them.
     """
-    from .core import BoardCore
+    from .core import BoardCore, check_for_board
     from .flow import build_id_of
 
+    if make_core is None:
+        check_for_board(config)
     multiply, divide = mmcm(INPUT_HZ, config.clock_hz)
     config = replace(config, clock_hz=round(INPUT_HZ * multiply / divide))
     identity = build_id_of(f"{TOP} {config!r}")

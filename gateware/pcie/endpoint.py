@@ -16,19 +16,19 @@ memory table, the register bus and the allocation are not touched. Offers of dat
 """
 
 from amaranth import *
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..csr.bus import CsrSignature
 from ..csr.decoder import CsrDecoder
 from ..csr.regmap import WORD_ADDRESS_WIDTH, node
 from .completer import Completer
-from .dma import Command, Report
 from .dma_read import TIMEOUT_BITS, DmaReader
 from .dma_write import DmaWriter
 from .msix import MsixTable
 from .protection import REGIONS, RegionTable
 from .requester import Credits, RequestMux
+from .share import DmaSignature
 from .tlp import check_width, completion_layout, request_layout
 
 __all__ = ["MSIX_ADDRESS", "TABLE_ADDRESS", "Endpoint", "LinkSignature", "link_members"]
@@ -78,12 +78,7 @@ class Endpoint(wiring.Component):
             # Towards the device
             "bus": Out(CsrSignature(WORD_ADDRESS_WIDTH)),
             "registers": In(CsrSignature(WORD_ADDRESS_WIDTH)),
-            "write_commands": In(stream.Signature(Command)),
-            "write_data": In(stream.Signature(width)),
-            "write_reports": Out(stream.Signature(Report)),
-            "read_commands": In(stream.Signature(Command)),
-            "read_data": Out(stream.Signature(data.StructLayout({"data": width, "last": 1}))),
-            "read_reports": Out(stream.Signature(Report)),
+            "dma": In(DmaSignature(width)),
             "raised": In(vectors),
             "timeout": In(TIMEOUT_BITS, init=(1 << TIMEOUT_BITS) - 1),
             # Strobes for counters
@@ -108,12 +103,12 @@ class Endpoint(wiring.Component):
         writer, reader, msix = self._writer, self._reader, self._msix
         for inner, outer in (
                 (completer.requests, self.completer_requests), (reader.completions, self.completions),
-                (writer.commands, self.write_commands), (reader.commands, self.read_commands)):
+                (writer.commands, self.dma.write_commands), (reader.commands, self.dma.read_commands)):
             wiring.connect(m, wiring.flipped(outer), inner)
         for inner, outer in (
                 (completer.completions, self.completer_completions), (mux.requests, self.requests),
-                (writer.reports, self.write_reports), (reader.reports, self.read_reports),
-                (reader.data, self.read_data)):
+                (writer.reports, self.dma.write_reports), (reader.reports, self.dma.read_reports),
+                (reader.data, self.dma.read_data)):
             wiring.connect(m, inner, wiring.flipped(outer))
         for index, source in enumerate((writer, reader, msix)):
             wiring.connect(m, source.requests, mux.sources[index])
@@ -121,9 +116,9 @@ class Endpoint(wiring.Component):
             wiring.connect(m, engine.table, table.lookups[index])
             m.d.comb += [engine.requester_id.eq(self.function_id), engine.enable.eq(self.bus_master & ~quiet)]
         m.d.comb += [
-            writer.data.payload.eq(Mux(quiet, 0, self.write_data.payload)),
-            writer.data.valid.eq(self.write_data.valid | quiet),
-            self.write_data.ready.eq(writer.data.ready & ~quiet),
+            writer.data.payload.eq(Mux(quiet, 0, self.dma.write_data.payload)),
+            writer.data.valid.eq(self.dma.write_data.valid | quiet),
+            self.dma.write_data.ready.eq(writer.data.ready & ~quiet),
             writer.max_payload.eq(self.max_payload), reader.max_read.eq(self.max_read),
             reader.timeout.eq(self.timeout), reader.abandon.eq(reset),
             msix.enable.eq(self.msix_enable & self.bus_master & ~quiet), msix.function_mask.eq(self.msix_mask),

@@ -32,7 +32,6 @@ EVENTS = 3
 QUEUE_VECTOR = 4
 _COUNTERS = {"writes_refused": "write_refused", "reads_refused": "read_refused", "poisoned": "poisoned",
              "unsupported": "unsupported", "unexpected": "unexpected", "blocked": "blocked"}
-_DMA = ("read_commands", "read_data", "read_reports", "write_commands", "write_data", "write_reports")
 
 
 def blocks(config: DeviceConfig) -> tuple[str, ...]:
@@ -83,8 +82,7 @@ class HostInterface(wiring.Component):
             wiring.connect(m, target, bus)
         wiring.connect(m, endpoint.bus, wiring.flipped(self.bus))
         wiring.connect(m, buffer.dma, share.users[0])
-        for name in _DMA:
-            wiring.connect(m, getattr(share.engines, name), getattr(endpoint, name))
+        wiring.connect(m, share.engines, endpoint.dma)
         m.d.comb += endpoint.raised.eq(Cat(raised))
         self._connect_link(m, endpoint)
         self._connect_buffer(m, block, buffer)

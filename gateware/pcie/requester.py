@@ -8,8 +8,8 @@ Credits are told as the link counts them: `limit` is the sum of all that were gr
 the mux counts what it has used in the same way. A field whose limit is 0 at the first request, as the initialisation
 told it (2.6.1), is not limited for ever; which are limited is given by `limited`.
 
-Latency: one cycle in which the choice is made, one for the beats: a register stage behind it lets the next choice be
-made while the link still takes the last beat.
+Latency: one cycle for the beats, in a register stage; one more in which the choice is made, if another source was
+chosen. The next one is chosen while the last beat of a TLP passes, so that TLPs follow each other without a pause.
 """
 
 from amaranth import *
@@ -52,25 +52,24 @@ class RequestMux(wiring.Component):
         used, chosen, fits = Signal(Credits), Signal(range(self._count)), Signal(self._count)
         for index, source in enumerate(self.sources):
             m.d.comb += fits[index].eq(source.valid & self._has_credits(m, source.payload.header, used))
-        with m.FSM() as fsm:
-            # No TLP in passage: take the next source, in turn, that offers one and has the credits.
-            with m.State("choose"):
-                for current in range(self._count):
-                    with m.If(chosen == current):
-                        for step in range(self._count, 0, -1):
-                            with m.If(fits[(current + step) % self._count]):
-                                m.d.sync += chosen.eq((current + step) % self._count)
-                with m.If(fits.any()):
-                    m.next = "pass"
-            with m.State("pass"):
-                with m.Switch(chosen):
-                    for index, source in enumerate(self.sources):
-                        with m.Case(index):
-                            wiring.connect(m, wiring.flipped(source), skid.i)
-                with m.If(skid.i.valid & skid.i.ready & skid.i.payload.last):
-                    self._use(m, used, skid.i.payload.header)
-                    m.next = "choose"
-        m.d.comb += self.busy.eq(fsm.ongoing("pass"))
+        between = Signal(init=1)  # no TLP is in passage
+        goes, first = Signal(), skid.i.payload.first
+        with m.Switch(chosen):
+            for index, source in enumerate(self.sources):
+                with m.Case(index):
+                    m.d.comb += goes.eq(~between | fits[index])
+                    with m.If(goes):
+                        wiring.connect(m, wiring.flipped(source), skid.i)
+                    # Others that can go are chosen when a TLP of this one has passed, or while it cannot begin one.
+                    with m.If((skid.i.valid & skid.i.ready & skid.i.payload.last) | ~goes):
+                        for step in range(self._count - 1, 0, -1):
+                            with m.If(fits[(index + step) % self._count]):
+                                m.d.sync += chosen.eq((index + step) % self._count)
+        with m.If(skid.i.valid & skid.i.ready):
+            m.d.sync += between.eq(skid.i.payload.last)
+            with m.If(first):
+                self._use(m, used, skid.i.payload.header)
+        m.d.comb += self.busy.eq(~between)
         return m
 
     def _has_credits(self, m, header, used):

@@ -3,7 +3,8 @@
     requests     -> RQ (requester request)        completions  <- RC (requester completion)
     completer_requests <- CQ (completer request)  completer_completions -> CC (completer completion)
 
-The block is to be configured for client tags, DW alignment, no straddling and no parity, with beats of 64 to 512 bits.
+The block is to be configured for client tags, DW alignment and no parity, with beats of 64 to 512 bits; at 512 bits
+with straddling of RQ and RC (two TLPs a beat), at fewer and on CQ and CC without.
 Its completer request interface is told of room for non-posted requests by `pcie_cq_np_req`; its flow control interface
 (`cfg_fc_sel` is driven to "credit limit") gives the credits.
 
@@ -22,6 +23,7 @@ from amaranth.lib.wiring import In, Out
 from ..stream.skid import SkidBuffer
 from .descriptor import DescriptorInserter, DescriptorRemover, axis_layout
 from .requester import Credits
+from .straddle import StraddlingInserter, StraddlingRemover, straddled_layout
 from .tlp import CompletionStatus, RequestKind, check_width, completion_layout, is_posted, request_layout
 
 __all__ = ["AxisSignature", "UltraScalePcie"]
@@ -129,13 +131,11 @@ class UltraScalePcie(wiring.Component):
         return index
 
     def _elaborate_requests(self, m):
-        def side(beat):
-            if self._width < 512:
-                return Cat(beat.side.first, beat.side.last)
-            return Cat(beat.side.first, C(0, 4), beat.side.last, C(0, 8), beat.first, C(0, 5), beat.last, C(0, 1),
-                       self._last_word(beat)[:4])
-
-        inserter, header = self._insert(m, "rq", 4, self.rq, side), self.requests.payload.header
+        header = self.requests.payload.header
+        if self._width < 512:
+            inserter = self._insert(m, "rq", 4, self.rq, lambda beat: Cat(beat.side.first, beat.side.last))
+        else:
+            inserter = self._insert_straddling(m)
         given = inserter.input.payload
         m.d.comb += [
             given.descriptor.eq(Cat(
@@ -146,6 +146,18 @@ class UltraScalePcie(wiring.Component):
             given.data.eq(self.requests.payload.data), given.last.eq(self.requests.payload.last),
             inserter.input.valid.eq(self.requests.valid), self.requests.ready.eq(inserter.input.ready),
         ]
+
+    def _insert_straddling(self, m):
+        m.submodules.rq = inserter = StraddlingInserter(4, Enables)
+        m.submodules.rq_skid = skid = SkidBuffer(straddled_layout(Enables))
+        wiring.connect(m, inserter.output, skid.i)
+        beat, marks = skid.o.payload, skid.o.payload.marks
+        m.d.comb += [
+            self.rq.tdata.eq(beat.data), self.rq.tkeep.eq(-1), self.rq.tlast.eq(0),
+            self.rq.tvalid.eq(skid.o.valid), skid.o.ready.eq(self.rq.tready),
+            self.rq.tuser.eq(Cat(beat.side.first, C(0, 4), beat.side.last, C(0, 8), marks.sop, C(0, 1), marks.upper[0],
+                                 C(0, 1), marks.upper[1], marks.eop, marks.eop_at))]
+        return inserter
 
     def _elaborate_completer_completions(self, m):
         def side(beat):
@@ -188,7 +200,11 @@ class UltraScalePcie(wiring.Component):
         ]
 
     def _elaborate_completions(self, m):
-        remover = self._remove(m, "rc", 3, self.rc, lambda user: C(0, 8))
+        if self._width < 512:
+            remover = self._remove(m, "rc", 3, self.rc, lambda user: C(0, 8))
+            m.d.comb += remover.carried.eq(self.completions.payload.header.length)
+        else:
+            remover = self._remove_straddling(m)
         header, descriptor = self.completions.payload.header, remover.output.payload.descriptor
         code = descriptor[12:16]
         m.d.comb += [
@@ -199,11 +215,23 @@ class UltraScalePcie(wiring.Component):
             header.tag.eq(descriptor[64:72]), header.traffic_class.eq(descriptor[89:92]),
             header.attributes.eq(descriptor[92:95]), header.locked.eq(descriptor[29]),
             header.poisoned.eq(descriptor[46] | (code == 1)),
-            remover.carried.eq(header.length),
         ]
         # What the block itself found wrong (0: nothing, 1: poisoned, 2: bad status) ends the request as malformed.
         with m.If(code > 2):
             m.d.comb += header.status.eq(CompletionStatus.RETRY)
+
+    def _remove_straddling(self, m):
+        m.submodules.rc = remover = StraddlingRemover(3)
+        m.submodules.rc_skid = skid = SkidBuffer(straddled_layout(0))
+        beat, user = skid.i.payload, self.rc.tuser
+        m.d.comb += [
+            beat.data.eq(self.rc.tdata), skid.i.valid.eq(self.rc.tvalid), self.rc.tready.eq(skid.i.ready),
+            beat.marks.sop.eq(user[64:66]), beat.marks.upper.eq(Cat(user[69], user[71])),
+            beat.marks.eop.eq(user[76:78]), Value.cast(beat.marks.eop_at).eq(user[80:88]),
+            remover.announced.eq(remover.beginning[32:43]),
+        ]
+        wiring.connect(m, skid.o, remover.input)
+        return remover
 
     def _forward(self, remover, target):
         beat = remover.output.payload

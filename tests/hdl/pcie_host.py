@@ -24,13 +24,13 @@ def fields(layout, bits):
     return {name: int(getattr(value[name], "value", value[name])) for name, _ in Layout.cast(layout)}
 
 
-class PcieHost:
-    """A host with the device in a slot. `window`: BAR0. Times are in nanoseconds."""
+class PcieLink:
+    """A host with the device in a slot, which has `vectors` interrupts. `window`: BAR0. Times are in nanoseconds."""
 
-    def __init__(self, dut, width, pba_address):
+    def __init__(self, dut, width, pba_address, vectors=VECTORS):
         for name in ("cocotb.pcie", "cocotb.top", "cocotbext"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        self.dut, self.width, self.beat = dut, width, width // 8
+        self.dut, self.width, self.beat, self.vectors = dut, width, width // 8, vectors
         self.rc = RootComplex()
         self.rc.max_payload_size = 1        # 256 bytes
         self.rc.max_read_request_size = 2   # 512 bytes
@@ -40,7 +40,8 @@ class PcieHost:
             "cfg_fc_nph")}
         self.dev = UltraScalePlusPcieDevice(
             pcie_generation=3, pcie_link_width=LANES[width], user_clk_frequency=250e6, alignment="dword",
-            max_payload_size=1024, enable_client_tag=True, pf0_msix_enable=True, pf0_msix_table_size=VECTORS - 1,
+            max_payload_size=1024, enable_client_tag=True, rq_straddle=width == 512, rc_straddle=width == 512,
+            pf0_msix_enable=True, pf0_msix_table_size=vectors - 1,
             pf0_msix_table_bir=0, pf0_msix_table_offset=MSIX_ADDRESS, pf0_msix_pba_bir=0,
             pf0_msix_pba_offset=pba_address, user_clk=dut.clk, user_reset=dut.rst,
             **{f"{name}_bus": AxiStreamBus.from_prefix(dut, f"{name}_") for name in ("rq", "rc", "cq", "cc")}, **config)
@@ -49,24 +50,16 @@ class PcieHost:
             log.setLevel(logging.ERROR)
         self.dev.functions[0].configure_bar(0, BAR_BYTES, ext=True)
         self.rc.make_port().connect(self.dev)
-        for port in ("cfg_flr_in_process", "raised", "write_commands__valid", "read_commands__valid",
-                     "write_data__valid"):
-            getattr(dut, port).value = 0
-        dut.timeout.value = (1 << 24) - 1
+        dut.cfg_flr_in_process.value = 0
 
-    async def start(self, idle=lambda: False, busy=lambda: False):
-        """Bring the link up, enumerate, enable; then the device side's sources and sinks."""
-        dut = self.dut
-        await FallingEdge(dut.rst)
-        self.write_commands, self.read_commands = Source(dut, "write_commands"), Source(dut, "read_commands")
-        self.write_data = Source(dut, "write_data", idle)
-        self.write_reports, self.read_reports = Sink(dut, "write_reports"), Sink(dut, "read_reports")
-        self.read_data = Sink(dut, "read_data", busy)
+    async def start(self):
+        """Bring the link up, enumerate, enable."""
+        await FallingEdge(self.dut.rst)
         await self.rc.enumerate()
         self.device = self.rc.find_device(self.dev.functions[0].pcie_id)
         await self.device.enable_device()
         await self.device.set_master()
-        await self.device.alloc_irq_vectors(VECTORS, VECTORS)
+        await self.device.alloc_irq_vectors(self.vectors, self.vectors)
         self.window = self.device.bar_window[0]
 
     async def grant(self, tenant, index, bus, size, *, read=1, write=1, base=BASE):
@@ -75,6 +68,25 @@ class PcieHost:
         for word, value in enumerate(words):
             await self.window.write_dword(TABLE_ADDRESS + ((tenant * 8 + index) * 8 + word) * 4, value)
         await self.window.read_dword(TABLE_ADDRESS)  # the writes were carried out
+
+
+class PcieHost(PcieLink):
+    """A host, and the device's side of the DMA engines."""
+
+    def __init__(self, dut, width, pba_address):
+        super().__init__(dut, width, pba_address)
+        for port in ("raised", "dma__write_commands__valid", "dma__read_commands__valid", "dma__write_data__valid"):
+            getattr(dut, port).value = 0
+        dut.timeout.value = (1 << 24) - 1
+
+    async def start(self, idle=lambda: False, busy=lambda: False):
+        """Bring the link up; then the device side's sources and sinks."""
+        dut = self.dut
+        await super().start()
+        self.write_commands, self.read_commands = Source(dut, "dma__write_commands"), Source(dut, "dma__read_commands")
+        self.write_data = Source(dut, "dma__write_data", idle)
+        self.write_reports, self.read_reports = Sink(dut, "dma__write_reports"), Sink(dut, "dma__read_reports")
+        self.read_data = Sink(dut, "dma__read_data", busy)
 
     def command(self, tenant, offset, length, tag):
         return Command.const({"tenant": tenant, "generation": GENERATION, "address": BASE + offset, "length": length,

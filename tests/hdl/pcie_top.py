@@ -1,4 +1,4 @@
-"""The endpoint core behind its UltraScale+ shim, with a few registers on its bus: what the PCIe benches simulate."""
+"""The endpoint core, and the host queues, behind the UltraScale+ shim: what the PCIe benches simulate."""
 
 from amaranth import Module
 from amaranth.lib import wiring
@@ -6,7 +6,10 @@ from amaranth.lib import wiring
 from gateware.csr.decoder import CsrDecoder
 from gateware.csr.registers import RegisterBlock
 from gateware.csr.regmap import word_ranges
+from gateware.identity import Identity
+from gateware.pcie.card import join_link
 from gateware.pcie.endpoint import Endpoint, link_members
+from gateware.pcie.host import HostInterface, blocks
 from gateware.pcie.ultrascale import UltraScalePcie
 
 MAGIC = 0x46524F4D
@@ -33,26 +36,42 @@ class PcieTop(wiring.Component):
         wiring.connect(m, decoder.targets[0], registers.bus)
         wiring.connect(m, decoder.targets[1], core.registers)
         m.d.comb += registers.id_magic_magic.eq(MAGIC)
-        self._join(m, shim, core, INNER)
-        for part in (shim, core):
-            for name, member in part.signature.members.items():
-                if name in self.signature.members:
-                    self._expose(m, getattr(self, name), getattr(part, name), member)
+        join_link(m, shim, core)
+        expose(m, self, shim, core)
         return m
 
-    def _join(self, m, shim, core, names):
-        for name in names:
-            member = core.signature.members[name]
-            if member.is_port:
-                source, target = (shim, core) if member.flow == wiring.In else (core, shim)
-                m.d.comb += getattr(target, name).eq(getattr(source, name))
-            else:
-                wiring.connect(m, getattr(core, name), getattr(shim, name))
 
-    def _expose(self, m, outer, inner, member):
-        if not member.is_port:
-            wiring.connect(m, wiring.flipped(outer), inner)
-        elif member.flow == wiring.In:
-            m.d.comb += inner.eq(outer)
-        else:
-            m.d.comb += outer.eq(inner)
+class QueuesTop(wiring.Component):
+    """The host queues of `config` with their endpoint, and nothing on the fabric's side but ports."""
+
+    def __init__(self, config):
+        self.shim, self.host, self.config = UltraScalePcie(config.pcie_width), HostInterface(config), config
+        hidden = {*INNER, "bus", "registers", "link", "events"}
+        super().__init__({name: member for part in (self.shim, self.host)
+                          for name, member in part.signature.members.items() if name not in hidden})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.shim, m.submodules.host = shim, host = self.shim, self.host
+        m.submodules.identity = identity = Identity(self.config, 0)
+        m.submodules.decoder = decoder = CsrDecoder([word_ranges(["id", "interrupt"]),
+                                                     word_ranges(blocks(self.config))])
+        wiring.connect(m, host.bus, decoder.bus)
+        wiring.connect(m, decoder.targets[0], identity.bus)
+        wiring.connect(m, decoder.targets[1], host.registers)
+        join_link(m, shim, host.link)
+        expose(m, self, shim, host)
+        return m
+
+
+def expose(m, top, *parts):
+    """Ports of `parts` that `top` has become its own."""
+    for part in parts:
+        for name, member in part.signature.members.items():
+            if name not in top.signature.members:
+                continue
+            outer, inner = getattr(top, name), getattr(part, name)
+            if not member.is_port:
+                wiring.connect(m, wiring.flipped(outer), inner)
+            else:
+                m.d.comb += inner.eq(outer) if member.flow == wiring.In else outer.eq(inner)

@@ -24,11 +24,14 @@ ROOT = Path(__file__).parents[2]
     (("--board", "ulx3s-85f", "--only", "gateware.no:Thing"), 1, "there is no module 'gateware.no'"),
     (("--board", "ulx3s-85f", "--only", "gateware.config:Thing"), 1, "gateware.config has no 'Thing'"),
     (("--board", "ulx3s-85f", "--only", "gateware.stream.fork:StreamFork"), 1, "cannot be made from the parameters"),
+    (("--board", "ulx3s-85f", "--set", "pcie_width=64"), 1, "pcie_width must be 0 on a board, not 64"),
+    (("--verilog", "--set", "pcie_width=64"), 1, "pcie_width must be 0 on a board, not 64"),
     (("--verilog", "--only", "fabric"), 1, "--verilog goes with neither --only nor --timing-may-fail"),
 ])
 def test_wrong_arguments_name_the_argument(typed, tmp_path, arguments, code, message):
     done = typed("build", *arguments, "--output", str(tmp_path / "out"))
     assert (done.returncode, message in done.stderr) == (code, True), done.stderr
+    assert "never used" not in done.stderr  # Amaranth's warning of what was made in vain
     assert not (tmp_path / "out").exists()
 
 
