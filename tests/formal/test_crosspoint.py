@@ -5,11 +5,13 @@ from amaranth import *
 
 from gateware.config import DeviceConfig
 from gateware.fabric.account import Account
+from gateware.fabric.chain import Chain
 from gateware.fabric.decision import Decision
 from tests.formal.crosspoint import CrosspointContract, Lane
 from tests.formal.lists import DECIDED
+from tests.formal.pages import PagesContract
 from tests.formal.placement import PlacementContract
-from tests.formal.prover import check, prove
+from tests.formal.prover import Engine, check, pass_through, prove
 
 SMALL = DeviceConfig(ports=2, data_width=32, tenants=2, slots=1, pages=32)
 DEPTH = 11  # cycles in which a second packet of a queue has left
@@ -93,4 +95,40 @@ def test_packets_are_laid_down_behind_the_end_of_their_queue(tmp_path, port):
 def test_packet_that_is_laid_down_elsewhere_is_refuted(tmp_path, decision, account):
     wrong = decision(SMALL, SMALL.host_port, drops_without_pages=False), account(SMALL)
     verdict = check(PlacementContract(*wrong, SMALL), tmp_path, 8)
+    assert verdict.refuted, verdict.log
+
+
+class WrongChain(Chain):
+    """A list that gets back another page than comes home (`swaps`), forgets one (`forgets`), keeps a page for each beat
+    that is put, if it counts or not (`eager`), or lets a packet go on where the next page should begin (`runs`)."""
+
+    def __init__(self, config, fault):
+        self.config, self.fault = config, fault
+        super().__init__(config)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.inner = inner = Chain(self.config)
+        pass_through(m, self, inner)
+        if self.fault == "swaps":
+            m.d.comb += inner.home_page.eq(self.home_page ^ 1)
+        elif self.fault == "forgets":
+            m.d.comb += inner.home.eq(self.home & ~self.w.write)
+        elif self.fault == "eager":
+            m.d.comb += inner.w.write.eq(self.w.put)
+        else:
+            m.d.comb += inner.w.placed.shares.eq(self.w.placed.open)
+        return m
+
+
+@pytest.mark.slow
+def test_beat_goes_where_nobody_elses_is(tmp_path, few_pages):
+    verdict = prove(PagesContract(Chain(few_pages), few_pages), tmp_path, engine=Engine.ABC)
+    assert verdict.holds, verdict.log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["swaps", "forgets", "eager", "runs"])
+def test_chain_that_gives_a_page_twice_or_loses_it_is_refuted(tmp_path, few_pages, fault):
+    verdict = prove(PagesContract(WrongChain(few_pages, fault), few_pages), tmp_path, engine=Engine.ABC)
     assert verdict.refuted, verdict.log

@@ -6,7 +6,7 @@ from amaranth.hdl import Assert
 
 from morphnic.errors import EnvironmentFault
 from tests.formal import prover
-from tests.formal.prover import AnySeq, check, internals, prove
+from tests.formal.prover import AnySeq, Engine, check, internals, prove
 
 
 class Counter(Elaboratable):
@@ -63,6 +63,25 @@ def test_claim_that_holds_is_proven(tmp_path):
 def test_bounded_check_says_nothing_beyond_its_depth(tmp_path):
     assert check(Counter(2), tmp_path, depth=2).holds
     assert check(Counter(2), tmp_path, depth=3).refuted
+
+
+def test_engine_on_bits_finds_the_invariant_that_induction_lacks(tmp_path):
+    assert prove(UnreachableLimit(), tmp_path, engine=Engine.ABC).holds
+
+
+@pytest.mark.parametrize("decide", [prove, check])
+def test_engine_on_bits_refutes_a_false_claim_with_a_waveform_and_its_line(tmp_path, decide):
+    verdict = decide(Counter(2), tmp_path, depth=5, engine=Engine.ABC)
+    assert verdict.refuted
+    assert not verdict.holds
+    assert "test_prover.py:" in verdict.broken
+    assert verdict.waveform.read_text().startswith("$")
+
+
+@pytest.mark.slow
+def test_bounded_check_on_bits_says_nothing_beyond_its_depth(tmp_path):
+    assert check(Counter(2), tmp_path / "two", depth=2, engine=Engine.ABC).holds
+    assert check(Counter(2), tmp_path / "three", depth=3, engine=Engine.ABC).refuted
 
 
 def test_missing_program_is_named_with_the_remedy(tmp_path, monkeypatch):
