@@ -113,7 +113,7 @@ BLOCKS: dict[str, list[Target]] = {
         Target("scheduler", _scheduler, _files("fabric", "scheduler"), _FABRIC),
         Target("shaper", _shaper, _files("fabric", "shaper"), _FABRIC),
         Target("fabric", _fabric, _files("fabric", (
-            "events fabric output reader rows")), _FABRIC)],
+            "allowances events fabric output reader rows")), _FABRIC)],
     "analyzer": [
         Target("pattern", _detector, _files("analyzer", "pattern"), _ANALYZER),
         Target("trend", _trend, _files("analyzer", "trend"), _ANALYZER),
