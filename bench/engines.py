@@ -6,6 +6,7 @@ Verilator; round robin, plain weighted round robin and a lifetime average are id
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from _engine_column import Arrivals, EngineColumn, Service
@@ -76,6 +77,18 @@ def mixed(ratio: int, seed: int, slots: int, windows: int) -> Case:
         arrivals.append(saturating(rng, cost, int(3 * share * cycles)) if tenant < len(WEIGHTS)
                         else visiting(rng, cost, share, cycles, 2 * window))
     return Case(arrivals, weights, cycles)
+
+
+def check_windows(windows: int, slots: int, seed: int) -> None:
+    """End the program if a run is too short to judge: no window behind the warm-up, or tenants that never come."""
+    def can_be_judged(number: int) -> bool:
+        return number > 1 and all(
+            len(one.costs) for ratio in RATIOS for one in mixed(ratio, seed, slots, number).arrivals)
+
+    if not can_be_judged(windows):
+        least = next(number for number in count(max(windows, 1) + 1) if can_be_judged(number))
+        raise SystemExit(f"engines.py: --windows {windows} is too few with --seed {seed}: tenants that come and go"
+                         f" would not come; the next number that will do is {least}")
 
 
 def jain_of_windows(case: Case, service: Service) -> np.ndarray:
@@ -247,6 +260,7 @@ def main() -> None:
                         windows={"type": int, "default": 6, "help": "length of a fairness run (default %(default)s)"},
                         seed={"type": int, "default": 1, "help": "default %(default)s"},
                         changes={"type": int, "default": 3, "help": "of each kind (default %(default)s)"})
+    check_windows(options.windows, options.slots, options.seed)
     config = DeviceConfig(ports=2, slots=options.slots, pages=256)
     column = EngineColumn(config)
 

@@ -1,12 +1,15 @@
 """`RegisterBlock`: registers elaborated from the register map, for the top-level blocks that it is given.
 
-An access takes two cycles: the register is read or written in the first, `ready` and the answer are high in
-the second. An address without a register, and a write to a register that has nothing to write, are answered
-with `error` and change nothing; a write reaches the enabled bytes of writable fields only. A read has no side
-effect. An access to an external block is passed on to its port as it is, in the same cycle.
+An access takes three cycles: the address is decoded in the first, the register is read or written in the second,
+`ready` and the answer are high in the third. An address without a register, and a write to a register that has nothing
+to write, are answered with `error` and change nothing; a write reaches the enabled bytes of writable fields only. A
+read has no side effect. An access to an external block is passed on to its port from the second cycle on, and
+answered with it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from operator import or_
 
 from amaranth import *
 from amaranth.lib import wiring
@@ -77,49 +80,46 @@ class RegisterBlock(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        begin = Signal()     # an access to a register of ours is in its first cycle
-        hit = Signal()
-        done = Signal()      # ... and in its second
-        read = Signal(32)
+        decoded = Signal()   # an access is in its second cycle or later
+        begin = Signal()     # ... to a register of ours, in its second
+        done = Signal()      # ... and in its third
         refused = Signal()
         answer = Signal(32)
-        m.d.sync += done.eq(begin)
-        with m.If(begin):
-            m.d.sync += [refused.eq(~hit), answer.eq(read)]
-
+        m.d.sync += [decoded.eq(self.bus.valid & ~self.bus.ready), done.eq(begin)]
         m.d.comb += [
-            begin.eq(self.bus.valid & ~done),
+            begin.eq(decoded & ~done),
             self.bus.ready.eq(self.bus.valid & done),
             self.bus.error.eq(refused),
             self.bus.r_data.eq(answer),
         ]
         for block in self._blocks.values():
             if block.external:
-                self._elaborate_external(m, block, begin)
+                self._elaborate_external(m, block, decoded, begin)
 
-        for _, prefix, register in self._registers():
-            self._elaborate_strobes(m, prefix, register)
-        with m.Switch(self.bus.address):
-            for address, prefix, register in self._registers():
-                with m.Case(address):
-                    m.d.comb += hit.eq(~self.bus.write | register.writable)
-                    self._elaborate_register(m, prefix, register, read, begin & self.bus.write)
+        hits, words = [], []
+        for address, prefix, register in self._registers():
+            selected = Signal(name=f"{prefix}_selected")
+            m.d.sync += selected.eq(self.bus.address == address)
+            hits.append(selected & (~self.bus.write | register.writable))
+            words.append(Mux(selected, self._elaborate_register(m, prefix, register, selected & begin & self.bus.write),
+                             0))
+        m.d.sync += [refused.eq(~Cat(hits).any()), answer.eq(reduce(or_, words))]
         return m
 
-    def _elaborate_external(self, m, block, begin):
+    def _elaborate_external(self, m, block, decoded, begin):
         port = getattr(self, block.name)
         first = block.address // 4
         words = self._counts[block.name] * (1 if block.is_memory else block.stride // 4)
         selected = Signal(name=f"{block.name}_selected")
+        m.d.sync += selected.eq((self.bus.address >= first) & (self.bus.address < first + words))
         m.d.comb += [
-            selected.eq((self.bus.address >= first) & (self.bus.address < first + words)),
-            port.valid.eq(self.bus.valid & selected),
+            port.valid.eq(decoded & self.bus.valid & selected),
             port.write.eq(self.bus.write),
             port.address.eq(self.bus.address),
             port.w_data.eq(self.bus.w_data),
             port.w_mask.eq(self.bus.w_mask),
         ]
-        with m.If(selected):
+        with m.If(decoded & selected):
             m.d.comb += [
                 begin.eq(0),
                 self.bus.ready.eq(port.ready),
@@ -127,28 +127,23 @@ class RegisterBlock(wiring.Component):
                 self.bus.r_data.eq(port.r_data),
             ]
 
-    def _elaborate_strobes(self, m, prefix, register):
-        """What falls back by itself in the cycle after a write."""
-        if register.writable:
-            m.d.sync += getattr(self, f"{prefix}_written").eq(0)
-        for field in register.fields:
-            if field.singlepulse:
-                m.d.sync += getattr(self, f"{prefix}_{field.name}").eq(0)
-
-    def _elaborate_register(self, m, prefix, register, read, write):
-        """Reads and writes of one register, inside the `Case` of its address."""
+    def _elaborate_register(self, m, prefix, register, write):
+        """Reads and writes of one register; returns its word. Strobes and pulses fall back by themselves."""
         mask = Cat(bit.replicate(8) for bit in self.bus.w_mask)
+        word = Signal(32, name=f"{prefix}_word")
         touched = Const(0)
         for field in register.fields:
             port = getattr(self, f"{prefix}_{field.name}")
             place = slice(field.lsb, field.lsb + field.width)
             if "r" in field.access and not field.singlepulse:
-                m.d.comb += read[place].eq(port)
+                m.d.comb += word[place].eq(port)
+            if field.singlepulse:
+                m.d.sync += port.eq(0)
             if field.writable:
                 kept = Const(0, field.width) if field.singlepulse else port & ~mask[place]
                 with m.If(write):
                     m.d.sync += port.eq(kept | (self.bus.w_data[place] & mask[place]))
                 touched = touched | mask[place].any()
         if register.writable:
-            with m.If(write):
-                m.d.sync += getattr(self, f"{prefix}_written").eq(touched)
+            m.d.sync += getattr(self, f"{prefix}_written").eq(write & touched)
+        return word

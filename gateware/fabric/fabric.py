@@ -7,7 +7,8 @@ sink or another tenant does delays a packet within the weights, and refuses one 
 Unloaded, the first beat is offered 7 cycles after the last one was; 8 if header and last beat came together. At
 inputs and outputs packets follow each other without a pause.
 
-An output arbitrates its column alone; nothing but the allocation bus is shared between columns. `credit[t]` tells
+An output arbitrates its column alone; nothing but the allocation bus, and what its rows grant the shapers, is shared
+between columns. `credit[t]` tells
 the host's queues that a packet of tenant *t*, up to `CREDIT_BEATS`, is admitted without waiting (see `credit`); it
 follows the page accounts after two cycles. While a header of the host is undecided, it is low for that header's
 tenant, and for all whose next packet would need shared pages. `engine` is what the engines let their column send (see
@@ -25,6 +26,7 @@ from ..config import DeviceConfig
 from ..manager.allocation import AllocationSignature
 from ..stream.packet import PacketSignature
 from .admission import Admission
+from .allowances import Allowances
 from .crosspoint import Crosspoint
 from .events import EgressEventSignature, EngineFeedbackSignature, IngressEventSignature
 from .output import Output
@@ -65,11 +67,13 @@ class Fabric(wiring.Component):
             wiring.connect(m, wiring.flipped(self.inputs[port]), admission.packets)
             wiring.connect(m, wiring.flipped(self.ingress[port]), admission.ingress)
             self._share(m, admission)
+        m.submodules.allowances = allowances = Allowances(config)
+        wiring.connect(m, wiring.flipped(self.allocation), allowances.allocation)
         for port, output in enumerate(outputs):
             m.submodules[f"output_{port}"] = output
             wiring.connect(m, output.packets, wiring.flipped(self.outputs[port]))
             wiring.connect(m, wiring.flipped(self.egress[port]), output.egress)
-            m.d.comb += output.stall_timeout.eq(self.stall_timeout)
+            m.d.comb += [output.stall_timeout.eq(self.stall_timeout), output.refill.eq(allowances.refill)]
             self._share(m, output)
         wiring.connect(m, wiring.flipped(self.engine), outputs[config.engine_port].engine)
         host_row = []

@@ -27,6 +27,7 @@ from ..config import DeviceConfig
 from ..manager.allocation import AllocationSignature
 from ..stream.packet import PacketHeader, PacketSignature, beat_layout
 from ..stream.skid import ReadyBuffer
+from .allowances import refill_layout
 from .crosspoint import ReadSignature
 from .events import EgressEventSignature, EngineFeedbackSignature
 from .reader import Reader
@@ -39,7 +40,7 @@ __all__ = ["Output"]
 class Output(wiring.Component):
     """Output number `port` of the fabric.
 
-    feedback: it is the engines', and has the port `engine`.
+    refill: of `Allowances`. feedback: it is the engines', and has the port `engine`.
     """
 
     def __init__(self, config: DeviceConfig, port: int, *, feedback: bool = False):
@@ -48,6 +49,7 @@ class Output(wiring.Component):
         self._feedback = feedback
         super().__init__({
             "allocation": In(AllocationSignature(config)),
+            "refill": In(refill_layout(config)),
             "cycle": In(64),
             "stall_timeout": In(32),
             "crosspoints": Out(ReadSignature(config)).array(config.ports),
@@ -64,8 +66,7 @@ class Output(wiring.Component):
         m.submodules.reader = self.reader = Reader(config, self._port)
         m.submodules.headers = self.headers = ReadyBuffer(PacketHeader)
         m.submodules.beats = self.beats = ReadyBuffer(beat_layout(config))
-        for part in (self.scheduler, self.shaper):
-            wiring.connect(m, wiring.flipped(self.allocation), part.allocation)
+        wiring.connect(m, wiring.flipped(self.allocation), self.scheduler.allocation)
         for crosspoint, read in zip(self.crosspoints, self.reader.crosspoints, strict=True):
             wiring.connect(m, read, wiring.flipped(crosspoint))
         wiring.connect(m, self.scheduler.grant, self.reader.grant)
@@ -89,6 +90,7 @@ class Output(wiring.Component):
             # One too many finds no packet, and is forgotten.
             scheduler.again.eq(shaper.ample),
             scheduler.open.eq(reader.open),
+            shaper.refill.eq(self.refill),
             shaper.charge.eq(reader.charge),
             shaper.tenant.eq(reader.tenant),
             shaper.beats.eq(reader.beats),

@@ -3,7 +3,7 @@
 `start` begins a check, also in the middle of one, which is then given up. `done` is high for one cycle, with `result`
 0, or the reason of the refusal and the `row` (255: the table as a whole). The sums come first; then, if `legal` does
 not say that all rows stand, a scan, a row a cycle, for the first row that breaks a rule, with the lowest number
-of those that it breaks. `done` comes 2 cycles after `start`, tenants + 5 after a scan.
+of those that it breaks. `done` comes 3 cycles after `start`, tenants + 6 after a scan.
 """
 
 from amaranth import *
@@ -81,32 +81,34 @@ class TableChecker(wiring.Component):
         m = Module()
         last = self._config.tenants - 1
         # A row passes four steps, a cycle each: it is asked for, fetched, compared, and judged.
-        deciding, asking, fetching, comparing, judging = (Signal(name=name) for name in (
-            "deciding", "asking", "fetching", "comparing", "judging"))
+        summing, deciding, asking, fetching, comparing, judging, judged = (Signal(name=name) for name in (
+            "summing", "deciding", "asking", "fetching", "comparing", "judging", "judged"))
         fetched_tenant, compared_tenant, judged_tenant = (
             Signal.like(self.tenant, name=f"{name}_tenant") for name in ("fetched", "compared", "judged"))
-        faults = self._elaborate_rules(m, comparing)
+        faults = self._elaborate_rules(m, summing, comparing)
+        # A check that is given up may end in the cycle after `start`, which is none of its verdicts.
+        m.d.comb += self.done.eq(judged & ~summing)
         m.d.sync += [
-            deciding.eq(self.start),
+            summing.eq(self.start), deciding.eq(summing & ~self.start),
             fetching.eq(asking), fetched_tenant.eq(self.tenant),
             comparing.eq(fetching), compared_tenant.eq(fetched_tenant),
             judging.eq(comparing), judged_tenant.eq(compared_tenant),
-            self.done.eq(judging & (judged_tenant == last)),
+            judged.eq(judging & (judged_tenant == last)),
         ]
+        is_over = self._elaborate_sums(m, deciding)
         with m.If(deciding):
-            is_over = self._elaborate_sums(m)
-            m.d.sync += [self.tenant.eq(0), asking.eq(~(self.legal | is_over)), self.done.eq(self.legal | is_over)]
+            m.d.sync += [self.tenant.eq(0), asking.eq(~is_over), judged.eq(is_over)]
         with m.Elif(asking):
             m.d.sync += [self.tenant.eq(self.tenant + 1), asking.eq(self.tenant != last)]
         with m.If(judging & (self.result == Result.OK)):
             for reason, broken in reversed(faults.items()):
                 with m.If(broken):
                     m.d.sync += [self.result.eq(reason), self.row.eq(judged_tenant)]
-        with m.If(self.start):
-            m.d.sync += [asking.eq(0), fetching.eq(0), comparing.eq(0), judging.eq(0), self.done.eq(0)]
+        with m.If(summing):
+            m.d.sync += [asking.eq(0), fetching.eq(0), comparing.eq(0), judging.eq(0), judged.eq(0)]
         return m
 
-    def _elaborate_rules(self, m, comparing):
+    def _elaborate_rules(self, m, summing, comparing):
         """Flags of the rules that a row breaks, in the cycle in which it is judged, in order of precedence."""
         staged = Signal.like(self.staged, name="compared_row")
         guarantee = Signal.like(self.guarantee, name="compared_guarantee")
@@ -114,7 +116,7 @@ class TableChecker(wiring.Component):
         owned = Signal(16)
         with m.If(comparing):
             m.d.sync += owned.eq(owned | staged.slots)
-        with m.If(self.start):
+        with m.If(summing):
             m.d.sync += owned.eq(0)
         rules = row_faults(self._config, staged, guarantee) | {
             Result.SLOT_TWICE: (owned & staged.slots).any()}
@@ -123,15 +125,20 @@ class TableChecker(wiring.Component):
         m.d.sync += [flag.eq(rules[reason]) for reason, flag in flags.items()]
         return flags
 
-    def _elaborate_sums(self, m):
+    def _elaborate_sums(self, m, deciding):
         """The verdict that the check begins with; a fault of a row does not replace one of the table.
 
-        Returns whether there is one."""
-        is_heavy, is_large = self.sum_weight > WEIGHT_CAPACITY, self.sum_pages > self._config.pages
-        with m.If(is_heavy):
+        What it depends on is compared in the cycle before. Returns whether it is the last word."""
+        is_heavy, is_large, is_legal = Signal(), Signal(), Signal()
+        m.d.sync += [
+            is_heavy.eq(self.sum_weight > WEIGHT_CAPACITY),
+            is_large.eq(self.sum_pages > self._config.pages),
+            is_legal.eq(self.legal),
+        ]
+        with m.If(deciding & is_heavy):
             m.d.sync += [self.result.eq(Result.WEIGHTS), self.row.eq(WHOLE_TABLE)]
-        with m.Elif(is_large):
+        with m.Elif(deciding & is_large):
             m.d.sync += [self.result.eq(Result.PAGES), self.row.eq(WHOLE_TABLE)]
-        with m.Else():
+        with m.Elif(deciding):
             m.d.sync += [self.result.eq(Result.OK), self.row.eq(0)]
-        return is_heavy | is_large
+        return is_heavy | is_large | is_legal

@@ -1,8 +1,8 @@
 """`InFlight`: counts the packets in flight under each epoch, from the fabric's events.
 
 Epochs are told apart modulo 4: after a commit and a rollback packets of three epochs may be in flight, and the
-next commit waits until only those of the active one are left. `draining` follows an event by two cycles and a
-change of `epoch` at once. A commit comes at least tenants + 5 cycles after the change before it (copy and
+next commit waits until only those of the active one are left. `draining` follows an event by three cycles and a
+change of `epoch` by one. A commit comes at least tenants + 5 cycles after the change before it (copy and
 command), so that no late event of an older epoch is overlooked.
 """
 
@@ -50,7 +50,7 @@ class InFlight(wiring.Component):
                                   for number, count in enumerate(counts)))
         saturated = (1 << len(self.packets)) - 1
         m.d.sync += self.packets.eq(Mux(others > saturated, saturated, others))
-        m.d.comb += self.draining.eq(Cat(
+        m.d.sync += self.draining.eq(Cat(
             (self.epoch[:2] != number) & count.any() for number, count in enumerate(counts)).any())
 
         cut = Signal(range(self._config.ports + 1))

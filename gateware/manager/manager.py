@@ -1,12 +1,12 @@
 """`ResourceManager`: owns the allocation; checks a new table, commits it in one cycle, rolls it back.
 
 Serves `rm`, `guarantee[]`, `staging[]`, `active[]`, `rules`, `rule[]` and `prepared[]` of the register map; every
-access is answered within 5 cycles. Bus errors: an address without a register, a write to what software only reads, a
+access is answered within 6 cycles. Bus errors: an address without a register, a write to what software only reads, a
 row beyond the configuration; a staged row unless a table is staged (or being copied) and `token` equals `owner_token`;
 a write to a staged row while a command is under way; a command while another one waits; a write to the prepared row
 of an enabled rule. Result and row of a command are in `rm.status` when its `busy` is low. From the first cycle of the
-bus access that commits to the first cycle under the new table it takes 6 cycles, 4 if the table was checked,
-tenants + 9 if a guarantee was written after the change before (see `standing.py`). Rules change the table by
+bus access that commits to the first cycle under the new table it takes 8 cycles, 5 if the table was checked,
+tenants + 11 if a guarantee was written after the change before (see `standing.py`). Rules change the table by
 themselves, by the same transaction: see `ruletable.py`.
 """
 
@@ -98,9 +98,13 @@ class ResourceManager(wiring.Component):
         connect(m, flipped(self.bus), registers.bus)
         block = regmap.node("rm")
         address = (block.address + block.register("command").offset) // 4
-        refuse, refused = Signal(), Signal()   # in the first cycle of an access, and in its second
-        m.d.comb += refuse.eq((self.bus.address == address) & self.bus.write & transaction.full & ~self.bus.ready)
-        m.d.sync += refused.eq(self.bus.valid & refuse)
+        is_command = Signal()
+        refuse, refused = Signal(), Signal()   # in the second cycle of an access, and in its third
+        m.d.comb += refuse.eq(is_command & transaction.full)
+        m.d.sync += [
+            is_command.eq(self.bus.valid & self.bus.write & (self.bus.address == address)),
+            refused.eq(refuse),
+        ]
         with m.If(refuse):
             m.d.comb += registers.bus.w_mask.eq(0)
         with m.If(refused):
@@ -110,15 +114,17 @@ class ResourceManager(wiring.Component):
         m.d.comb += [
             transaction.op.eq(registers.rm_command_op),
             transaction.command.eq(registers.rm_command_written),
-            transaction.settled.eq(~(registers.rm_token_written | registers.rm_owner_token_written)),
-            transaction.base_epoch.eq(registers.rm_base_epoch_epoch),
+            transaction.settled.eq(~(registers.rm_token_written | registers.rm_owner_token_written
+                                     | registers.rm_base_epoch_written | banks.changed)),
             transaction.confirm_within.eq(registers.rm_confirm_within_cycles),
             transaction.draining.eq(in_flight.draining),
-            transaction.epoch.eq(banks.epoch),
             transaction.changed.eq(banks.changed),
             in_flight.epoch.eq(banks.epoch),
         ]
-        m.d.sync += transaction.owned.eq(registers.rm_token_value == registers.rm_owner_token_value)
+        m.d.sync += [
+            transaction.owned.eq(registers.rm_token_value == registers.rm_owner_token_value),
+            transaction.current.eq(registers.rm_base_epoch_epoch == banks.epoch),
+        ]
 
     def _elaborate_banks(self, m, registers, transaction, banks, table, rules):
         m.d.comb += [
@@ -158,9 +164,8 @@ class ResourceManager(wiring.Component):
             standing.guarantee_changed.eq(guarantee.changed),
         ]
         refreshed = Signal(name="standing_refresh")
-        replaced = Signal.like(standing.replaced, name="standing_replaced")
-        m.d.sync += [refreshed.eq(transaction.refresh), replaced.eq(table.storing_replaced)]
-        m.d.comb += [standing.refresh.eq(refreshed), standing.replaced.eq(replaced)]
+        m.d.sync += refreshed.eq(transaction.refresh)
+        m.d.comb += [standing.refresh.eq(refreshed), standing.replaced.eq(table.replaced_slots)]
 
     def _elaborate_check(self, m, table, guarantee, checker, standing, transaction, access, rules):
         m.d.comb += [

@@ -3,8 +3,8 @@
 Contract, in windows, since each rule's figure comes once a window:
 
 - A rule is due after its figure was beyond the threshold (strictly) in `hold` windows in a row, while it is armed and
-  at least `interval` windows after it fired last. `due[r]` rises 5 cycles after the strobe of the figure, one later
-  for every other match that is not evaluated yet.
+  at least `interval` windows after it fired last. `due[r]` rises 9 cycles after the strobe of the figure, one later
+  for every other match that is not evaluated yet, and one for every other figure.
 - It stays due until it is taken (`take`), or until a later figure of it is not beyond the threshold any more: what
   had to wait is not carried out on old evidence.
 - When it fired (`fired[r]`, a strobe) it is disarmed, until its figure has come back to the threshold by the
@@ -58,11 +58,14 @@ class _State(data.Struct):
 
 
 def lowest(m, bits, name):
-    """Index of the lowest bit of `bits` that is set, as a signal."""
+    """Index of the lowest bit of `bits` that is set, as a signal; 0 if none is."""
     index = Signal(range(len(bits)), name=name)
-    for number in reversed(range(len(bits))):
-        with m.If(bits[number]):
-            m.d.comb += index.eq(number)
+    first = Signal(len(bits), name=f"{name}_alone")
+    m.d.comb += [
+        first.eq(bits & -bits),
+        index.eq(Cat(Cat(first[number] for number in range(len(bits)) if number >> bit & 1).any()
+                     for bit in range(len(index)))),
+    ]
     return index
 
 
@@ -96,11 +99,12 @@ class RuleEvaluator(wiring.Component):
         # A rule that is rewritten is left out until what was matched before has passed.
         self._left_out = left_out = Signal(self._rules)
         queue = self._elaborate_match(m)
-        picked, rule, value = self._elaborate_pick(m, queue)
-        judging, comparing = self._elaborate_compare(m, picked, rule, value)
-        m.d.comb += self.idle.eq(~queue.r_rdy & ~self._hits.any() & ~picked & ~judging)
+        picked = self._elaborate_pick(m, queue)
+        compared = self._elaborate_compare(m, picked)
+        judged = self._elaborate_judge(m, compared[-1])
+        under_way = Cat(step.valid for step in (picked, *compared, judged))
+        m.d.comb += self.idle.eq(~(queue.r_rdy | self._matched.any() | self._hits.any() | under_way.any()))
         m.d.sync += left_out.eq(Mux(self.idle, 0, left_out | self.rewritten))
-        self._elaborate_judge(m, judging, comparing)
         return m
 
     def _elaborate_match(self, m):
@@ -111,90 +115,94 @@ class RuleEvaluator(wiring.Component):
             m.d.comb += hits[rule].eq(
                 watch.enable & ~self._left_out[rule] & ~self.rewritten[rule]
                 & (watch.figure == self.figures.figure) & (watch.tenant == self.figures.tenant))
+        self._matched = matched = Signal(self._rules)
+        value = Signal(32)
+        m.d.sync += [matched.eq(Mux(self.figures.valid, hits, 0)), value.eq(self.figures.value)]
         m.submodules.queue = queue = fifo.SyncFIFO(width=32 + self._rules, depth=self._rules)
-        m.d.comb += [
-            queue.w_en.eq(self.figures.valid & hits.any()),
-            queue.w_data.eq(Cat(self.figures.value, hits)),
-        ]
+        m.d.comb += [queue.w_en.eq(matched.any()), queue.w_data.eq(Cat(value, matched))]
         return queue
 
     def _elaborate_pick(self, m, queue):
-        """Take one rule a cycle of those that the figure at hand concerns, then the next figure from the queue."""
+        """Take one rule a cycle of those that the figure at hand concerns, then the next figure from the queue.
+
+        So a rule is not taken in two cycles running, which judging relies on.
+        """
         self._hits = hits = Signal(self._rules)
-        figure, others = Signal(32), Signal(self._rules)
-        picked, rule, value = Signal(), Signal(range(self._rules)), Signal(32)
-        m.d.comb += [others.eq(hits & (hits - 1)), queue.r_en.eq(~others.any())]
-        m.d.sync += [picked.eq(hits.any()), rule.eq(lowest(m, hits, "lowest_rule")), value.eq(figure), hits.eq(others)]
+        figure = Signal(32)
+        picked = Signal(data.StructLayout({"valid": 1, "rule": range(self._rules), "value": 32}))
+        m.d.comb += queue.r_en.eq(~hits.any())
+        m.d.sync += [
+            picked.valid.eq(hits.any()), picked.rule.eq(lowest(m, hits, "lowest_rule")), picked.value.eq(figure),
+            hits.eq(hits & (hits - 1)),
+        ]
         with m.If(queue.r_en & queue.r_rdy):
             m.d.sync += Cat(figure, hits).eq(queue.r_data)
-        return picked, rule, value
+        return picked
 
-    def _elaborate_compare(self, m, picked, rule, value):
-        """What the rule picked compares is in registers in the next cycle."""
-        judging, comparing = Signal(), _Comparing(self._rules)
-        is_below = self.watch[rule].comparison == Comparison.BELOW
-        threshold, hysteresis = self.setting.threshold, self.setting.hysteresis
-        m.d.comb += self.setting_of.eq(rule)
+    def _elaborate_compare(self, m, picked):
+        """The rule picked: its setting is fetched; how far the figure is from the threshold; what follows from that.
+
+        Returns the three steps.
+        """
+        rule = range(self._rules)
+        common = {"valid": 1, "rule": rule, "hold": 8, "interval": 16}
+        distance = signed(33)
+        fetched = Signal(data.StructLayout({**common, "is_below": 1, "value": 32, "threshold": 32, "hysteresis": 32}))
+        measured = Signal(data.StructLayout(
+            {**common, "is_below": 1, "hysteresis": 32, "above": distance, "below": distance}))
+        compared = Signal(data.StructLayout({**common, "is_beyond": 1, "is_back": 1}))
+        m.d.comb += self.setting_of.eq(picked.rule)
+        setting = self.setting
         m.d.sync += [
-            judging.eq(picked),
-            comparing.rule.eq(rule),
-            comparing.is_below.eq(is_below),
-            comparing.is_beyond.eq(Mux(is_below, value < threshold, value > threshold)),
-            comparing.value.eq(value + Mux(is_below, 0, hysteresis)),
-            comparing.limit.eq(threshold + Mux(is_below, hysteresis, 0)),
-            comparing.hold.eq(self.setting.hold),
-            comparing.interval.eq(self.setting.interval),
+            fetched.valid.eq(picked.valid), fetched.rule.eq(picked.rule), fetched.value.eq(picked.value),
+            fetched.is_below.eq(self.watch[picked.rule].comparison == Comparison.BELOW),
+            *(fetched[name].eq(getattr(setting, name)) for name in ("hold", "interval", "threshold", "hysteresis")),
+            *(measured[name].eq(fetched[name]) for name in (*common, "is_below", "hysteresis")),
+            measured.above.eq(fetched.value - fetched.threshold),
+            measured.below.eq(fetched.threshold - fetched.value),
+            *(compared[name].eq(measured[name]) for name in common),
         ]
-        return judging, comparing
+        # On the side of the threshold where the figure is harmless: how far it is away.
+        margin = Signal(distance)
+        m.d.comb += margin.eq(Mux(measured.is_below, measured.above, measured.below))
+        m.d.sync += [compared.is_beyond.eq(margin < 0), compared.is_back.eq(margin >= measured.hysteresis)]
+        return fetched, measured, compared
 
-    def _elaborate_judge(self, m, judging, comparing):
-        """State of the rule from what was compared, and with it whether it is due."""
+    def _elaborate_judge(self, m, compared):
+        """State of the rule; in the next cycle what becomes of it, and with it whether the rule is due."""
         m.submodules.states = states = memory.Memory(shape=_State, depth=self._rules, init=[])
         read, write = states.read_port(domain="comb"), states.write_port()
         is_new = Signal(self._rules, init=(1 << self._rules) - 1)   # its state means nothing yet
-        has_fired = Signal(self._rules)                             # since its state was written
-        rule = comparing.rule
+        has_fired = Signal(self._rules)                             # since its state was read
+        rule = compared.rule
         state, following = Signal(_State), Signal(_State)
-        m.d.comb += [
-            read.addr.eq(rule), write.addr.eq(rule), write.en.eq(judging), write.data.eq(following),
-            state.eq(read.data),
-        ]
+        judged = Signal(compared.shape(), name="judged")
+        m.d.comb += read.addr.eq(rule)
+        m.d.sync += [judged.eq(compared), state.eq(read.data)]
         with m.If(is_new.bit_select(rule, 1)):
-            m.d.comb += [state.is_armed.eq(1), state.streak.eq(0), state.left.eq(0)]
+            m.d.sync += [state.is_armed.eq(1), state.streak.eq(0), state.left.eq(0)]
         with m.Elif(has_fired.bit_select(rule, 1)):
-            m.d.comb += [state.is_armed.eq(0), state.left.eq(comparing.interval)]
+            m.d.sync += [state.is_armed.eq(0), state.left.eq(compared.interval)]
 
-        is_back = Mux(comparing.is_below, comparing.value >= comparing.limit, comparing.value <= comparing.limit)
         is_due = Signal()
         m.d.comb += [
-            following.is_armed.eq(state.is_armed | is_back),
+            write.addr.eq(judged.rule), write.en.eq(judged.valid), write.data.eq(following),
+            following.is_armed.eq(state.is_armed | judged.is_back),
             following.left.eq(Mux(state.left == 0, 0, state.left - 1)),
-            is_due.eq(following.is_armed & comparing.is_beyond & (following.streak >= comparing.hold)
-                      & (following.left == 0)),
+            is_due.eq(following.is_armed & judged.is_beyond & (following.streak >= judged.hold) & (state.left <= 1)),
         ]
-        with m.If(comparing.is_beyond):
+        with m.If(judged.is_beyond):
             m.d.comb += following.streak.eq(Mux(state.streak == 255, 255, state.streak + 1))
 
-        judged = Signal(self._rules)
-        m.d.comb += judged.eq(judging << rule)
-        withheld = self.take | self.busy
+        seen, here = Signal(self._rules), Signal(self._rules)
+        fired = Signal(self._rules)   # in the cycle before: what is judged now did not know of it
+        withheld = self.take | self.busy | fired
+        m.d.comb += [seen.eq(compared.valid << rule), here.eq(judged.valid << judged.rule)]
         m.d.sync += [
-            self.due.eq((((self.due & ~judged) | Mux(is_due, judged, 0)) & ~withheld | self.again)
+            fired.eq(self.fired),
+            self.due.eq((((self.due & ~here) | Mux(is_due, here, 0)) & ~withheld | self.again)
                         & ~self._left_out & ~self.rewritten),
-            is_new.eq((is_new & ~judged) | self._left_out | self.rewritten),
-            has_fired.eq(((has_fired & ~judged) | self.fired) & ~self.rewritten),
+            is_new.eq((is_new & ~seen) | self._left_out | self.rewritten),
+            has_fired.eq(((has_fired & ~seen) | self.fired) & ~self.rewritten),
         ]
-        return m
-
-
-class _Comparing:
-    """Registers between the two steps of an evaluation."""
-
-    def __init__(self, rules):
-        self.rule = Signal(range(rules), name="comparing_rule")
-        self.is_below = Signal(name="comparing_is_below")
-        self.is_beyond = Signal(name="comparing_is_beyond")
-        self.value = Signal(33, name="comparing_value")
-        self.limit = Signal(33, name="comparing_limit")
-        self.hold = Signal(8, name="comparing_hold")
-        self.interval = Signal(16, name="comparing_interval")
+        return judged

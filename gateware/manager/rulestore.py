@@ -1,10 +1,12 @@
 """`RuleStore`: the registers of the reflex rules: settings, prepared rows, and what each rule did.
 
-Serves `rule[]` and `prepared[]` of the register map; an access takes two cycles. Answered with `error`, and
+Serves `rule[]` and `prepared[]` of the register map; an access takes four cycles: the request goes to registers, a word
+or a row is read, it is changed, and in the last it has been written and `ready` is high. Answered with `error`, and
 without effect: a word without a register, a write to one that software only reads, a rule beyond those of the device,
 and a write to a prepared row while its rule is enabled, so that a rule never carries out a row that is half written.
-The other ports are read combinationally; `log` stores in one cycle. The content of the memories survives a reset, as
-that of every memory does; `watch` does not, so that no rule acts until software has enabled it.
+The other ports are read combinationally; `log` stores in one cycle; `rewritten` follows a write of `watch` by a cycle.
+The content of the memories survives a reset, as that of every memory does; `watch` does not, so that no rule acts
+until software has enabled it.
 """
 
 from amaranth import *
@@ -65,33 +67,38 @@ class RuleStore(wiring.Component):
         return m
 
     def _access(self, m, bus, block):
-        """Second cycle of an access, and the rule and the word that it is to."""
-        second = Signal(name=f"{block.name}_second")
-        m.d.sync += second.eq(bus.valid & ~second)
-        m.d.comb += bus.ready.eq(second & bus.valid)
-        words = block.stride // 4
-        return second & bus.valid, bus.address[ceil_log2(words):][:ceil_log2(self._rules)], \
-            bus.address[:ceil_log2(words)]
+        """The request of an access, from its second cycle on; `change` in its third."""
+        step = Signal(range(4), name=f"{block.name}_step")
+        with m.If(bus.valid & (step != 3)):
+            m.d.sync += step.eq(step + 1)
+        with m.Else():
+            m.d.sync += step.eq(0)
+        request = Signal(data.StructLayout({"address": bus.address.shape(), "write": 1, "w_data": 32, "w_mask": 4}),
+                         name=f"{block.name}_request")
+        m.d.sync += [request[name].eq(getattr(bus, name)) for name in ("address", "write", "w_data", "w_mask")]
+        m.d.comb += bus.ready.eq((step == 3) & bus.valid)
+        bits = ceil_log2(block.stride // 4)
+        change = Signal(name=f"{block.name}_change")
+        m.d.comb += change.eq((step == 2) & request.write & ~bus.error)
+        return request, change, request.address[bits:][:ceil_log2(self._rules)], request.address[:bits]
 
     def _elaborate_rule_bus(self, m):
         bus, block = self.rule, regmap.node("rule")
-        access, rule, word = self._access(m, bus, block)
-        m.d.comb += bus.error.eq(1)
+        self._request, write, rule, word = self._access(m, bus, block)
+        self._seen = Signal(32)   # the word that is read
+        place = {register.name: register.offset // 4 for register in block.registers}
+        m.d.sync += [bus.error.eq(1), bus.r_data.eq(self._seen)]
         with m.Switch(word):
             for register in block.registers:
-                with m.Case(register.offset // 4):
-                    m.d.comb += bus.error.eq(bus.write & (not register.writable))
-        write = Signal()
-        m.d.comb += write.eq(access & bus.write & ~bus.error)
-        place = {register.name: register.offset // 4 for register in block.registers}
+                with m.Case(place[register.name]):
+                    m.d.sync += bus.error.eq(self._request.write & (not register.writable))
 
-        def words(name, **kwargs):
-            return self._words(m, block.register(name), rule, write & (word == place[name]), **kwargs)
+        def words(name, read_at):
+            return self._words(m, block.register(name), rule, word == place[name], write, read_at)
 
         setting, target = self.setting, self.target
-        threshold, hysteresis, timing = (words(name, read_at=self.setting_of)
-                                         for name in ("threshold", "hysteresis", "timing"))
-        targets = words("target", read_at=self.row_of)
+        threshold, hysteresis, timing = (words(name, self.setting_of) for name in ("threshold", "hysteresis", "timing"))
+        targets = words("target", self.row_of)
         m.d.comb += [
             setting.threshold.eq(threshold), setting.hysteresis.eq(hysteresis),
             setting.hold.eq(timing[:8]), setting.interval.eq(timing[16:]), target.eq(targets),
@@ -99,37 +106,37 @@ class RuleStore(wiring.Component):
         self._elaborate_watch(m, rule, word == place["watch"], write)
         self._elaborate_log(m, rule, word, place)
 
-    def _words(self, m, register, rule, write, *, read_at):
+    def _words(self, m, register, rule, is_here, write, read_at):
         """One writable register of all rules; returns its word of the rule `read_at`."""
-        bus = self.rule
         m.submodules[register.name] = words = memory.Memory(shape=unsigned(32), depth=self._rules, init=[])
         fields = sum((1 << field.width) - 1 << field.lsb for field in register.fields)
         port, seen, inner = words.write_port(granularity=8), words.read_port(domain="comb"), \
             words.read_port(domain="comb")
         m.d.comb += [
-            port.addr.eq(rule), port.data.eq(bus.w_data & fields), port.en.eq(Mux(write, bus.w_mask, 0)),
+            port.addr.eq(rule), port.data.eq(self._request.w_data & fields),
+            port.en.eq(Mux(write & is_here, self._request.w_mask, 0)),
             seen.addr.eq(rule), inner.addr.eq(read_at),
         ]
-        with m.If(bus.address[:ceil_log2(regmap.node("rule").stride // 4)] == register.offset // 4):
-            m.d.comb += bus.r_data.eq(seen.data)
+        with m.If(is_here):
+            m.d.comb += self._seen.eq(seen.data)
         return inner.data
 
     def _elaborate_watch(self, m, rule, is_here, write):
         """Every rule's `watch` is needed at once: registers."""
         fields = regmap.node("rule").register("watch").fields
-        mask = Cat(bit.replicate(8) for bit in self.rule.w_mask)
+        mask = Cat(bit.replicate(8) for bit in self._request.w_mask)
         watch = self.watch[rule]
         with m.If(is_here):
             for field in fields:
-                m.d.comb += self.rule.r_data[field.lsb:field.lsb + field.width].eq(watch[field.name])
+                m.d.comb += self._seen[field.lsb:field.lsb + field.width].eq(watch[field.name])
         for number in range(self._rules):
             mine = self.watch[number]
+            m.d.sync += self.rewritten[number].eq(write & is_here & (rule == number))
             with m.If(write & is_here & (rule == number)):
-                m.d.comb += self.rewritten[number].eq(1)
                 for field in fields:
                     place = slice(field.lsb, field.lsb + field.width)
                     column = Value.cast(mine[field.name])
-                    m.d.sync += column.eq((column & ~mask[place]) | (self.rule.w_data[place] & mask[place]))
+                    m.d.sync += column.eq((column & ~mask[place]) | (self._request.w_data[place] & mask[place]))
 
     def _elaborate_log(self, m, rule, word, place):
         """What the rules did: written by the gateware, read by software."""
@@ -146,24 +153,25 @@ class RuleStore(wiring.Component):
             m.d.comb += [port.addr.eq(self.log_rule), port.data.eq(value), port.en.eq(self.log),
                          seen.addr.eq(rule)]
             with m.If(word == place[name]):
-                m.d.comb += self.rule.r_data.eq(seen.data)
+                m.d.comb += self._seen.eq(seen.data)
 
     def _elaborate_prepared_bus(self, m):
         bus, block = self.prepared, regmap.node("prepared")
-        access, rule, word_index = self._access(m, bus, block)
+        request, write, rule, word_index = self._access(m, bus, block)
         m.submodules.word = word = RowWord()
         # A row that nobody has prepared grants nothing, and is legal.
         m.submodules.rows = rows = memory.Memory(
             shape=AllocationRow, depth=self._rules,
             init=[AllocationRow.const(reset_row(1, self._config))] * self._rules)
         port, seen, inner = rows.write_port(), rows.read_port(domain="comb"), rows.read_port(domain="comb")
-        is_enabled = self.watch[rule].enable
-        m.d.comb += [
-            word.word.eq(word_index), word.w_data.eq(bus.w_data), word.w_mask.eq(bus.w_mask),
+        m.d.sync += [
             word.old.eq(seen.data),
+            bus.error.eq(~word.known | (request.write & (~word.writable | self.watch[rule].enable))),
             bus.r_data.eq(word.data),
-            bus.error.eq(~word.known | (bus.write & (~word.writable | is_enabled))),
+        ]
+        m.d.comb += [
+            word.word.eq(word_index), word.w_data.eq(request.w_data), word.w_mask.eq(request.w_mask),
             seen.addr.eq(rule),
-            port.addr.eq(rule), port.data.eq(word.new), port.en.eq(access & bus.write & ~bus.error),
+            port.addr.eq(rule), port.data.eq(word.new), port.en.eq(write),
             inner.addr.eq(self.row_of), self.row.eq(inner.data),
         ]

@@ -1,9 +1,8 @@
 """`RuleTable`: the reflex rules: from the analyzer's figures to rows stored for the transaction, without software.
 
 Contract: from the strobe of a figure that makes a single rule due to the first cycle under its table it takes
-12 cycles when nothing holds the rules, and 1 more for every other rule in the same table (2, if it has the
-target of the one before): 27 for sixteen with targets of their own; tenants + 3 more if a guarantee was written after
-the change before. See
+20 cycles when nothing holds the rules, and 2 more for every other rule in the same table: 50 for sixteen; tenants + 3
+more if a guarantee was written after the change before. See
 `rules.py` for when a rule is due, `reflex.py` for what several do together, `rulestore.py` for the registers,
 `transaction.py` for what holds the rules back.
 

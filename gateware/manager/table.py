@@ -33,8 +33,8 @@ class AllocationTable(wiring.Component):
     store, store_tenant, new, replaced: strobe: the staged row of `store_tenant` becomes `new`; `replaced` is what the
         staging bank holds there (of no consequence before the copy came to it).
     sum_weight, sum_pages: over the rows of the staging bank.
-    storing, storing_tenant: a row is stored in this cycle; `storing_replaced`: slots of the one that it replaces.
-    write, write_bank, write_tenant, write_row: the broadcast.
+    storing, storing_tenant: a row is stored in this cycle.
+    write, write_bank, write_tenant, write_row: the broadcast; `replaced_slots`: of the row that was replaced by it.
     """
 
     def __init__(self, config: DeviceConfig):
@@ -58,7 +58,7 @@ class AllocationTable(wiring.Component):
             "sum_pages": Out(SUM_WIDTH),
             "storing": Out(1),
             "storing_tenant": Out(range(config.tenants)),
-            "storing_replaced": Out(config.slots),
+            "replaced_slots": Out(config.slots),
             "write": Out(1),
             "write_bank": Out(range(BANKS)),
             "write_tenant": Out(range(config.tenants)),
@@ -76,11 +76,12 @@ class AllocationTable(wiring.Component):
             self._bus_read.addr.eq(self._address(self.tenant, Mux(
                 self.is_staging & self.staged & stored.bit_select(self.tenant, 1),
                 self.staging_bank, self.active_bank))),
-            self.old.eq(self._bus_read.data),
-            self.scan_row.eq(self._scan_read.data),
             self.storing.eq(self._write.en),
-            self.storing_replaced.eq(Mux(stored.bit_select(self.storing_tenant, 1), self.replaced.slots, 0)),
         ]
+        self._replaces = Signal()   # the row that is broadcast came over another one
+        before = Signal(self._config.slots)
+        m.d.sync += [self._replaces.eq(stored.bit_select(self.storing_tenant, 1)), before.eq(self.replaced.slots)]
+        m.d.comb += self.replaced_slots.eq(Mux(self._replaces, before, 0))
         with m.If(self.refresh):
             m.d.sync += stored.eq(0)
         with m.Elif(self._write.en):
@@ -106,11 +107,18 @@ class AllocationTable(wiring.Component):
         tenants = self._config.tenants
         pitch = 1 << ceil_log2(tenants)
         bank = [reset_row(tenant, self._config) for tenant in range(tenants)] + [{}] * (pitch - tenants)
+        # No row is read in the cycle in which it is written, or nobody looks at it: what would come out need not be
+        # defined, which spares a bypass around the block RAM. Synthesis believes that only of a register behind a port.
         m.submodules.rows = rows = memory.Memory(
-            shape=AllocationRow, depth=4 * pitch, init=[AllocationRow.const(row) for row in bank * BANKS])
-        self._bus_read = rows.read_port()
-        self._scan_read = rows.read_port()
+            shape=AllocationRow, depth=4 * pitch, init=[AllocationRow.const(row) for row in bank * BANKS],
+            attrs={"no_rw_check": 1})
+        self._bus_read = rows.read_port(domain="comb")
+        self._scan_read = rows.read_port(domain="comb")
         self._write = rows.write_port()
+        for port, row in ((self._bus_read, self.old), (self._scan_read, self.scan_row)):
+            fetched = Signal(AllocationRow, reset_less=True, name="fetched")   # so that it can be the block RAM's own
+            m.d.sync += fetched.eq(port.data)
+            m.d.comb += row.eq(fetched)
 
     def _elaborate_copy(self, m, stored):
         """The copy goes from row to row; a row that is stored takes the write port from it for a cycle."""
@@ -128,7 +136,7 @@ class AllocationTable(wiring.Component):
             target.eq(Mux(self.store, self.store_tenant, current)),
             self._write.en.eq(self.store | (advance & ~passed)),
             self._write.addr.eq(self._address(target, self.staging_bank)),
-            self._write.data.eq(Mux(self.store, self.new, self._scan_read.data)),
+            self._write.data.eq(Mux(self.store, self.new, self.scan_row)),
         ]
         m.d.sync += primed.eq(self.copying & ~self.refresh)
         with m.If(self.refresh):
@@ -140,8 +148,10 @@ class AllocationTable(wiring.Component):
 
     def _elaborate_sum(self, m, total, column, refreshed):
         """Add what is broadcast, less what it replaced; a row not stored before replaced nothing."""
-        replaced = Signal.like(self.replaced[column], name=f"replaced_{column}")
-        m.d.sync += replaced.eq(Mux(self._stored.bit_select(self.storing_tenant, 1), self.replaced[column], 0))
+        before = Signal.like(self.replaced[column], name=f"before_{column}")
+        replaced = Signal.like(before, name=f"replaced_{column}")
+        m.d.sync += before.eq(self.replaced[column])
+        m.d.comb += replaced.eq(Mux(self._replaces, before, 0))
         with m.If(refreshed):
             m.d.sync += total.eq(0)
         with m.Elif(self.write):

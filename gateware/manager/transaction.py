@@ -1,7 +1,7 @@
 """`Transaction`: carries out the allocation transaction, for software's commands and for reflex rules.
 
 A command is taken in the cycle of `command` and waits for what is under way; `full` says that one waits already.
-A commit is in force 5 cycles after `command`, 3 if the table was checked, tenants + 8 if the check has to scan (see
+A commit is in force 6 cycles after `command`, 3 if the table was checked, tenants + 9 if the check has to scan (see
 `checker.py`); other commands end within that, a begin once the staging bank equals the active one (tenants + 3 cycles
 after a change). Rules act only while nothing is staged, nothing awaits confirmation, no command waits and no packet of
 an older epoch is in flight; their table takes the same check and the same change. A guarantee that is written before
@@ -42,7 +42,8 @@ class RulesSignature(wiring.Signature):
     """How reflex rules take part in the transaction, seen from the rules.
 
     due: a rule wants to act. storing: they may store rows. stored: strobe, all are stored, or there is none (`none`),
-    or the target of one does not exist (`unknown`, and `row`). done: strobe that ends it, with `result`, `result_row`.
+    or the target of one does not exist (`unknown`, and `row`). done: strobe a cycle after its end, with `result`,
+    `result_row`.
     """
 
     def __init__(self):
@@ -50,7 +51,7 @@ class RulesSignature(wiring.Signature):
             "due": Out(1),
             "storing": In(1),
             "stored": Out(1),
-            "none": Out(1),
+            "none": Out(1, init=1),
             "unknown": Out(1),
             "row": Out(8),
             "done": In(1),
@@ -63,10 +64,12 @@ class Transaction(wiring.Component):
     """The state machine behind `rm.command`.
 
     command, op: strobe and number of a command; full: another cannot be taken.
-    owned: the caller's token is the owner's; not `settled`: one of them was written, decide in the next cycle.
-    base_epoch, confirm_within: registers of the caller.
-    epoch, changed: of the table in force. draining: packets of other epochs are in flight.
-    refresh, copying: to the table: make the staging bank equal to the active one.
+    owned: the caller's token is the owner's; current: its base epoch is that of the table in force; both a cycle late:
+        not `settled`: something that they depend on was written, decide in the next cycle.
+    confirm_within: register of the caller.
+    changed: another table is in force. draining: packets of other epochs are in flight.
+    refresh, copying: to the table: make the staging bank equal to the active one, a cycle after what is staged was
+        dropped.
     check, check_done, check_result, check_row: to the checker.
     row_changed, guarantee_changed: strobes: what was checked is no longer. A row changes only while not `locked`.
     locked: staged rows must not change, because a command waits or a check is under way.
@@ -81,9 +84,8 @@ class Transaction(wiring.Component):
             "full": Out(1),
             "owned": In(1),
             "settled": In(1),
-            "base_epoch": In(8),
+            "current": In(1),
             "confirm_within": In(32),
-            "epoch": In(8),
             "changed": In(1),
             "draining": In(1),
             "refresh": Out(1),
@@ -116,7 +118,7 @@ class Transaction(wiring.Component):
         m = Module()
         self._declare()
         m.d.comb += [
-            self.full.eq(self._waiting & ~self._taking),
+            self.full.eq(self._waiting),
             self.staged.eq((self.phase == Phase.COPYING) | (self.phase == Phase.STAGING)),
             self.busy.eq(self.command | self._waiting | (self._running & ~self.for_rules)
                          | (self.phase == Phase.COPYING)),
@@ -125,11 +127,12 @@ class Transaction(wiring.Component):
         ]
         with m.If(self.command):
             m.d.sync += [self._waiting.eq(1), self._op.eq(self.op)]
-        with m.If((self.phase == Phase.COPYING) & ~self.copying & ~self.changed):
+        with m.If((self.phase == Phase.COPYING) & ~self.copying & ~self.refresh):
             m.d.sync += self.phase.eq(Phase.STAGING)
         with m.If(self.row_changed | self.guarantee_changed):
             m.d.sync += self._is_checked.eq(0)
         self._elaborate_deadline(m)
+        m.d.sync += [self._restore.eq(0), self.rules.done.eq(0)]
         with m.FSM() as fsm:
             # Nothing is under way: take the command that waits, once the copy is complete; else rules that are due.
             with m.State("READY"):
@@ -138,7 +141,7 @@ class Transaction(wiring.Component):
                     m.d.sync += self._waiting.eq(0)
                     self._elaborate_dispatch(m)
                 with m.Elif(self.rules.due & ~self._waiting & (self.phase == Phase.IDLE)
-                            & ~self.changed & ~self.copying & ~self.draining):
+                            & ~self.refresh & ~self.copying & ~self.draining):
                     m.d.sync += [self.for_rules.eq(1), self._committing.eq(1), self._is_checked.eq(0)]
                     m.next = "STORE"
             # The rules store their rows into the staging bank.
@@ -180,18 +183,18 @@ class Transaction(wiring.Component):
         self._is_checked = Signal()
         self._expiring = Signal()
         self._no_time_left = Signal()   # `confirm_left` is 0; nothing waits for a comparison of 32 bits
-        self._restore = Signal()   # what is staged is dropped
+        self._restore = Signal()   # what is staged was dropped in the cycle before
 
     def _answer(self, m, result, row=0):
         """How a command or the rules' transaction ends. A refused table of rules is dropped at once."""
         with m.If(self.for_rules):
-            m.d.comb += [
+            m.d.sync += [
                 self.rules.done.eq(1),
                 self.rules.result.eq(result),
                 self.rules.result_row.eq(row),
                 self._restore.eq(0 if result is Result.OK else 1),
+                self.for_rules.eq(0),
             ]
-            m.d.sync += self.for_rules.eq(0)
         with m.Else():
             m.d.sync += [self.result.eq(result), self.row.eq(row)]
             if result is not Result.OK:
@@ -227,7 +230,7 @@ class Transaction(wiring.Component):
         """Check, or the part of a commit before the change; a checked table needs no second scan."""
         is_commit = self._op == Command.COMMIT
         m.d.sync += self._committing.eq(is_commit)
-        with m.If(is_commit & (self.base_epoch != self.epoch)):
+        with m.If(is_commit & ~self.current):
             self._answer(m, Result.STALE_EPOCH)
         with m.Elif(is_commit & self._is_checked):
             m.next = "CHANGE"
@@ -250,7 +253,7 @@ class Transaction(wiring.Component):
         """The cycle that decides."""
         with m.If(~self.for_rules & ~self.owned):
             self._answer(m, Result.STALE_TOKEN)
-        with m.Elif(~self.for_rules & (self.base_epoch != self.epoch)):
+        with m.Elif(~self.for_rules & ~self.current):
             self._answer(m, Result.STALE_EPOCH)
         with m.Elif(self.draining):
             self._answer(m, Result.BUSY_DRAINING)
@@ -267,8 +270,7 @@ class Transaction(wiring.Component):
         self._answer(m, Result.OK)
 
     def _elaborate_abandon(self, m):
-        m.d.comb += self._restore.eq(1)
-        m.d.sync += self.phase.eq(Phase.IDLE)
+        m.d.sync += [self._restore.eq(1), self.phase.eq(Phase.IDLE)]
         self._answer(m, Result.OK)
 
     def _elaborate_deadline(self, m):

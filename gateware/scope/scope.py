@@ -5,7 +5,7 @@ the samples. Software writes patterns, conditions and limits, arms, and reads th
 complete; the block tells by itself what its probes are (`scope_description`). Serves the blocks `scope`,
 `scope_pattern`, `scope_description` and `scope_rows` of the register map.
 
-An access to a memory takes two cycles, to a row four. Refused with an error: reads of `scope_pattern`, writes of the
+An access to a memory takes three cycles, to a row four. Refused with an error: reads of `scope_pattern`, writes of the
 other two, rows while the capture is not complete, and what is beyond the tables, rows and words that there are.
 """
 

@@ -142,38 +142,36 @@ class RegisterContract(Elaboratable):
         free_inputs(m, dut)
         bus = dut.bus
         m.d.comb += Assume(obeys(m, bus, "bus"))
-        first = Signal()  # an access is in its first cycle
-        waited = Signal()
-        m.d.sync += waited.eq(bus.valid & ~bus.ready)
-        m.d.comb += first.eq(bus.valid & ~waited)
+        acting, answering = Signal(), Signal()  # an access is in its second cycle, in its third
+        m.d.sync += [acting.eq(bus.valid & ~acting & ~answering), answering.eq(acting)]
         mask = Cat(bit.replicate(8) for bit in bus.w_mask)
-        expected = Signal(32)  # the word as it was when the access began
+        expected = Signal(32)  # the word as it was before the access changed it
         for number, (address, lsb, name, writable) in enumerate(self.fields):
             port = getattr(dut, name)
             here = bus.address == address
             if writable:
                 model = Signal(len(port), init=self.resets[name], name=f"model_{number}")
                 m.d.comb += Assert(port == model)
-                with m.If(first & here & bus.write):
+                with m.If(acting & here & bus.write):
                     place = mask[lsb:lsb + len(port)]
                     m.d.sync += model.eq((model & ~place) | (bus.w_data[lsb:lsb + len(port)] & place))
-            with m.If(first & here):
+            with m.If(acting & here):
                 m.d.sync += expected[lsb:lsb + len(port)].eq(port)
-        self._answers(m, bus, first, waited, expected)
+        self._answers(m, bus, answering, expected)
         return m
 
-    def _answers(self, m, bus, first, waited, expected):
-        """Two cycles an access; errors exactly where nothing can answer; data as the model has it."""
+    def _answers(self, m, bus, answering, expected):
+        """Three cycles an access; errors exactly where nothing can answer; data as the model has it."""
         read_here = Cat(bus.address == address for address in {field[0] for field in self.fields}).any()
         write_here = Cat(bus.address == address for address in {field[0] for field in self.fields if field[3]}).any()
-        with m.If(waited):
+        with m.If(answering):
             m.d.comb += [Assert(bus.ready), Assert(bus.error == ~Mux(bus.write, write_here, read_here))]
-        with m.If(first):
+        with m.Else():
             m.d.comb += Assert(~bus.ready)
         for address in sorted({field[0] for field in self.fields}):
             bits = 0
             for at, lsb, name, _ in self.fields:
                 if at == address:
                     bits |= ((1 << len(getattr(self.dut, name))) - 1) << lsb
-            with m.If(waited & ~bus.write & (bus.address == address)):
+            with m.If(answering & ~bus.write & (bus.address == address)):
                 m.d.comb += Assert(bus.r_data == (expected & bits))

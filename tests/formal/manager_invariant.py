@@ -68,7 +68,7 @@ class ManagerInvariant:
         m, inside = self.m, self.inside
         self.stored = stored = inside["table._stored"]
         copying, current = inside["table.copying"], inside["table.current"]
-        self.changed = changed = inside["banks.changed"]
+        self.changed = changed = inside["transaction.refresh"]   # or what was staged is dropped
         self.refreshed = refreshed = inside["table.refreshed"]
         self.complete = complete = Signal()
         m.d.comb += complete.eq(~copying & ~changed)
@@ -83,7 +83,8 @@ class ManagerInvariant:
         second, unknown = inside["rules.reflex.second"], inside["rules.reflex.transaction__unknown"]
         m.d.comb += [
             untouched.eq(~changed & ~staged & (~running | ~taken.any())),
-            claim(~taken.any() | inside["transaction.for_rules"]),
+            claim(~taken.any() | inside["transaction.for_rules"] | inside["transaction.rules__done"]),
+            claim(inside["rules.reflex.transaction__none"] == ~taken.any()),
             claim(~second | taken.any()), claim(~unknown | taken.any()),
         ]
         for number in self.numbers:
@@ -140,7 +141,7 @@ class ManagerInvariant:
             known = self.stored[number] & ~self.changed & ~pending & ~unsure & ~faulty[number]
             m.d.comb += claim(~known | all_of([*legal_row([self.staged[number]], 0, self.config),
                                                *self._respected(number)]))
-        row, replaced = AllocationRow(inside["table.write_row"]), inside["standing_replaced"]
+        row, replaced = AllocationRow(inside["table.write_row"]), inside["table.replaced_slots"]
         for slot in range(self.config.slots):
             owners = inside[f"standing.owners_{slot}"]
             counted = owners + Mux(self.written, row.slots[slot] - replaced[slot], 0)
@@ -156,17 +157,18 @@ class ManagerInvariant:
         """What a check under way has found so far, and what it found when it ended."""
         claim = partial(self.claims, "check")
         m, inside = self.m, self.inside
-        deciding, asking, fetching, comparing, judging = (
-            inside[f"checker.{name}"] for name in ("deciding", "asking", "fetching", "comparing", "judging"))
-        done, good = inside["checker.done"], inside["checker.result"] == Result.OK
+        summing, deciding = inside["checker.summing"], inside["checker.deciding"]
+        asking, fetching, comparing, judging, done = (   # while the sums are compared, of a check that was given up
+            inside[f"checker.{name}"] & ~summing for name in ("asking", "fetching", "comparing", "judging", "judged"))
+        good = inside["checker.result"] == Result.OK
         asked, fetched, compared, judged = (
             inside[f"checker.{name}"] for name in ("tenant", "fetched_tenant", "compared_tenant", "judged_tenant"))
         scanning = asking | fetching | comparing | judging
         busy = scanning | done   # the verdict on the sums is there
         last = self.config.tenants - 1
         m.d.comb += [
-            claim(~(deciding | busy) | inside.state("transaction.fsm_state", "CHECK")),
-            claim(~done | ~scanning), claim(~deciding | ~busy), claim(~deciding | ~self.written),
+            claim(~(summing | deciding | busy) | inside.state("transaction.fsm_state", "CHECK")),
+            claim(~done | ~scanning), claim(~deciding | ~busy), claim(~(summing | deciding) | ~self.written),
             claim(~(asking & fetching) | (asked == fetched + 1)),
             claim(~(fetching & comparing) | (fetched == compared + 1)),
             claim(~(comparing & judging) | (compared == judged + 1)),
@@ -177,7 +179,12 @@ class ManagerInvariant:
             claim(~(comparing & ~fetching) | (compared == last)),
             claim(~(judging & ~comparing) | (judged == last)),
             claim(~busy | ~good | all_of(legal_sums(self.staged, self.config))),
+            claim(~deciding | inside["checker.is_heavy"] | inside["checker.is_large"]
+                  | all_of(legal_sums(self.staged, self.config))),
             claim(~(deciding | ((asking | fetching) & ~comparing)) | (inside["checker.owned"] == 0)),
+            claim(~(deciding & inside["checker.is_legal"]) | all_of(
+                [*(rule for number in self.numbers for rule in legal_row(self.staged, number, self.config)),
+                 *(rule for number in self.numbers for rule in self._respected(number))])),
         ]
         broken = Cat(signal for name, signal in inside.items() if name.startswith("checker.broken_")).any()
         for number in self.numbers:

@@ -4,12 +4,12 @@ The watched tenant's row is written once, with any rate below full and any burst
 first refill under that row on, the tenant starts packets of any size whenever its `ok` is high and no charge of its
 is so new that it does not show yet; the others are charged at will. A reference bucket, filled every cycle and never
 above the burst, must never be overdrawn: that is the same claim for every interval at once. While `ample` is high, it
-holds `UNKNOWN` largest packets, less what does not show yet.
+holds `UNKNOWN` largest packets, less what does not show yet. The shaper is proven with what its refills come from.
 """
 
 from amaranth import *
 
-from gateware.fabric import shaper
+from gateware.fabric import allowances, shaper
 from gateware.manager.allocation import BANKS, AllocationRow, reset_row
 from tests.formal.prover import AnyConst, AnySeq, Assert, Assume, Claims, internals
 
@@ -18,14 +18,14 @@ LARGEST_BURST = 12  # of the proof, in largest packets: more than `UNKNOWN` of t
 
 
 class ShaperContract(Elaboratable):
-    """`dut` has the ports of `Shaper(config)`; `tenant` is the one that is watched.
+    """`dut` has the ports of `ShaperOfRows(config)`; `tenant` is the one that is watched.
 
     invariant(m, inside, contract): asserts what holds inside `dut`; None: its ports only, for bounded checks.
     """
 
     def __init__(self, dut, config, tenant, invariant=None):
         self.dut, self.config, self.tenant, self.invariant = dut, config, tenant, invariant
-        self.fraction = shaper.FRACTION
+        self.fraction = allowances.FRACTION
         self.largest = shaper.MAX_PACKET_BEATS << self.fraction
         self.width = (2 * LARGEST_BURST * self.largest).bit_length()   # of what may be in a bucket
 
@@ -36,10 +36,10 @@ class ShaperContract(Elaboratable):
         self.rate, self.burst = Signal(self.fraction), Signal(15)
         m.d.comb += [self.rate.eq(AnyConst(self.fraction)), self.burst.eq(AnyConst(15)),
                      Assume(self.burst <= LARGEST_BURST * shaper.MAX_PACKET_BEATS)]
-        # Cycles: 0, the row is written; 1, its table comes into force; then one for each tenant's refill, which is
-        # written four cycles after its row was read.
-        self.period = max(tenants, 3)
-        last = self.period + 5
+        # Cycles: 0, the row is written; 1, its table comes into force; then one for each tenant's turn, whose flags
+        # show seven cycles after its row was read.
+        self.period = tenants
+        last = self.period + 7
         self.now = Signal(range(last + 1))
         self.settled = Signal()
         m.d.comb += self.settled.eq(self.now == last)
@@ -89,9 +89,9 @@ class ShaperContract(Elaboratable):
         self.each_cycle = Signal(self.fraction)
         burst, least, self.depth = (Signal(self.width, name=name) for name in ("burst_units", "least", "depth"))
         m.d.comb += [
-            self.each_cycle.eq(Mux(self.rate == 0, shaper.LEAST_RATE, self.rate)),
+            self.each_cycle.eq(Mux(self.rate == 0, allowances.LEAST_RATE, self.rate)),
             burst.eq(self.burst << self.fraction),
-            least.eq(self.largest + self.each_cycle * self.period),
+            least.eq(self.largest + self.each_cycle * self.period + (1 << self.fraction)),
             self.depth.eq(Mux(burst < least, least, burst)),
         ]
         # Below the brim: the bucket is full at the beginning.
@@ -106,7 +106,7 @@ class ShaperContract(Elaboratable):
         broken = Signal()
         unshown = sum(self.recent) << self.fraction
         m.d.sync += broken.eq((spent < 0) | ((start << self.fraction) > self.tokens) | (
-            self.settled & self.dut.ample[self.tenant] & (self.tokens + unshown < shaper.UNKNOWN * self.largest)))
+            self.settled & self.dut.ample[self.tenant] & (self.tokens + unshown < allowances.UNKNOWN * self.largest)))
         m.d.comb += Assert(~broken)
 
 
@@ -119,90 +119,138 @@ def shaper_invariant(m, inside, contract, part=None):
 
     A bucket is kept one largest packet low, so that it may be charged for one at a level of 0.
     """
-    tenant, period, now = contract.tenant, contract.period, contract.now
+    tenant, period, now, f = contract.tenant, contract.period, contract.now, contract.fraction
     stride = 1 << (contract.config.tenants - 1).bit_length()
-    table = inside.word(m, "rows.table", (TABLE * stride) | tenant)
-    filled, spent = inside.word(m, "filled", tenant), inside.word(m, "spent", tenant)
+    table = inside.word(m, "allowances.rows.table", (TABLE * stride) | tenant)
+    bucket, spent = inside.word(m, "shaper.filled", tenant), inside.word(m, "shaper.spent", tenant)
     claim = Claims(part)
-    real, shown = Signal(signed(len(filled))), Signal(signed(len(filled)))
+    filled, is_full = bucket.beats, bucket.full
+    first = tenant or period   # the cycle in which the written row is read first
+    known = _Known(m, contract, inside, filled, spent)
+    refilled, shows = now > first + 5, now > first + 6   # under the written row, and so do the flags
+    real, shown = known.real, known.shown
+    flagged = known.turns[-1].tenant == tenant
+    _refill_invariant(m, inside, contract, claim, known)
+    _charge_invariant(m, inside, contract, claim, known)
     coming = Signal(contract.width)
-    recent = [beats << contract.fraction for beats in contract.recent]
-    m.d.comb += [real.eq(filled - spent), shown.eq(real + sum(recent))]
-    refilled = now > (tenant + 4 if tenant else period + 4)   # under the written row
-    _refill_invariant(m, inside, contract, claim, filled, spent, recent)
-    _charge_invariant(m, inside, contract, claim, spent, recent)
     for number in range(period):
-        with m.If(inside["last"] == number):   # so many cycles ago the tenant's refill was written
-            m.d.comb += coming.eq(contract.each_cycle * ((number - tenant - 1) % period))
+        with m.If(known.turns[-1].tenant == number):   # so many cycles ago the tenant's refill was there
+            m.d.comb += coming.eq(contract.each_cycle * ((number - tenant) % period))
+    holds = (real << f) + contract.largest + known.rest_before
+    ample = (allowances.UNKNOWN - 1) * shaper.MAX_PACKET_BEATS
+    ok, is_ample = inside["shaper.ok"][tenant], inside["shaper.ample"][tenant]
     m.d.comb += [
         claim("level", (now == 0) | ((table.rate == contract.rate) & (table.burst == contract.burst))),
         claim("level", contract.settled | (spent == 0)),
-        claim("level", refilled | ((real >= 0) & (real <= Mux(now < 4, 0, 1 << 15 + contract.fraction)))),
-        claim("level", real >= -contract.largest),
+        claim("level", refilled | ((real >= 0) & (real < 1 << 15))),
+        claim("level", real >= -shaper.MAX_PACKET_BEATS),
+        claim("level", ~refilled | (known.held <= known.most)),
+        claim("level", ~refilled | ~is_full),
         claim("tokens", contract.settled | (contract.tokens == contract.depth)),
         claim("tokens", contract.tokens <= contract.depth),
-        claim("tokens", ~refilled | (real + contract.largest + coming <= contract.tokens)),
-        claim("level", ~refilled | (shown + contract.largest + contract.each_cycle * period <= contract.depth)),
-        claim("flags", ~refilled | ~inside["unlimited"][tenant]),
-        claim("flags", ~refilled | (inside["one"][tenant] == (shown >= 0))),
-        claim("flags", ~refilled | (inside["several"][tenant] == (shown >= (shaper.UNKNOWN - 1) * contract.largest))),
+        claim("tokens", ~refilled | (holds + coming <= contract.tokens)),
+        claim("flags", ~shows | flagged | (ok == (shown >= 0))),
+        claim("flags", ~shows | flagged | (is_ample == (shown >= ample))),
+        claim("flags", ~shows | ~flagged | ~ok | (shown >= 0)),
+        claim("flags", ~shows | ~flagged | ~is_ample | (shown >= ample)),
     ]
     claim.finish(m)
 
 
-def _refill_invariant(m, inside, contract, claim, filled, spent, recent):
-    """A refill under way: what was looked up is what the row grants; what was read is what there was."""
-    tenant, period, now = contract.tenant, contract.period, contract.now
-    stages = [inside[name] for name in ("looked_up", "valued", "turn", "read", "last")]
-    granted, brim, most = Signal(contract.width), Signal(signed(contract.width + 2)), 1 << 15 + contract.fraction
-    row, level, missing = inside["row"], inside["level"].as_signed(), inside["missing"].as_signed()
-    cap, limit, cut = inside["cap"].as_signed(), inside["limit"].as_signed(), inside["most"].as_signed()
-    m.d.comb += [
-        granted.eq(contract.each_cycle * period),
-        brim.eq((contract.burst << contract.fraction) - contract.largest - granted),
-        claim("refill", (stages[0] < period) & (now <= period + 5)),
-        claim("refill", (limit <= most) & (cap >= 0) & (cap <= most) & (cut >= 0) & (cut <= most)),
-        # In the first cycles nothing has been looked up: bucket 0 is refilled with nothing.
-        claim("refill", (now > 0) | (row == 0)),
-        claim("refill", (now > 1) | (limit <= 0)),
-        claim("refill", (now > 2) | (cap == 0)),
-        claim("refill", (now > 3) | ((cut == 0) & ((tenant != 0) | (inside["brim"] == 0)))),
-    ]
-    for cycle in range(period + 5):
+class _Known:
+    """What the watched tenant's bucket holds, in whole beats, and what its row grants.
+
+    real: now; shown: with the charges that do not show yet; held: with those that a turn has not seen. lump: of a turn,
+    with its fraction; most: above a largest packet. rests: below one beat, now and before each turn that is on its way
+    to the bucket, the newest first.
+    """
+
+    def __init__(self, m, contract, inside, filled, spent):
+        f, width = contract.fraction, len(filled)
+        self.spent, self.recent = spent, contract.recent
+        self.real, self.shown, self.held = (Signal(signed(width), name=name) for name in ("real", "shown", "held"))
+        self.lump, self.most = Signal(contract.width), Signal(15)
+        room = contract.burst - (self.lump >> f) - (shaper.MAX_PACKET_BEATS + 2)
+        m.d.comb += [
+            self.real.eq(filled - spent), self.shown.eq(self.real + sum(contract.recent)),
+            self.held.eq(self.real + sum(contract.recent[:2])),
+            self.lump.eq(contract.each_cycle * contract.period), self.most.eq(Mux(room < 0, 0, room)),
+        ]
+        self.room, self.filled = room, filled
+        layout = allowances.refill_layout(contract.config)
+        self.turns = [layout(inside[name]) for name in ("allowances.refill", "shaper.summed", "shaper.flagged")]
+        self.rests = [inside.word(m, "allowances.rests", contract.tenant)]
+        for age, (who, beats) in enumerate((
+                (inside["allowances.granted_tenant"], inside["allowances.beats"]),
+                *((turn.tenant, turn.beats) for turn in self.turns[:2])), 3):
+            rest = Signal(signed(contract.width + 2), name=f"rest_{age}")
+            mine = (who == contract.tenant) & (contract.now > age)
+            m.d.comb += rest.eq(self.rests[-1] + Mux(mine, (beats << f) - self.lump, 0))
+            self.rests.append(rest)
+
+    @property
+    def rest_before(self):
+        """What was left when the bucket was filled last."""
+        return self.rests[-1]
+
+
+def _refill_invariant(m, inside, contract, claim, known):
+    """A turn under way: what was looked up is what the row grants; what was read is what there was."""
+    tenant, period, now, f = contract.tenant, contract.period, contract.now, contract.fraction
+    refill, summed, flagged = known.turns
+    stages = [*(inside[f"allowances.{name}_tenant"] for name in ("asked", "read", "valued", "granted")),
+              refill.tenant, summed.tenant, flagged.tenant]
+    row, room = inside["allowances.row"], inside["allowances.room"].as_signed()
+    for cycle in range(period + 7):
         with m.If(now == cycle):
             m.d.comb += [claim("refill", stage == max(cycle - age, 0) % period) for age, stage in enumerate(stages)]
     with m.If(contract.settled):
         for number in range(period):
             with m.If(stages[0] == number):
                 m.d.comb += [claim("refill", stage == (number - age) % period) for age, stage in enumerate(stages)]
-    here = [stage == tenant for stage in stages]
+    m.d.comb += [claim("refill", (stages[0] < period) & (now <= period + 7)), claim("refill", room < 1 << 15)]
+    here = [(stage == tenant) & (now > age) for age, stage in enumerate(stages)]
+    deep = known.most >= (allowances.UNKNOWN - 1) * shaper.MAX_PACKET_BEATS
     m.d.comb += [
-        claim("refill", ~here[1] | (now < 2) | ((row[:17] == contract.rate) & (row[17:] == contract.burst))),
-        claim("refill", ~here[2] | (now < 3) | ((inside["refill"] == granted) & (limit == brim)
-                                                & ~inside["valued_full"])),
-        claim("refill", ~here[3] | (now < 4) | ((inside["granted"] == granted) & (cap == Mux(brim > 0, brim, 0))
-                                                & ~inside["full"])),
-        claim("refill", ~here[4] | (now < 5) | ((inside["grant"] == granted) & (cut == Mux(brim > 0, brim, 0))
-                                                & ~inside["last_full"])),
-        claim("refill", ~here[3] | ((inside["read_filled"] == filled)
-                           & (inside["read_spent"] == (spent - recent[0])[:len(spent)]))),
-        claim("refill", ~here[4] | ((inside["more"] == (filled + inside["grant"])[:len(filled)])
-                           & (inside["brim"] == (spent - recent[0] - recent[1] + cut)[:len(filled)])
-                           & (level == (filled - spent + recent[0] + recent[1])[:len(filled)].as_signed())
-                           & (missing == inside["grant"] - cut))),
+        claim("refill", ~here[1] | ((row[:17] == contract.rate) & (row[17:] == contract.burst))),
+        claim("refill", ~here[2] | ((inside["allowances.lump"] == known.lump) & ~inside["allowances.valued_full"]
+                                    & (inside["allowances.burst"] == contract.burst))),
+        claim("refill", ~here[3] | ((room == known.room) & ~inside["allowances.granted_full"])),
+        *(claim("refill", ~at | ((turn.most == known.most) & (turn.deep == deep) & ~turn.full))
+          for at, turn in zip(here[4:], (refill, summed, flagged), strict=True)),
+        *(claim("refill", turn.excess == turn.beats - turn.most) for turn in (refill, summed)),
+        *(claim("refill", (now <= age) | ((rest >= 0) & (rest < 1 << f)))
+          for age, rest in enumerate(known.rests[1:], 3)),
     ]
+    newest = known.recent[0]
+    level, raised = inside["shaper.level"].as_signed(), inside["shaper.raised"].as_signed()
+    with m.If(summed.tenant == tenant):
+        m.d.comb += [
+            claim("refill", (now < 5) | (level == known.real + newest)),
+            claim("refill", (now < 5) | (inside["shaper.brim"] == (known.spent - newest + summed.most)[:17])),
+            claim("refill", (now < 5) | (inside["shaper.more"] == (known.filled + summed.beats)[:17])),
+        ]
+    m.d.comb += claim("refill", ~here[6] | Mux(
+        inside["shaper.was_cut"], (known.held == known.most) & (raised >= known.held), raised == known.held))
 
 
-def _charge_invariant(m, inside, contract, claim, spent, recent):
+def _charge_invariant(m, inside, contract, claim, known):
     """Charges that do not show yet: what was spent with them."""
     later = 0
     for age, beats in enumerate(contract.recent, 1):
-        mine = inside[f"charge_{age}"] & (inside[f"charged_{age}"] == contract.tenant)
+        mine = inside[f"shaper.charge_{age}"] & (inside[f"shaper.charged_{age}"] == contract.tenant)
         m.d.comb += [
             claim("charge", mine == (beats != 0)),
-            claim("charge", ~mine | (inside[f"spent_{age}"] == (spent - later)[:len(spent)])),
             claim("charge", beats <= shaper.MAX_PACKET_BEATS),
             claim("charge", contract.settled | (beats == 0)),
         ]
-        later = later + recent[age - 1]
+        if age < shaper.SHOWN - 1:
+            m.d.comb += claim("charge", ~mine | (inside[f"shaper.spent_{age}"] == (known.spent - later)[:17]))
+        else:   # unless the bucket was filled just now, after which the flags are those of the turn
+            m.d.comb += [
+                claim("charge", ~mine | ~inside["shaper.left_full"]),
+                claim("charge", ~mine | (known.turns[-1].tenant == contract.tenant)
+                      | (inside["shaper.left"].as_signed() == known.real + later)),
+            ]
+        later = later + beats
     m.d.comb += claim("charge", sum(beats != 0 for beats in contract.recent) <= 1)

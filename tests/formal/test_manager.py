@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 SMALL = DeviceConfig(ports=2, data_width=32, tenants=2, slots=1, pages=32)
 ONE_RULE = DeviceConfig(ports=2, data_width=32, tenants=2, slots=1, pages=32, rules=1)
 ONE = ("staging",)
-ONE_WRITE, TWO_WRITES = 26, 34  # cycles in which begin, writes, commit and rollback end
+ONE_WRITE, TWO_WRITES = 33, 42  # cycles in which begin, writes, commit and rollback end
 
 
 class WrongManager(wiring.Component):

@@ -7,24 +7,25 @@ from amaranth import *
 from amaranth.lib import wiring
 
 from gateware.config import DeviceConfig
-from gateware.fabric import shaper
-from gateware.fabric.shaper import Shaper
+from gateware.fabric import allowances, shaper
 from tests.formal.prover import check, pass_through, prove
 from tests.formal.shaper import PARTS, ShaperContract, shaper_invariant
+from tests.gateware.fabric.bench import ShaperOfRows
 
 pytestmark = pytest.mark.slow
 
 SMALL = DeviceConfig(ports=2, data_width=32, tenants=2, slots=1, pages=32)
 THREE = DeviceConfig(ports=2, data_width=32, tenants=3, slots=1, pages=32)
-SETTLED = 8  # cycles after which packets may start
+SETTLED = 9  # cycles after which packets may start
 
 
 @pytest.fixture
 def narrow(monkeypatch):
     """Rates of 4 bits and packets of up to 8 beats, for the arithmetic alone."""
-    monkeypatch.setattr(shaper, "FRACTION", 4)
-    monkeypatch.setattr(shaper, "LEAST_RATE", 1)
-    monkeypatch.setattr(shaper, "MAX_PACKET_BEATS", 8)
+    monkeypatch.setattr(allowances, "FRACTION", 4)
+    monkeypatch.setattr(allowances, "LEAST_RATE", 1)
+    for module in (allowances, shaper):
+        monkeypatch.setattr(module, "MAX_PACKET_BEATS", 8)
 
 
 class WrongShaper(wiring.Component):
@@ -32,7 +33,7 @@ class WrongShaper(wiring.Component):
     (`hurries`), or whose flags lag (`late`)."""
 
     def __init__(self, config, fault):
-        self.inner, self.fault = Shaper(config), fault
+        self.inner, self.fault = ShaperOfRows(config), fault
         super().__init__(self.inner.signature)
 
     def elaborate(self, platform):
@@ -56,7 +57,7 @@ class WrongShaper(wiring.Component):
 @pytest.mark.parametrize("part", PARTS)
 def test_shaper_never_starts_more_than_rate_and_burst_allow_in_any_time(tmp_path, part):
     invariant = partial(shaper_invariant, part=part)
-    verdict = prove(ShaperContract(Shaper(SMALL), SMALL, 1, invariant), tmp_path, depth=1)
+    verdict = prove(ShaperContract(ShaperOfRows(SMALL), SMALL, 1, invariant), tmp_path, depth=1)
     assert verdict.holds, verdict.log
 
 
@@ -66,14 +67,14 @@ def test_shaper_never_starts_more_than_rate_and_burst_allow_in_any_time(tmp_path
 @pytest.mark.parametrize("part", PARTS)
 def test_shaper_of_any_tenant_never_starts_more_in_any_time(tmp_path, config, tenant, part):
     invariant = partial(shaper_invariant, part=part)
-    verdict = prove(ShaperContract(Shaper(config), config, tenant, invariant), tmp_path, depth=1)
+    verdict = prove(ShaperContract(ShaperOfRows(config), config, tenant, invariant), tmp_path, depth=1)
     assert verdict.holds, verdict.log
 
 
 @pytest.mark.long_proof
 @pytest.mark.parametrize("tenant", [0, 1])
 def test_shaper_never_starts_more_at_real_widths(tmp_path, tenant):
-    verdict = check(ShaperContract(Shaper(SMALL), SMALL, tenant), tmp_path, SETTLED + 5)
+    verdict = check(ShaperContract(ShaperOfRows(SMALL), SMALL, tenant), tmp_path, SETTLED + 5)
     assert verdict.holds, verdict.log
 
 

@@ -180,7 +180,7 @@ BLOCKS: dict[str, list[Target]] = {
         Target("scheduler", _scheduler, _files("fabric", "scheduler"), _FABRIC),
         Target("shaper", _shaper, _files("fabric", "shaper"), _FABRIC),
         Target("fabric", _fabric, _files("fabric", (
-            "events fabric output reader rows")), _FABRIC)],
+            "allowances events fabric output reader rows")), _FABRIC)],
     # What has tests of its own meets those: they reach further than those of the whole, inside which its parameters
     # are others.
     "analyzer": [

@@ -96,7 +96,7 @@ def test_random_accesses_match_the_map(seed):
             expected_error, expected_word, raised = model.access(address, value, mask)
             error, word, cycles, watched = await access(ctx, dut.bus, address, value, mask, watch=flags)
             assert watched == sum(raised.get(name, 0) << bit for bit, name in enumerate(flag_names)), hex(address)
-            assert (error, cycles) == (expected_error, 2), hex(address)
+            assert (error, cycles) == (expected_error, 3), hex(address)
             if value is None and not error:
                 assert word == expected_word, hex(address)
             # Strobes and pulses were in the cycle of the answer; now only the values are left.
@@ -117,15 +117,15 @@ def test_written_and_pulse_are_high_with_the_new_value_for_one_cycle():
         ctx.set(dut.bus.address, 0x9000 // 4)
         ctx.set(dut.bus.w_data, 3)
         ctx.set(dut.bus.w_mask, 1)
-        for cycle in range(6):
+        for cycle in range(7):
             seen.append((ctx.get(dut.bus.ready), ctx.get(dut.generator_control_enable),
                          ctx.get(dut.generator_control_clear), ctx.get(dut.generator_control_written)))
             await ctx.tick()
-            if cycle == 1:
+            if cycle == 2:
                 ctx.set(dut.bus.valid, 0)
 
     simulate(dut, watch)
-    assert seen == [(0, 0, 0, 0), (1, 1, 1, 1), (0, 1, 0, 0), (0, 1, 0, 0), (0, 1, 0, 0), (0, 1, 0, 0)]
+    assert seen == [(0, 0, 0, 0), (0, 0, 0, 0), (1, 1, 1, 1), (0, 1, 0, 0), (0, 1, 0, 0), (0, 1, 0, 0), (0, 1, 0, 0)]
 
 
 @pytest.mark.parametrize("mask", [0b0010, 0b1100, 0])
@@ -137,16 +137,16 @@ def test_write_without_a_byte_of_the_command_is_no_command(mask):
         await access(ctx, dut.bus, 0x1000, 3)
         ctx.set(dut.bus.valid, 1)
         ctx.set(dut.bus.w_mask, mask)
-        for _ in range(2):
+        for _ in range(3):
             await ctx.tick()
             strobes.append(ctx.get(dut.rm_command_written))
         assert ctx.get(dut.rm_command_op) == 3
 
     simulate(dut, test)
-    assert strobes == [0, 0]
+    assert strobes == [0, 0, 0]
 
 
-def test_back_to_back_accesses_take_two_cycles_each():
+def test_back_to_back_accesses_take_three_cycles_each():
     dut = RegisterBlock(("rm",))
 
     async def test(ctx):
@@ -157,10 +157,10 @@ def test_back_to_back_accesses_take_two_cycles_each():
             ctx.set(dut.bus.address, address // 4)
             ctx.set(dut.bus.w_data, number + 1)
             readies = []
-            for _ in range(2):
+            for _ in range(3):
                 readies.append(ctx.get(dut.bus.ready))
                 await ctx.tick()
-            assert readies == [0, 1]
+            assert readies == [0, 0, 1]
         assert ctx.get(dut.rm_token_value) == 1
         assert ctx.get(dut.rm_owner_token_value) == 2
         assert ctx.get(dut.rm_stall_timeout_cycles) == 3
@@ -214,15 +214,15 @@ def test_external_block_gets_absolute_addresses_and_answers_in_its_own_time():
                 assert served.pop() == (address, 1, 5, mask)
                 assert error == (address == base + 8)
                 # An own register right after it, whatever the target's latency was.
-                assert (await access(ctx, dut.bus, 0x1008, address))[::2] == (0, 2)
-                assert await access(ctx, dut.bus, 0x1008) == (0, address, 2)
+                assert (await access(ctx, dut.bus, 0x1008, address))[::2] == (0, 3)
+                assert await access(ctx, dut.bus, 0x1008) == (0, address, 3)
                 error, word, _ = await access(ctx, dut.bus, address)
                 assert served.pop()[:2] == (address, 0)
                 assert word == address ^ 0xABCD0000
             for address in (base - 4, end):
                 assert (await access(ctx, dut.bus, address))[0] == 1
                 assert not served
-        assert (await access(ctx, dut.bus, 0x1008, 9))[::2] == (0, 2)
+        assert (await access(ctx, dut.bus, 0x1008, 9))[::2] == (0, 3)
         assert not served
 
     simulator = Simulator(dut)
@@ -250,6 +250,6 @@ def test_every_block_of_the_map_elaborates():
     dut = RegisterBlock({block.name: min(block.elements, 2) for block in regmap.nodes()})
 
     async def test(ctx):
-        assert await access(ctx, dut.bus, 0x28) == (0, 0, 2)
+        assert await access(ctx, dut.bus, 0x28) == (0, 0, 3)
 
     simulate(dut, test)

@@ -6,14 +6,41 @@ generator, so that a test is the same in every run.
 
 from dataclasses import dataclass, field, replace
 
-from amaranth.hdl import Cat
+from amaranth.hdl import Cat, Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
-from gateware.manager.allocation import FULL_RATE, reset_row
+from gateware.fabric.allowances import Allowances
+from gateware.fabric.shaper import Shaper
+from gateware.manager.allocation import FULL_RATE, AllocationSignature, reset_row
 from gateware.stream.packet import PROCESS, PacketHeader, RequestWord, beat_layout
 
-__all__ = ["PROCESS", "Bench", "Packet", "commit", "delivered_as", "drive_beats", "drive_headers", "header_dict",
-           "open_rows", "row", "without_stamps"]
+__all__ = ["PROCESS", "Bench", "Packet", "ShaperOfRows", "commit", "delivered_as", "drive_beats", "drive_headers",
+           "header_dict", "open_rows", "row", "without_stamps"]
+
+
+class ShaperOfRows(wiring.Component):
+    """A shaper with what its refills come from, as in a fabric."""
+
+    def __init__(self, config):
+        self._config = config
+        self.allowances, self.shaper = Allowances(config), Shaper(config)
+        shaper = self.shaper
+        super().__init__({
+            "allocation": In(AllocationSignature(config)),
+            "ok": Out(shaper.ok.shape()), "ample": Out(shaper.ample.shape()),
+            "charge": In(1), "tenant": In(shaper.tenant.shape()), "beats": In(shaper.beats.shape()),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.allowances, m.submodules.shaper = self.allowances, self.shaper
+        wiring.connect(m, wiring.flipped(self.allocation), self.allowances.allocation)
+        m.d.comb += self.shaper.refill.eq(self.allowances.refill)
+        m.d.comb += [getattr(self.shaper, name).eq(getattr(self, name)) for name in ("charge", "tenant", "beats")]
+        m.d.comb += [getattr(self, name).eq(getattr(self.shaper, name)) for name in ("ok", "ample")]
+        return m
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ import pytest
 from amaranth.sim import Simulator
 
 from gateware.config import DeviceConfig
-from gateware.fabric.shaper import SHOWN, UNKNOWN, Shaper
+from gateware.fabric.allowances import UNKNOWN
+from gateware.fabric.shaper import SHOWN
 from gateware.manager.allocation import FULL_RATE
-from tests.gateware.fabric.bench import commit, row
+from tests.gateware.fabric.bench import ShaperOfRows, commit, row
 
 CONFIG = DeviceConfig(ports=2, tenants=4, pages=32)
 
@@ -18,7 +19,7 @@ def spend(rows, cycles, size, seed=0, change=None, config=CONFIG, tenants=CONFIG
 
     Only the first `tenants` have packets, and none before cycle `start`.
     """
-    dut = Shaper(config)
+    dut = ShaperOfRows(config)
     rng = random.Random(seed)
     started = []
 
@@ -69,7 +70,7 @@ def test_no_interval_passes_rate_and_burst(seed, count):
     started = spend(rows, 5000, lambda rng: rng.choice([1, 4, 16, 100, 256]), seed, config=config)
     assert {tenant for _, tenant, _ in started} == {0, 1, 2, 3}
     for tenant, (rate, burst) in enumerate(limits):
-        least = 256 + rate * count / FULL_RATE
+        least = 257 + rate * count / FULL_RATE
         assert worst_excess(started, tenant, rate, max(burst, least)) <= 0
 
 
@@ -126,7 +127,7 @@ def test_a_full_bucket_spent_at_once_in_any_cycle_of_the_round_stays_under_the_c
     """A charge as often as they show, as long as the bucket allows, from every phase of the refilling on."""
     config = DeviceConfig(ports=2, tenants=count, pages=32)
     rate, burst, idle = FULL_RATE // 2, 300, 640
-    dut = Shaper(config)
+    dut = ShaperOfRows(config)
     started = []
 
     async def testbench(ctx):
@@ -159,7 +160,7 @@ def test_long_run_rate_is_exact(rate):
     """What is started over a long time is what the rate grants, to a beat and a round's lump: no rounding loses it."""
     warm_up, cycles = 1000, 12_000
     rows = [row(CONFIG, weight=1, rate=rate, burst=300)] + [row(CONFIG, weight=1, rate=1, burst=256)] * 3
-    dut = Shaper(CONFIG)
+    dut = ShaperOfRows(CONFIG)
     spent = 0
 
     async def testbench(ctx):
@@ -185,7 +186,7 @@ def test_long_run_rate_is_exact(rate):
 
 def test_ample_allows_as_many_largest_packets_as_may_be_unknown():
     rows = [row(CONFIG, weight=1, rate=FULL_RATE // 2, burst=UNKNOWN * 256 + extra) for extra in (8, -8, 300, 0)]
-    dut = Shaper(CONFIG)
+    dut = ShaperOfRows(CONFIG)
 
     async def testbench(ctx):
         await commit(ctx, dut.allocation, rows)

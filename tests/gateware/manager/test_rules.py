@@ -41,7 +41,7 @@ async def settle(harness, ctx):
 @pytest.mark.parametrize("config", [*(DeviceConfig(tenants=tenants) for tenants in (2, 16, 64)), SMALL])
 @pytest.mark.parametrize("several", [1, 2, RULE_COUNT])
 def test_rules_take_effect_within_tenants_plus_48_cycles_of_the_figure(config, several):
-    """Exactly 12, and 1 for each other rule; no access of software is under way."""
+    """Exactly 20, and 2 for each other rule; no access of software is under way."""
     tenants = config.tenants
 
     async def test(harness, ctx):
@@ -54,7 +54,7 @@ def test_rules_take_effect_within_tenants_plus_48_cycles_of_the_figure(config, s
         assert len(harness.mirror.changes) == 1
         took = harness.mirror.changes[0] - strobe
         assert took <= tenants + 48
-        assert took == 12 + several - 1
+        assert took == 20 + 2 * (several - 1)
         expected = model.reset_table(harness.config)
         for rule in rules:
             expected[rule.target] = rule.row
@@ -132,14 +132,14 @@ def test_device_of_few_rules_refuses_the_others_and_carries_out_its_own(count):
 
 @pytest.mark.slow
 def test_acknowledge_at_any_cycle_hides_no_later_firing():
-    """The write is in force in its second cycle: a firing in that cycle or later stays."""
+    """The write is in force in its third cycle: a firing in that cycle or later stays."""
     async def test(harness, ctx):
         later = 0
-        for delay in range(SMALL.tenants + 14):
+        for delay in range(SMALL.tenants + 22):
             await harness.prepare_rule(ctx, 0, rule_of(row=granted(delay + 1)))
             await harness.figure(ctx, 1, DEPTH, 101)
             await harness.tick(ctx, delay)
-            acknowledged = harness.cycle + 1
+            acknowledged = harness.cycle + 2
             await harness.write(ctx, "rules.acknowledge", 1)
             await settle(harness, ctx)
             assert len(harness.mirror.firings) == delay + 1
@@ -149,7 +149,7 @@ def test_acknowledge_at_any_cycle_hides_no_later_firing():
             later += stays
             await harness.write(ctx, "rules.acknowledge", 1)
             await harness.write(ctx, "rule.watch", 0, 0)
-        assert 0 < later < SMALL.tenants + 14
+        assert 0 < later < SMALL.tenants + 22
 
     Harness(SMALL).run(test)
 
@@ -519,7 +519,7 @@ class Session:
 
     async def compare_records(self):
         """What every rule did last; rules whose table was refused are tried one by one, and may fire in any cycle."""
-        firings = {cycle + 1 & 0xFFFFFFFF for cycle in self.harness.mirror.firings}
+        firings = {cycle & 0xFFFFFFFF for cycle in self.harness.mirror.firings}
         for number, rule in enumerate(self.rules.rules):
             epoch, result, row = rule.outcome
             assert await self.harness.read(self.ctx, "rule.firings", number) == rule.firings, number
@@ -661,9 +661,9 @@ def test_settings_of_every_rule_take_the_enabled_bytes_and_read_back(seed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [(0, 1), (13, 3)])
-@pytest.mark.parametrize("apart", [*range(1, 6), 40])
+@pytest.mark.parametrize("apart", [*range(1, 14), 40])
 def test_rule_whose_figure_is_being_evaluated_is_of_the_same_table(apart, first, second):
-    """A rule is due five cycles after its figure: the one before it does not close the table until then."""
+    """A rule is due nine cycles after its figure: the one before it does not close the table until then."""
     async def test(harness, ctx):
         for place, number in enumerate((first, second)):
             await harness.prepare_rule(ctx, number, rule_of(number, figure=DEPTH + place, target=1 + place))
@@ -672,7 +672,7 @@ def test_rule_whose_figure_is_being_evaluated_is_of_the_same_table(apart, first,
         await harness.tick(ctx, apart - 1)
         await harness.figure(ctx, 1, DEPTH + 1, 101)
         await settle(harness, ctx)
-        assert len(harness.mirror.changes) == (1 if apart < 6 else 2)
+        assert len(harness.mirror.changes) == (1 if apart < 14 else 2)
         assert [harness.mirror.active[tenant]["weight"] for tenant in (1, 2)] == [1000 + first, 1000 + second]
 
     Harness(SMALL).run(test)

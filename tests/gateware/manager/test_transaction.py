@@ -100,12 +100,12 @@ def test_staged_row_is_never_that_of_a_table_rolled_back_while_it_was_fetched():
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [*(DeviceConfig(tenants=tenants) for tenants in (2, 16, 64)), SMALL])
 def test_commit_takes_effect_within_tenants_plus_48_cycles(config):
-    """From the first cycle of the bus access: 6 with the check, 4 when it was done before, and tenants + 9 once after a
-    guarantee was written."""
+    """From the first cycle of the bus access: 8 with the check, 5 when it was done before, and tenants + 11 once
+    after a guarantee was written."""
     tenants = config.tenants
 
     async def test(harness, ctx):
-        for checked, exactly in ((False, 6), (True, 4), (False, 6), (None, tenants + 9), (False, 6)):
+        for checked, exactly in ((False, 8), (True, 5), (False, 8), (None, tenants + 11), (False, 8)):
             if checked is None:
                 await harness.write(ctx, "guarantee.min_weight", 1, 0)
             await harness.write(ctx, "rm.base_epoch", harness.mirror.epoch)
@@ -123,7 +123,7 @@ def test_commit_takes_effect_within_tenants_plus_48_cycles(config):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
-def test_legal_table_is_in_force_in_six_cycles_whatever_it_holds(seed):
+def test_legal_table_is_in_force_in_eight_cycles_whatever_it_holds(seed):
     """None of its rows is taken for a bad one while it is staged, which would make the check a scan."""
     async def test(harness, ctx):
         rng = random.Random(seed)
@@ -138,15 +138,15 @@ def test_legal_table_is_in_force_in_six_cycles_whatever_it_holds(seed):
             start = harness.cycle
             assert await harness.command(ctx, "commit") == (model.OK, 0)
             assert harness.mirror.active == table
-            assert harness.mirror.changes[-1] - start == 6
+            assert harness.mirror.changes[-1] - start == 8
 
     Harness(SMALL).run(test)
 
 
 def test_accesses_take_the_cycles_of_their_block():
-    """Also one right behind another: 2 for registers and rules, 3 for a guarantee, 5 for a row."""
-    cycles = {"rm.token": 2, "rules.acknowledge": 2, "rule.threshold": 2, "rule.watch": 2, "prepared.weight": 2,
-              "guarantee.min_pages": 3, "staging.weight": 5}
+    """Also one right behind another: 3 for registers, 5 for rules, 4 for a guarantee, 6 for a row."""
+    cycles = {"rm.token": 3, "rules.acknowledge": 3, "rule.threshold": 5, "rule.watch": 5, "prepared.weight": 5,
+              "guarantee.min_pages": 4, "staging.weight": 6}
 
     async def test(harness, ctx):
         rng = random.Random(1)
@@ -174,8 +174,8 @@ def test_confirm_is_in_time_up_to_the_deadline_and_not_after():
             await commit(harness, ctx, random_table(rng, SMALL), confirm_within=window)
             effect, table = harness.mirror.changes[-1], [dict(row) for row in harness.mirror.active]
             await harness.tick(ctx, delay)
-            # The access begins in cycle `effect + delay`; the command is carried out two cycles later.
-            in_time = delay + 2 < window
+            # The access begins in cycle `effect + delay`; the command is carried out three cycles later.
+            in_time = delay + 3 < window
             await harness.write(ctx, "rm.command", COMMANDS["confirm"])
             assert await harness.finish(ctx) == (IDLE, model.OK if in_time else model.WRONG_STATE, 0)
             await harness.tick(ctx, 2 * window)
