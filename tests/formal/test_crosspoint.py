@@ -61,8 +61,18 @@ def test_crosspoint_that_stores_or_reads_elsewhere_is_refuted(tmp_path, few_page
 class LateAccount(Account):
     """Shows the end of a queue that it closes in that very cycle."""
 
-    def _answer(self, m, closing):
-        super()._answer(m, C(0))
+    def _answer(self, m):
+        super()._answer(m)
+        _, _, is_open = self._look(m, self.booking.ask)
+        m.d.comb += self.booking.place.open.eq(is_open)
+
+
+class HastyAccount(Account):
+    """Closes a queue although somebody books who was told before that it is open."""
+
+    def _book(self, m):
+        super()._book(m)
+        m.d.comb += self.booking.hold.eq(self.pool.hold)
 
 
 class ForgetfulDecision(Decision):
@@ -89,7 +99,7 @@ def test_packets_are_laid_down_behind_the_end_of_their_queue(tmp_path, port):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("decision", "account"), [
-    (Decision, LateAccount), (ForgetfulDecision, Account), (EagerDecision, Account)])
+    (Decision, LateAccount), (Decision, HastyAccount), (ForgetfulDecision, Account), (EagerDecision, Account)])
 def test_packet_that_is_laid_down_elsewhere_is_refuted(tmp_path, decision, account):
     wrong = decision(SMALL, SMALL.host_port, drops_without_pages=False), account(SMALL)
     verdict = check(PlacementContract(*wrong, SMALL), tmp_path, 8)
