@@ -1,14 +1,15 @@
 """Account: what each tenant holds of one crosspoint, and where its queue ends.
 
-Contract: `ask` is answered in the same cycle: `place` (see `place`), the pages held, and `raced`: a page of that
-tenant comes home in this cycle, so that the number is one too high in the next. A booking (`tenant`, `need`, and
-`spare`: how many of those are above the quota; `exact` unless raced) is answered by `fits` and `hold` in the same
-cycle; `reserve` books it, with the queue's new end `after`. A page of `free` is home three cycles later.
+Contract: `ask` is answered in the next cycle, as of this one: `place` (see `place`), the pages held, and `raced`: a
+page of that tenant comes home in this cycle or the next, so that the number is too high then. A booking (`tenant`,
+`need`, what is `left` of the quota, `above`: that is less; `exact` unless raced) comes two cycles after `ask` and is
+answered by `fits` and `hold` in the same cycle; `reserve` books it, with the queue's new end `after`. A page of `free`
+is home three cycles later.
 
 A walk shows one tenant a cycle, in the cycles in which no page comes home. It finds an open queue that is empty: no
 packet is booked that was not claimed, and none is `held` by the output. Unless it is booked for in that very cycle, the
-queue is closed in the next (`closed`) and its page comes home (`home`, `home_page`); who asked before that is told to
-`hold`.
+queue is closed in the next (`closed`) and its page comes home (`home`, `home_page`); who asked before it was found is
+told to `hold`.
 `walk_page` is the walked tenant's last page, by return. `waiting` are the tenants with complete packets that are not
 claimed; `writing`, that a packet of `writer` was booked and is not complete yet. `closings_of` asks how often the
 queue of a tenant was closed, modulo 2.
@@ -29,11 +30,12 @@ __all__ = ["Account", "BookingSignature"]
 
 
 class BookingSignature(wiring.Signature):
-    """An input's view of the account, seen from admission; answers come in the same cycle.
+    """An input's view of the account, seen from admission.
 
-    ask: a tenant. Answered: `place`, `asked_used`, and `asked_raced`: a page of that tenant comes home in this cycle.
-    tenant, need, spare, exact: a booking. Answered: `fits`, and `hold`: ask again. `used` and `quota` of the tenant
-    are what `spare` was computed from.
+    ask: a tenant. Answered in the next cycle, as of this one: `place`, `asked_used`, and `asked_raced`: a page of that
+    tenant comes home in this cycle or the next.
+    tenant, need, left, above, exact: a booking. Answered in the same cycle: `fits`, and `hold`: ask again. `used` and
+    `quota` of the tenant are what `left` was computed from.
     reserve: books it; only with `fits` and without `hold`. `after` is where the queue ends then.
     """
 
@@ -47,7 +49,8 @@ class BookingSignature(wiring.Signature):
             "used": Out(range(2 * config.pages)),
             "need": Out(range(32)),
             "quota": Out(range(config.pages + 1)),
-            "spare": Out(range(32)),
+            "left": Out(range(config.pages + 1)),
+            "above": Out(1),
             "exact": Out(1),
             "fits": In(1),
             "hold": In(1),
@@ -125,7 +128,8 @@ class Account(wiring.Component):
         write = self.booked.write_port()
         m.d.comb += [
             pool.need.eq(booking.need),
-            pool.spare.eq(booking.spare),
+            pool.left.eq(booking.left),
+            pool.above.eq(booking.above),
             comes_home.eq(self.home & (self.home_tenant == booking.tenant)),
             pool.exact.eq(booking.exact & ~comes_home),
             pool.reserve.eq(booking.reserve),
@@ -142,7 +146,8 @@ class Account(wiring.Component):
     def _walk(self, m):
         """Brings pages home, else looks at the walked tenant: what is found is done in the cycle after."""
         pool, booking = self.pool, self.booking
-        freed, busy, closing, in_use = Signal(), Signal(), Signal(), Signal()
+        freed, busy, in_use = Signal(), Signal(), Signal()
+        self.closing = closing = Signal()
         freed_page = Signal.like(self.freed_page, name="freed_page")
         freed_tenant = Signal.like(self.freed_tenant, name="freed_tenant")
         tenant = Signal.like(self.freed_tenant, name="found_tenant")
@@ -190,15 +195,16 @@ class Account(wiring.Component):
         m.d.comb += [count.addr.eq(self.closings_of), self.closings.eq(count.data.closings)]
 
     def _answer(self, m):
-        """Where the asked tenant's queue ends; one that is closed in this cycle counts as closed."""
-        booked, released, is_open = self._look(m, self.booking.ask)
-        comes_home = self.home & (self.home_tenant == self.booking.ask)
-        m.d.comb += [
-            self.booking.place.open.eq(is_open & ~(self.closed & comes_home)),
+        """Where the asked tenant's queue ends; one that is closed in this cycle or the next counts as closed."""
+        ask = self.booking.ask
+        booked, released, is_open = self._look(m, ask)
+        now, then = self.home_tenant == ask, self.pool.found_tenant == ask
+        m.d.sync += [
+            self.booking.place.open.eq(is_open & ~(self.closed & now) & ~(self.closing & then)),
             self.booking.place.beats.eq(booked.beats),
             self.booking.place.descriptors.eq(booked.descriptors),
             self.booking.asked_used.eq(booked.pages - released.pages),
-            self.booking.asked_raced.eq(comes_home),
+            self.booking.asked_raced.eq((self.home & now) | (self.pool.busy & then)),
         ]
 
     def _count_credit(self, m):

@@ -1,10 +1,10 @@
 """Page account of one crosspoint: who may take how many pages, under quotas that a commit changes at once.
 
-Contract: a reservation of `need` pages, of which `spare` are above the quota of the tenant that asks, is answered in
-the same cycle. `fits`: the pages exist, and `spare` of them are left in the shared pool (`pages - sum_pages`, less
-what all tenants hold above their quotas). `spare` may be too large when `exact` is low; then what is not within the
-quota is told to `hold`. `reserve` in the same cycle books it, never in the cycle of a commit; `release` books one page
-of the tenant that is shown back.
+Contract: a reservation of `need` pages by a tenant with `left` pages of its quota is answered in the same cycle;
+`above`: it needs more than those. `fits`: the pages exist, and those above the quota are left in the shared pool
+(`pages - sum_pages`, less what all tenants hold above their quotas). `left` may be too small when `exact` is low; then
+what is not within the quota is told to `hold`. `reserve` in the same cycle books it, never in the cycle of a commit;
+`release` books one page of the tenant that is shown back.
 
 The reading side shows the pool one tenant a cycle: one of which a page comes home (`busy`), else `scan_tenant`, which
 walks for ever; it says whose it will be (`found_tenant`) in the cycle before it shows what is used, and `release`.
@@ -36,7 +36,8 @@ class PagePool(wiring.Component):
             "allocation": In(AllocationSignature(config)),
             # Writing side: what is asked for.
             "need": In(range(32)),
-            "spare": In(range(32)),
+            "left": In(range(config.pages + 1)),
+            "above": In(1),
             "exact": In(1, init=1),
             "fits": Out(1),
             "hold": Out(1),
@@ -61,11 +62,10 @@ class PagePool(wiring.Component):
         changed, stale, change = self._sum(m)
         # Each register's next value is made both ways, before it is known whether the asked for is taken.
         slack_left, vacant_left = Signal.like(slack), Signal(signed(len(vacant) + 1))
-        above, shared = Signal(), Signal(range(pages + 1))
+        above, shared = self.above, Signal(range(pages + 1))
         m.d.comb += [
-            slack_left.eq(slack - self.spare),
+            slack_left.eq(slack + self.left - self.need),
             vacant_left.eq(vacant - self.need),
-            above.eq(self.spare != 0),
             self.hold.eq(above & (stale | ~self.exact)),
             self.fits.eq((vacant_left >= 0) & (~above | (~stale & (slack_left >= 0)))),
             self.free.eq(Cat(~stale & (slack >= n) & (vacant >= CREDIT_PAGES) for n in range(1, CREDIT_PAGES + 1))),
