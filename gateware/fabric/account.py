@@ -1,13 +1,15 @@
 """Account: what each tenant holds of one crosspoint, and where its queue ends.
 
-Contract: `ask` is answered in the same cycle: `place` (see `place`), the pages held, and `raced`: a page of that
-tenant comes home in this cycle, so that the number is one too high in the next. A booking (`tenant`, `need`, and
-`spare`: how many of those are above the quota; `exact` unless raced) is answered by `fits` and `hold` in the same
-cycle; `reserve` books it, with the queue's new end `after`. A page of `free` is home two cycles later.
+Contract: `ask` is answered in the next cycle, as of this one: `place` (see `place`), the pages held, and `raced`: a
+page of that tenant comes home in this cycle or the next, so that the number is too high then. A booking (`tenant`,
+`need`, what is `left` of the quota, `above`: that is less; `exact` unless raced) comes two cycles after `ask` and is
+answered by `fits` and `hold` in the same cycle; `reserve` books it, with the queue's new end `after`. A page of `free`
+is home three cycles later.
 
-A walk shows one tenant a cycle, in the cycles in which no page comes home. It closes an open queue that is empty: no
-packet is booked that was not claimed, and none is `held` by the output; the queue's page comes home (`home`,
-`home_page`), and `closed` says so. A booking of the same cycle goes before: the page is then shared.
+A walk shows one tenant a cycle, in the cycles in which no page comes home. It finds an open queue that is empty: no
+packet is booked that was not claimed, and none is `held` by the output. Unless it is booked for in that very cycle, the
+queue is closed in the next (`closed`) and its page comes home (`home`, `home_page`); who asked before it was found is
+told to `hold`.
 `walk_page` is the walked tenant's last page, by return. `waiting` are the tenants with complete packets that are not
 claimed; `writing`, that a packet of `writer` was booked and is not complete yet. `closings_of` asks how often the
 queue of a tenant was closed, modulo 2.
@@ -28,11 +30,12 @@ __all__ = ["Account", "BookingSignature"]
 
 
 class BookingSignature(wiring.Signature):
-    """An input's view of the account, seen from admission; answers come in the same cycle.
+    """An input's view of the account, seen from admission.
 
-    ask: a tenant. Answered: `place`, `asked_used`, and `asked_raced`: a page of that tenant comes home in this cycle.
-    tenant, need, spare, exact: a booking. Answered: `fits`, and `hold`: ask again. `used` and `quota` of the tenant
-    are what `spare` was computed from.
+    ask: a tenant. Answered in the next cycle, as of this one: `place`, `asked_used`, and `asked_raced`: a page of that
+    tenant comes home in this cycle or the next.
+    tenant, need, left, above, exact: a booking. Answered in the same cycle: `fits`, and `hold`: ask again. `used` and
+    `quota` of the tenant are what `left` was computed from.
     reserve: books it; only with `fits` and without `hold`. `after` is where the queue ends then.
     """
 
@@ -46,7 +49,8 @@ class BookingSignature(wiring.Signature):
             "used": Out(range(2 * config.pages)),
             "need": Out(range(32)),
             "quota": Out(range(config.pages + 1)),
-            "spare": Out(range(32)),
+            "left": Out(range(config.pages + 1)),
+            "above": Out(1),
             "exact": Out(1),
             "fits": In(1),
             "hold": In(1),
@@ -56,10 +60,11 @@ class BookingSignature(wiring.Signature):
 
 
 class Account(wiring.Component):
-    """Books of one crosspoint."""
+    """Books of one crosspoint; `credit`: with the ports `room` and `own`."""
 
-    def __init__(self, config: DeviceConfig):
+    def __init__(self, config: DeviceConfig, *, credit: bool = False):
         self._config = config
+        self._credit = credit
         tenant, page = range(config.tenants), range(config.pages)
         self._pages = range(2 * config.pages)
         super().__init__({
@@ -77,11 +82,11 @@ class Account(wiring.Component):
             "walk_page": In(page),
             "home": Out(1),
             "home_page": Out(page),
+            "home_tenant": Out(tenant),
             "closed": Out(1),
             "closings_of": In(tenant),
             "closings": Out(1),
-            "room": Out(config.tenants),
-            "own": Out(config.tenants),
+            **({"room": Out(config.tenants), "own": Out(config.tenants)} if credit else {}),
         })
 
     def elaborate(self, platform):
@@ -102,9 +107,11 @@ class Account(wiring.Component):
         m.submodules.booked = self.booked = memory.Memory(shape=booked_layout, depth=config.tenants, init=[])
         m.submodules.released = self.released = memory.Memory(shape=released_layout, depth=config.tenants, init=[])
         self._book(m)
-        closing = self._walk(m)
-        self._answer(m, closing)
-        self._count_credit(m)
+        self._walk(m)
+        self._release(m)
+        self._answer(m)
+        if self._credit:
+            self._count_credit(m)
         return m
 
     def _look(self, m, tenant):
@@ -117,14 +124,17 @@ class Account(wiring.Component):
         """Passes the booking to the pool, and keeps it."""
         pool, booking = self.pool, self.booking
         before, released, _ = self._look(m, booking.tenant)
+        comes_home = Signal()
         write = self.booked.write_port()
         m.d.comb += [
             pool.need.eq(booking.need),
-            pool.spare.eq(booking.spare),
-            pool.exact.eq(booking.exact & ~(pool.busy & (pool.reader_tenant == booking.tenant))),
+            pool.left.eq(booking.left),
+            pool.above.eq(booking.above),
+            comes_home.eq(self.home & (self.home_tenant == booking.tenant)),
+            pool.exact.eq(booking.exact & ~comes_home),
             pool.reserve.eq(booking.reserve),
             booking.fits.eq(pool.fits),
-            booking.hold.eq(pool.hold),
+            booking.hold.eq(pool.hold | (comes_home & self.closed)),
             write.en.eq(booking.reserve),
             write.addr.eq(booking.tenant),
             write.data.beats.eq(booking.after.beats),
@@ -134,33 +144,48 @@ class Account(wiring.Component):
         ]
 
     def _walk(self, m):
-        """Brings pages home, else looks at the walked tenant; returns that its queue is about to be closed."""
-        pool, tenant = self.pool, self.pool.reader_tenant
-        freed = Signal()
+        """Brings pages home, else looks at the walked tenant: what is found is done in the cycle after."""
+        pool, booking = self.pool, self.booking
+        freed, busy, in_use = Signal(), Signal(), Signal()
+        self.closing = closing = Signal()
         freed_page = Signal.like(self.freed_page, name="freed_page")
         freed_tenant = Signal.like(self.freed_tenant, name="freed_tenant")
+        tenant = Signal.like(self.freed_tenant, name="found_tenant")
         m.d.sync += [freed.eq(self.free), freed_page.eq(self.freed_page), freed_tenant.eq(self.freed_tenant)]
 
-        booked, released, is_open = self._look(m, tenant)
-        write = self.released.write_port()
-        closing, in_use = Signal(), Signal()
+        _, _, is_open = self._look(m, pool.scan_tenant)
         m.d.comb += [
-            tenant.eq(Mux(freed, freed_tenant, pool.scan_tenant)),
             self.walk_tenant.eq(pool.scan_tenant),
+            tenant.eq(Mux(freed, freed_tenant, pool.scan_tenant)),
             in_use.eq(self.waiting.bit_select(pool.scan_tenant, 1)
                       | (self.writing & (self.writer == pool.scan_tenant))
                       | Cat(held & (who == pool.scan_tenant)
                             for held, who in zip(self.held, self.held_tenant, strict=True)).any()),
-            closing.eq(~freed & is_open & ~in_use),
-            self.closed.eq(closing & ~(self.booking.reserve & (self.booking.tenant == tenant))),
-            self.home.eq(freed | self.closed),
+            # The queue that is closed in this cycle looks open still.
+            closing.eq(~freed & is_open & ~in_use & ~self.closed),
+            # Also when a booking keeps the queue open: the walk must not depend on bookings.
+            busy.eq(freed | closing),
+            pool.busy.eq(busy),
+            pool.found_tenant.eq(tenant),
+        ]
+        keeps = booking.reserve & (booking.tenant == pool.scan_tenant)
+        m.d.sync += [
+            self.home.eq(freed | (closing & ~keeps)),
+            self.closed.eq(closing & ~keeps),
+            self.home_tenant.eq(tenant),
             self.home_page.eq(Mux(freed, freed_page, self.walk_page)),
+        ]
+
+    def _release(self, m):
+        """What the walk has found: a page comes home, or the tenant is shown to pool and credit as it is."""
+        pool, tenant = self.pool, self.home_tenant
+        booked, released, _ = self._look(m, tenant)
+        write = self.released.write_port()
+        m.d.comb += [
             self.quotas.tenants[0].eq(tenant),
-            # Also when a booking keeps the queue open: whoever looks at the number must not depend on bookings.
-            pool.busy.eq(freed | closing),
-            pool.reader_used.eq(booked.pages - released.pages),
-            pool.reader_quota.eq(self.quotas.rows[0].pages),
             pool.release.eq(self.home),
+            pool.used.eq(booked.pages - released.pages),
+            pool.quota.eq(self.quotas.rows[0].pages),
             write.en.eq(self.home),
             write.addr.eq(tenant),
             write.data.pages.eq(released.pages + 1),
@@ -168,18 +193,18 @@ class Account(wiring.Component):
         ]
         count = self.released.read_port(domain="comb")
         m.d.comb += [count.addr.eq(self.closings_of), self.closings.eq(count.data.closings)]
-        return closing
 
-    def _answer(self, m, closing):
-        """Where the asked tenant's queue ends; one that is about to be closed counts as closed."""
-        booked, released, is_open = self._look(m, self.booking.ask)
-        comes_home = self.pool.reader_tenant == self.booking.ask
-        m.d.comb += [
-            self.booking.place.open.eq(is_open & ~(closing & comes_home)),
+    def _answer(self, m):
+        """Where the asked tenant's queue ends; one that is closed in this cycle or the next counts as closed."""
+        ask = self.booking.ask
+        booked, released, is_open = self._look(m, ask)
+        now, then = self.home_tenant == ask, self.pool.found_tenant == ask
+        m.d.sync += [
+            self.booking.place.open.eq(is_open & ~(self.closed & now) & ~(self.closing & then)),
             self.booking.place.beats.eq(booked.beats),
             self.booking.place.descriptors.eq(booked.descriptors),
             self.booking.asked_used.eq(booked.pages - released.pages),
-            self.booking.asked_raced.eq(self.pool.busy & comes_home),
+            self.booking.asked_raced.eq((self.home & now) | (self.pool.busy & then)),
         ]
 
     def _count_credit(self, m):
@@ -199,8 +224,8 @@ class Account(wiring.Component):
         ]
         # What the walk saw is a cycle old then: not news of a tenant that has booked since.
         m.d.sync += [
-            walk.valid.eq(~(self.booking.reserve & (self.booking.tenant == pool.reader_tenant))),
-            walk.tenant.eq(pool.reader_tenant),
-            walk.used.eq(pool.reader_used - pool.release),
-            walk.quota.eq(pool.reader_quota),
+            walk.valid.eq(~(self.booking.reserve & (self.booking.tenant == self.home_tenant))),
+            walk.tenant.eq(self.home_tenant),
+            walk.used.eq(pool.used - pool.release),
+            walk.quota.eq(pool.quota),
         ]

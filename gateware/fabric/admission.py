@@ -121,28 +121,30 @@ class Admission(wiring.Component):
         self.taken = taken = Signal()   # the beat at hand is stored
         write = Signal()
         self.end = end = Signal()
+        final = Signal()                # just one
         self.left = left = Signal(range(MAX_PACKET_BEATS + 1))   # beats still to come, behind the first
-        held, placed, destination = Signal(PacketHeader), Signal(placement_layout()), Signal(range(config.ports))
+        held, placed, destination = Signal(PacketHeader), Signal(placement_layout()), Signal(config.ports)
         current, current_placed = Signal(PacketHeader), Signal(placement_layout())
         stored = Signal(beat_layout(config))
         m.d.comb += [
             first.eq(state == _State.DECIDE),
             decision.now.eq(first & self.skid.o.valid),
+            decision.soon.eq(((state == _State.STORE) | (state == _State.FILL)) & final),
             taken.eq(decision.admit | ((state == _State.STORE) & self.skid.o.valid)),
             write.eq(taken | (state == _State.FILL)),
-            end.eq(Mux(first, decision.beats == 1, left == 1)),
+            end.eq(Mux(first, decision.single, final)),
             current.eq(Mux(first, header, held)),
             current_placed.eq(Mux(first, decision.placed, placed)),
             stored.data.eq(Mux(state == _State.FILL, 0, beat.data)),
             stored.empty.eq(Mux(end, -current.length, 0)),
             stored.last.eq(end),
         ]
-        with m.If(write):
-            m.d.sync += left.eq(Mux(first, decision.beats, left) - 1)
         with m.If(first):
-            m.d.sync += [held.eq(header), placed.eq(decision.placed), destination.eq(header.destination)]
-        for number, crosspoint in enumerate(self.crosspoints):
-            here = Mux(first, header.destination == number, destination == number)
+            m.d.sync += [held.eq(header), placed.eq(decision.placed), destination.eq(decision.here),
+                         left.eq(decision.beats - 1), final.eq(decision.beats == 2)]
+        with m.Elif(write):
+            m.d.sync += [left.eq(left - 1), final.eq(left == 2)]
+        for crosspoint, here in zip(self.crosspoints, Mux(first, decision.here, destination), strict=True):
             m.d.comb += [
                 # A first beat is put before it is known whether it counts; but not for a tenant that has no place here:
                 # one that does not exist would be given another's, by its number cut to the width of a table.

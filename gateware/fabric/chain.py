@@ -120,20 +120,23 @@ class Chain(wiring.Component):
             self.beat_place.eq(Cat(Mux(self.w.first, self.w.placed.start, offset), here)),
             self.descriptor_place.eq(Cat(self.w.placed.slot, here)),
         ]
-        with m.If(self.w.write):
+        with m.If(Mux(self.w.first, self.w.put, self.w.write)):
             m.d.sync += [held_page.eq(here), held_tail.eq(old), offset.eq(self.beat_place[:4] + 1)]
 
         def write(store, enable, address, value):
             port = store.write_port()
-            m.d.comb += [port.en.eq(self.w.write & enable), port.addr.eq(address), port.data.eq(value)]
+            m.d.comb += [port.en.eq(enable), port.addr.eq(address), port.data.eq(value)]
 
+        # What says where the next packet of a queue is, and its pages, is read only when there is one: it is written
+        # before it is known whether the beat counts. `slots` and `tails` say whether there is one.
         # A queue without a page (not `open`) begins anew: nothing refers to its first page but `starts`.
-        write(self.links, begins & ~(self.w.first & ~self.w.placed.open), before, here)
-        write(self.starts, self.w.first & ~self.w.placed.open, self.w.tenant, here)
-        write(self.ends, self.w.end & self.w.placed.open & (self.w.placed.slot == 0), old, here)
-        write(self.firsts, self.w.end & ~self.w.placed.open, self.w.tenant, here)
-        write(self.slots, self.w.end, here, self.w.placed.slot)
-        write(self.tails, self.w.end, self.w.tenant, Cat(here, self.w.placed.slot))
+        put, counts, is_open = self.w.put, self.w.write & self.w.end, self.w.placed.open
+        write(self.links, put & begins & ~(self.w.first & ~is_open), before, here)
+        write(self.starts, put & self.w.first & ~is_open, self.w.tenant, here)
+        write(self.ends, put & self.w.end & is_open & (self.w.placed.slot == 0), old, here)
+        write(self.firsts, put & self.w.end & ~is_open, self.w.tenant, here)
+        write(self.slots, counts, here, self.w.placed.slot)
+        write(self.tails, counts, self.w.tenant, Cat(here, self.w.placed.slot))
 
     def _take_page(self, m, take):
         """The free list, a ring: the page at its head, which `take` removes; pages that come home go to its tail."""

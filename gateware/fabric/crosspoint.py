@@ -8,7 +8,7 @@ looks at one tenant a cycle (`look`), claims its oldest packet in the same cycle
 Pages are shared by consecutive packets of one tenant: a page is full when 16 beats are in it or 8 packets end in it,
 and the next packet then begins a new page; both sides follow this rule, so neither stores where a packet begins. A
 packet's descriptor lies in the page in which it ends, so that the output finds the next descriptor of a queue without
-knowing how long the packet before it is. The last page of a queue that ran empty comes home within T + 3 cycles (see
+knowing how long the packet before it is. The last page of a queue that ran empty comes home within T + 5 cycles (see
 `account`). `room` is the credit of each tenant (see `credit`).
 """
 
@@ -85,23 +85,23 @@ class ReadSignature(wiring.Signature):
 
 
 class Crosspoint(wiring.Component):
-    """Buffer of one (input, output)."""
+    """Buffer of one (input, output); `credit`: with the ports `room` and `own`, which the host's row needs."""
 
-    def __init__(self, config: DeviceConfig):
+    def __init__(self, config: DeviceConfig, *, credit: bool = False):
         self._config = config
+        self._credit = credit
         super().__init__({
             "allocation": In(AllocationSignature(config)),
             "booking": In(BookingSignature(config)),
             "w": In(WriteSignature(config)),
             "r": In(ReadSignature(config)),
-            "room": Out(config.tenants),
-            "own": Out(config.tenants),
+            **({"room": Out(config.tenants), "own": Out(config.tenants)} if credit else {}),
         })
 
     def elaborate(self, platform):
         m = Module()
         config, w, r = self._config, self.w, self.r
-        m.submodules.account = account = Account(config)
+        m.submodules.account = account = Account(config, credit=self._credit)
         m.submodules.chain = chain = Chain(config)
         m.submodules.waiting = waiting = Waiting(config)
         wiring.connect(m, wiring.flipped(self.allocation), account.allocation)
@@ -111,8 +111,6 @@ class Crosspoint(wiring.Component):
         with m.If(w.write):
             m.d.sync += writing.eq(~w.end)
         m.d.comb += [
-            self.room.eq(account.room),
-            self.own.eq(account.own),
             waiting.arrive.eq(w.write & w.end),
             waiting.arrived.eq(w.tenant),
             waiting.empty.eq(r.claim & chain.r_final),
@@ -128,6 +126,8 @@ class Crosspoint(wiring.Component):
             chain.home_page.eq(account.home_page),
             account.walk_page.eq(chain.walk_page),
         ]
+        if self._credit:
+            m.d.comb += [self.room.eq(account.room), self.own.eq(account.own)]
         m.d.comb += [account.held_tenant[n].eq(tenant) for n, tenant in enumerate(r.held_tenant)]
         for name in ("free", "freed_page", "freed_tenant", "held"):
             m.d.comb += getattr(account, name).eq(getattr(r, name))

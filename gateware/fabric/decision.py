@@ -7,19 +7,23 @@ the oldest header is judged: at most one of `admit`, `drop` and `wait` (no pages
 active in that cycle; with none (or without `judged`) it is judged again. `admit` and `drop` are done with the header;
 the next one is judged in the cycle after, so that one a cycle is sustained. `granted`: it is judged, and its tenant
 exists and may send to its destination, so that `placed` is a place of that tenant's. `header` is as offered, with the
-destination resolved; `beats` as announced; `placed` says where the packet goes. A header is judged from two cycles
-after it was offered. After the first judgement that was not the last, and before the header behind one that had to
-wait, one cycle is lost (`wait` is held in it).
+destination resolved (`here[n]`: to output n); `beats` as announced (`single`: just one); `placed` says where the
+packet goes. A header is judged from two cycles after it was offered.
 
-A lookup reads the tenant's row, its accumulator and the end of its queue into registers for the judgement of the next
-cycle. It is that of the next header while one is judged for the first time, else that of the judged header once more.
-What has changed since makes the judgement void: another epoch, or that an earlier header of the same tenant was not
-admitted after all.
+soon: `now` may be high in the next cycle, because the packet under way ends in this one. A wrong guess, a first
+judgement that was not the last, and a first beat that came later than its header cost up to two cycles before the
+header behind is judged (`wait` is held in them).
+
+A lookup takes two cycles. The first reads the tenant's row, its accumulator and what the crosspoints know of it
+(`read`); the second finds what the judgement of the cycle after has to know (`known`). It is that of the header that
+is expected to be judged then. Both count on it that headers judged meanwhile are admitted, which else makes the
+lookup void, as another epoch does.
 
 `pending`: tenants whose headers are offered or not done with, which the page account does not know of yet.
 """
 
 from functools import reduce
+from itertools import pairwise
 from operator import or_
 
 from amaranth import *
@@ -29,12 +33,13 @@ from amaranth.lib.wiring import In, Out
 from ..config import MAX_PACKET_BEATS, PAGE_BEATS, DeviceConfig
 from ..manager.allocation import AllocationSignature
 from ..stream.packet import PROCESS, FlowClass, PacketHeader
-from ..stream.skid import SkidBuffer
+from ..stream.skid import ReadyBuffer
 from .account import BookingSignature
 from .place import place_layout, place_packet, placement_layout
 from .rows import Rows
 
 __all__ = ["Decision"]
+
 
 class Decision(wiring.Component):
     """Judges the headers of input number `port`. Of `crosspoints` it drives what asks and books.
@@ -51,14 +56,17 @@ class Decision(wiring.Component):
             "allocation": In(AllocationSignature(config)),
             "crosspoints": Out(BookingSignature(config)).array(config.ports),
             "now": In(1),
+            "soon": In(1),
             "judged": Out(1),
             "granted": Out(1),
             "admit": Out(1),
             "drop": Out(1),
             "wait": Out(1),
             "header": Out(PacketHeader),
+            "here": Out(config.ports),
             "answer": Out(1),
             "beats": Out(range(MAX_PACKET_BEATS + 1)),
+            "single": Out(1),
             "placed": Out(placement_layout()),
             "pending": Out(config.tenants),
         })
@@ -66,119 +74,205 @@ class Decision(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self._config
-        m.submodules.rows = self.rows = Rows(config, ["admits", "ports", "pages", "host_share"])
-        wiring.connect(m, wiring.flipped(self.allocation), self.rows.allocation)
-        self.accumulators = memory.Memory(shape=8, depth=config.tenants, init=[])
-        m.submodules.accumulators = self.accumulators
-        m.submodules.incoming = incoming = SkidBuffer(PacketHeader)
-        wiring.connect(m, wiring.flipped(self.headers), incoming.i)
-
-        # The header that is judged, and what was looked up of it. `right`: for this very cycle.
-        held, valid, right = Signal(PacketHeader, name="held"), Signal(name="valid"), Signal()
-        known = Signal(_known_layout(config))
-        judged, done, stuck = self.judged, Signal(), Signal()   # stuck: it has been judged before
-        m.d.comb += [
-            judged.eq(valid & self.now & right & (known.epoch == self.allocation.epoch)),
-            done.eq(self.admit | self.drop),
-            incoming.o.ready.eq(~valid | done),
-        ]
-        # A change of table comes too late to be regarded here: then the lookup is made once more.
-        repeat, first_time = Signal(), Signal()
-        next_header = Signal(PacketHeader)
-        m.d.comb += [
-            first_time.eq(valid & self.now & right & ~stuck),
-            repeat.eq(valid & ~first_time),
-            next_header.eq(Mux(repeat, held, incoming.o.payload)),
-        ]
-        with m.If(incoming.o.ready):
-            m.d.sync += [held.eq(incoming.o.payload), valid.eq(incoming.o.valid)]
-        m.d.sync += [
-            known.eq(self._look_up(m, next_header, first_time, held, known)),
-            # A drop voids what was looked up behind it for the same tenant, which had counted on its admission.
-            right.eq((repeat ^ incoming.o.ready) & ~(self.drop & (next_header.tenant == held.tenant))),
-            stuck.eq((stuck | judged) & ~done),
-        ]
-        self._judge(m, held, known, judged)
-
-        full = ~self.headers.ready
-        m.d.comb += self.pending.eq(full.replicate(config.tenants) | Mux(valid, 1 << held.tenant, 0)
-                                    | Mux(self.headers.valid, 1 << self.headers.payload.tenant, 0)
-                                    | Mux(incoming.o.valid, 1 << incoming.o.payload.tenant, 0))
+        # The header that is judged, and the one behind it; what was read for one of them, and found of the judged one.
+        self.held, self.valid = Signal(PacketHeader, name="held"), Signal(name="valid")
+        self.next, self.next_valid = Signal(PacketHeader, name="next"), Signal(name="next_valid")
+        self.read = Signal(_read_layout(config), name="read")
+        self.known = Signal(_known_layout(config), name="known")
+        self.right = Signal(name="right")                     # `known` is, for this very cycle
+        self.recent = Signal(_recent_layout(config), name="recent")   # what was booked in the cycle before
+        self.done = Signal(name="done")
+        # The judged header is expected to stay; the header behind the one that is judged next is read.
+        self.stay, self.ahead = Signal(name="stay"), Signal(name="ahead")
+        self.read_same = Signal(name="read_same")             # what is read now is of the judged header's tenant
+        m.submodules.incoming = self.incoming = ReadyBuffer(PacketHeader)
+        wiring.connect(m, wiring.flipped(self.headers), self.incoming.i)
+        self._advance(m)
+        self._read(m)
+        self._look_up(m)
+        self._judge(m)
+        offered, full = self.headers, ~self.headers.ready
+        m.d.comb += self.pending.eq(full.replicate(config.tenants) | Mux(self.valid, 1 << self.held.tenant, 0)
+                                    | Mux(self.next_valid, 1 << self.next.tenant, 0)
+                                    | Mux(offered.valid, 1 << offered.payload.tenant, 0))
         return m
 
-    def _look_up(self, m, header, judged, held, known):
-        """What concerns `header`, if the header that is `judged` in this cycle is admitted."""
-        config = self._config
-        row = self.rows.rows[0]
-        found = Signal(known.shape(), name="found")
-        accumulator = self.accumulators.read_port(domain="comb")
-        same = Signal()
-        process, to_host = Signal(), Signal()
-        destination = Signal(4)
+    def _advance(self, m):
+        """Moves headers up, and chooses who is looked up."""
+        incoming, known, read = self.incoming.o, self.known, self.read
+        stuck, moves = Signal(), Signal()   # stuck: it has been judged before
         m.d.comb += [
-            same.eq(judged & (header.tenant == held.tenant)),
+            self.judged.eq(self.valid & self.now & self.right & (known.epoch == self.allocation.epoch[:2])),
+            self.done.eq(self.admit | self.drop),
+            moves.eq(~self.valid | self.done),
+            incoming.ready.eq(~self.next_valid | moves),
+        ]
+        with m.If(moves):
+            m.d.sync += [self.held.eq(self.next), self.valid.eq(self.next_valid)]
+        with m.If(incoming.ready):
+            m.d.sync += [self.next.eq(incoming.payload), self.next_valid.eq(incoming.valid)]
+
+        # Who is expected to be judged in the next cycle is looked up in this one. Is there one who will be, then the
+        # header behind is read, else the same one once more.
+        leaves, looked_up, right, kept = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            self.stay.eq(self.valid & ~leaves),
+            self.ahead.eq(~self.valid | Mux(leaves, known.single | ~self.next_valid,
+                                            read.of_held & ~stuck & (self.soon | self.now))),
+            looked_up.eq(Mux(self.stay, read.of_held, read.of_next & self.next_valid)),
+            # It was counted on it that who is judged in this cycle is admitted.
+            right.eq(looked_up & Mux(self.stay, ~self.done, moves)
+                     & ~(self.drop & (self.next.tenant == self.held.tenant) & (known.welcome | known.process))),
+            kept.eq(~(self.drop & self.read_same & known.process)),
+        ]
+        m.d.sync += [
+            self.right.eq(right),
+            leaves.eq(right & self.ahead),
+            stuck.eq((stuck | self.judged) & ~self.done),
+            read.of_held.eq(kept & Mux(self.ahead, self.stay & self.next_valid & self.done,
+                                       Mux(self.stay, ~self.done, moves))),
+            read.of_next.eq(kept & self.ahead & Mux(self.stay, ~(self.next_valid & self.done), moves)),
+        ]
+
+    def _read(self, m):
+        """First cycle of a lookup: of the header that is judged next, or of the one behind it."""
+        config, read, known = self._config, self.read, self.known
+        m.submodules.rows = self.rows = Rows(config, ["admits", "ports", "pages", "host_share"])
+        m.submodules.accumulators = self.accumulators = memory.Memory(shape=8, depth=config.tenants, init=[])
+        wiring.connect(m, wiring.flipped(self.allocation), self.rows.allocation)
+        header, row = Signal(PacketHeader, name="reading"), self.rows.rows[0]
+        accumulator = self.accumulators.read_port(domain="comb")
+        with m.If(~self.ahead):
+            m.d.comb += header.eq(Mux(self.stay, self.held, self.next))
+        with m.Elif(self.stay & self.next_valid):
+            m.d.comb += header.eq(self.next)
+        with m.Else():
+            m.d.comb += header.eq(self.incoming.o.payload)
+        # Packets for processing of that tenant that are judged before this one, and are not in its accumulator yet.
+        judged, between = Signal(), Signal()
+        m.d.comb += [
             self.rows.tenants[0].eq(header.tenant),
             accumulator.addr.eq(header.tenant),
-            found.total.eq(Mux(same & known.process, known.total[:8], accumulator.data) + row.host_share),
-            process.eq(header.destination == PROCESS),
-            to_host.eq(found.total >= 256),
-            destination.eq(header.destination),
+            *(crosspoint.ask.eq(header.tenant) for crosspoint in self.crosspoints),
+            self.read_same.eq(header.tenant == self.held.tenant),
+            judged.eq(self.valid & (~self.stay | self.ahead) & self.read_same & known.process),
+            between.eq(self.ahead & ~self.stay & self.next_valid & (header.tenant == self.next.tenant)
+                       & (self.next.destination == PROCESS)),
         ]
-        with m.If(process):
-            m.d.comb += destination.eq(Mux(to_host, config.host_port, config.engine_port))
+        share = row.host_share
+        m.d.sync += [
+            read.epoch.eq(self.allocation.epoch),
+            *(read[name].eq(row[name]) for name in ("admits", "ports", "pages")),
+            read.total[0].eq(accumulator.data),
+            read.total[1].eq(accumulator.data + share),
+            read.total[2].eq(accumulator.data + (share << 1)),
+            read.total[3].eq(accumulator.data + share + (share << 1)),
+            read.judged.eq(judged),
+            read.between.eq(between),
+            read.process.eq(header.destination == PROCESS),
+            read.here.eq(Cat(header.destination == number for number in range(config.ports))),
+        ]
 
-        # The answers are chosen without waiting for `to_host`: of the two that it chooses from, and of the others.
-        answers = []
-        for crosspoint in self.crosspoints:
-            m.d.comb += crosspoint.ask.eq(header.tenant)
-            answers.append(Cat(crosspoint.place, crosspoint.asked_used, crosspoint.asked_raced))
-        plain = reduce(or_, (Mux(header.destination == number, answer, 0) for number, answer in enumerate(answers)))
-        either = Mux(to_host, answers[config.host_port], answers[config.engine_port])
-        place, used, raced = Signal(place_layout()), Signal(range(2 * config.pages)), Signal()
+    def _resolve(self, m, found):
+        """Where the packet that was read goes."""
+        config, read = self._config, self.read
+        to_host = Signal()
+        for before, (low, high) in enumerate(pairwise(read.total)):
+            with m.If(read.judged + read.between == before):
+                m.d.comb += [found.total.eq(high[:8]), to_host.eq(low[8:] != high[8:])]
         m.d.comb += [
-            Cat(place, used, raced).eq(Mux(process, either, plain)),
-            found.exact.eq(~raced),
+            found.process.eq(read.process),
+            found.here.eq(read.here),
         ]
-        follows = Signal()   # right behind the judged packet
-        m.d.comb += follows.eq(same & (destination == known.destination))
+        with m.If(read.process):
+            m.d.comb += found.here.eq(Mux(to_host, 1 << config.host_port, 1 << config.engine_port))
+
+    def _look_up(self, m):
+        """Second cycle: what the judgement has to know, if the header that is judged meanwhile is admitted."""
+        config, read, known, recent = self._config, self.read, self.known, self.recent
+        header, found = Signal(PacketHeader, name="looked_up"), Signal(known.shape(), name="found")
+        m.d.comb += header.eq(Mux(self.stay, self.held, self.next))
+        self._resolve(m, found)
+        answers = (Cat(crosspoint.place, crosspoint.asked_used, crosspoint.asked_raced)
+                   for crosspoint in self.crosspoints)
+        place, used, raced = Signal(place_layout()), Signal(range(2 * config.pages)), Signal()
+        follows, succeeds = self._find_before(m, header, found.here)
+        m.d.comb += Cat(place, used, raced).eq(reduce(or_, (Mux(here, answer, 0) for here, answer
+                                                            in zip(found.here, answers, strict=True))))
+        end = Signal(place_layout())
         with m.If(follows):
-            m.d.comb += place.eq(known.placed.after)
+            m.d.comb += end.eq(known.placed.after)
+        with m.Elif(succeeds):
+            m.d.comb += end.eq(recent.after)
+        with m.Else():
+            m.d.comb += end.eq(place)
 
         beats = Signal(range(16 * MAX_PACKET_BEATS + 1))   # of any 12-bit length
         shift = config.beat_bytes.bit_length() - 1
         behind = Signal(range(MAX_PACKET_BEATS))   # beats behind the first, of a legal length
         legal = (beats != 0) & (beats <= MAX_PACKET_BEATS)
+        granted, hopeless = Signal(), Signal()
         m.d.comb += [
             beats.eq((header.length + config.beat_bytes - 1) >> shift),
             behind.eq((header.length - 1)[:len(header.length)] >> shift),
-            found.epoch.eq(self.allocation.epoch),
-            found.destination.eq(destination),
-            found.process.eq(process),
+            granted.eq((header.tenant < config.tenants) & found.here.any() & legal
+                       & (self._is_answer(header) | self._is_granted(read, found.here))),
+            hopeless.eq(((beats + PAGE_BEATS - 1) >> 4) > read.pages + self._shared_pages(m)),
+            found.epoch.eq(read.epoch),
+            found.destination.eq(header.destination),
             found.beats.eq(beats),
-            found.used.eq(used + Mux(follows, known.placed.need, 0)),
-            found.quota.eq(row.pages),
-            found.spare.eq(self._spare(m, found.used, row.pages, found.placed.need)),
-            found.placed.eq(place_packet(m, place, behind)),
-            found.granted.eq((header.tenant < config.tenants) & (destination < config.ports) & legal
-                             & (self._is_answer(header) | self._is_granted(row, destination))),
-            found.hopeless.eq(((beats + PAGE_BEATS - 1) >> 4) > row.pages + self._shared_pages(m)),
+            found.single.eq(beats == 1),
+            found.quota.eq(read.pages),
+            found.exact.eq(~raced),
+            found.placed.eq(place_packet(m, end, behind)),
+            found.granted.eq(granted),
+            found.welcome.eq(granted & ~hopeless),
         ]
-        return found
+        # What is left of the quota, made for each case before it is known which one it is.
+        one, two = known.placed.need, recent.need
+        cases = [0, one, two, one + two]
+        booked, left = Signal(range(64)), Signal(signed(len(used) + 2))
+        rest = Signal.like(left)
+        for number, case in enumerate(cases):
+            with m.If(Cat(follows, succeeds) == number):
+                m.d.comb += [booked.eq(case), rest.eq(read.pages - case)]
+        m.d.comb += [
+            left.eq(rest - used),
+            found.left.eq(Mux(left < 0, 0, left)),
+            found.used.eq(used + booked),
+        ]
+        m.d.sync += known.eq(found)
 
-    def _spare(self, m, used, quota, need):
-        """How many of `need` pages are above the quota."""
-        left, above = Signal(signed(len(used) + 1)), Signal(signed(len(used) + 2))
-        m.d.comb += [left.eq(quota - used), above.eq(need - left)]
-        return Mux(left < 0, need, Mux(above < 0, 0, above))
+    def _find_before(self, m, header, here):
+        """Whether the queue of `header` gets a packet in this cycle, and got one in the last, that was not read of."""
+        held, known, recent = self.held, self.known, self.recent
+        follows, succeeds = Signal(), Signal()
+        m.d.comb += [
+            follows.eq(self.valid & ~self.stay & known.welcome & (header.tenant == held.tenant)
+                       & (here & known.here).any()),
+            succeeds.eq(recent.valid & (header.tenant == recent.tenant) & (here & recent.here).any()),
+        ]
+        m.d.sync += [
+            recent.valid.eq(self.admit),
+            recent.tenant.eq(held.tenant),
+            recent.here.eq(known.here),
+            recent.need.eq(known.placed.need),
+            recent.after.eq(known.placed.after),
+        ]
+        return follows, succeeds
+
+    def _number(self, known):
+        """Number of the resolved destination; that of a port that does not exist stays as it is."""
+        resolved = reduce(or_, (Mux(here, number, 0) for number, here in enumerate(known.here)))
+        return Mux(known.here.any(), resolved, known.destination)
 
     def _is_answer(self, header):
         return (self._port == self._config.engine_port) & (header.flow_class == FlowClass.RESPONSE)
 
-    def _is_granted(self, row, destination):
+    def _is_granted(self, row, here):
         """The row allows the way there; to the engines also the way back, which the answer will take."""
-        there = row.ports.bit_select(destination, 1)
-        back = (destination != self._config.engine_port) | row.ports[self._port]
-        return row.admits & there & back
+        back = ~here[self._config.engine_port] | row.ports[self._port]
+        return row.admits & (row.ports & here).any() & back
 
     def _shared_pages(self, m):
         """Pages of a crosspoint that the active table guarantees to nobody."""
@@ -187,44 +281,42 @@ class Decision(wiring.Component):
             m.d.comb += shared.eq(self._config.pages - self.allocation.sum_pages)
         return shared
 
-    def _judge(self, m, held, known, judged):
+    def _judge(self, m):
         """Asks the destination's page account, and books what is admitted."""
-        fits, hold, waits = Signal(), Signal(), Signal()
+        held, known, judged = self.held, self.known, self.judged
+        fits, lacks, waits = Signal(), Signal(), Signal()
         m.d.comb += [
             self.header.eq(held),
             self.answer.eq(self._is_answer(held)),
-            self.header.destination.eq(known.destination),
+            self.header.destination.eq(self._number(known)),
+            self.here.eq(known.here),
             self.beats.eq(known.beats),
+            self.single.eq(known.single),
             self.placed.eq(known.placed),
         ]
-        for number, crosspoint in enumerate(self.crosspoints):
-            here = known.destination == number
+        for here, crosspoint in zip(known.here, self.crosspoints, strict=True):
             m.d.comb += [
                 crosspoint.tenant.eq(held.tenant),
                 crosspoint.used.eq(known.used),
                 crosspoint.need.eq(known.placed.need),
-                crosspoint.spare.eq(known.spare),
+                crosspoint.left.eq(known.left),
+                crosspoint.above.eq(known.placed.need > known.left),
                 crosspoint.quota.eq(known.quota),
                 crosspoint.exact.eq(known.exact),
                 crosspoint.after.eq(known.placed.after),
                 crosspoint.reserve.eq(self.admit & here),
             ]
-            with m.If(here):
-                m.d.comb += [fits.eq(crosspoint.fits), hold.eq(crosspoint.hold)]
-        m.d.comb += self.granted.eq(judged & known.granted)
-        with m.If(judged & (~known.granted | known.hopeless)):
-            m.d.comb += self.drop.eq(1)
-        with m.Elif(judged & ~hold):
-            m.d.comb += self.admit.eq(fits)
-            if self._drops:
-                m.d.comb += self.drop.eq(~fits)
-            else:
-                m.d.comb += self.wait.eq(~fits)
+        points = list(zip(known.here, self.crosspoints, strict=True))
+        m.d.comb += [
+            fits.eq(Cat(here & point.fits & ~point.hold for here, point in points).any()),
+            lacks.eq(Cat(here & ~point.fits & ~point.hold for here, point in points).any()),
+            self.granted.eq(judged & known.granted),
+            self.admit.eq(judged & known.welcome & fits),
+            self.drop.eq(judged & (~known.welcome | (lacks & self._drops))),
+        ]
         if not self._drops:
-            with m.If(judged):
-                m.d.sync += waits.eq(self.wait)
-            with m.Elif(waits):
-                m.d.comb += self.wait.eq(1)
+            m.d.comb += self.wait.eq(Mux(judged, known.welcome & lacks, waits))
+            m.d.sync += waits.eq(self.wait)
 
         write = self.accumulators.write_port()
         m.d.comb += [
@@ -234,10 +326,31 @@ class Decision(wiring.Component):
         ]
 
 
-def _known_layout(config):
-    """What a lookup finds. used: pages held, at most one too many unless `exact`. hopeless: can never be admitted."""
+def _read_layout(config):
+    """What the first cycle of a lookup finds, of the header that is judged or of the one behind it, or of none.
+
+    total: the accumulator, and with as many shares more; judged, between: packets that count before this one.
+    """
     return data.StructLayout({
-        "epoch": 8, "destination": 4, "process": 1, "total": 10, "beats": range(MAX_PACKET_BEATS + 1),
-        "used": range(2 * config.pages), "quota": range(config.pages + 1), "spare": range(32), "exact": 1,
-        "granted": 1, "hopeless": 1, "placed": placement_layout(),
+        "of_held": 1, "of_next": 1, "epoch": 2, "admits": 1, "ports": config.ports, "pages": range(config.pages + 1),
+        "process": 1, "total": data.ArrayLayout(11, 4), "judged": 1, "between": 1, "here": config.ports,
     })
+
+
+def _known_layout(config):
+    """What a lookup finds. used: pages held, too many unless `exact`; left: of the quota. welcome: granted, and may be
+    admitted one day.
+
+    epoch: two bits of it are enough, since it goes up by one and a lookup is two cycles old.
+    """
+    return data.StructLayout({
+        "epoch": 2, "destination": 4, "here": config.ports, "process": 1, "total": 8,
+        "beats": range(MAX_PACKET_BEATS + 1), "single": 1, "used": range(2 * config.pages),
+        "quota": range(config.pages + 1), "left": range(config.pages + 1), "exact": 1, "granted": 1, "welcome": 1,
+        "placed": placement_layout(),
+    })
+
+
+def _recent_layout(config):
+    return data.StructLayout({"valid": 1, "tenant": 6, "here": config.ports, "need": range(32),
+                              "after": place_layout()})

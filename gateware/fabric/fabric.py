@@ -79,7 +79,7 @@ class Fabric(wiring.Component):
         host_row = []
         for row, admission in enumerate(admissions):
             for column, output in enumerate(outputs):
-                crosspoint = Crosspoint(config)
+                crosspoint = Crosspoint(config, credit=row == config.host_port)
                 m.submodules[f"crosspoint_{row}_{column}"] = crosspoint
                 wiring.connect(m, wiring.flipped(self.allocation), crosspoint.allocation)
                 wiring.connect(m, admission.bookings[column], crosspoint.booking)

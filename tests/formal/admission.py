@@ -117,7 +117,7 @@ class AdmissionContract(Elaboratable):
             m.d.comb += Assert(event.header.epoch == epoch)
         if self.invariant:
             queue = "decision.incoming."
-            places = [("decision.valid", "decision.held"), (f"{queue}o__valid", f"{queue}o__payload"),
+            places = [("decision.valid", "decision.held"), ("decision.next_valid", "decision.next"),
                       (f"{queue}full", f"{queue}caught")]
             position = C(0, COUNT)
             for valid, header in places:
@@ -125,7 +125,7 @@ class AdmissionContract(Elaboratable):
                 m.d.comb += Assert(~followed | (PacketHeader(inside[header]).epoch == epoch))
                 position = (position + inside[valid])[:COUNT]
             m.d.comb += [Assert((taken - decided)[:COUNT] == position),
-                         Assert(~inside[f"{queue}full"] | inside[f"{queue}o__valid"])]
+                         Assert(~inside[f"{queue}full"] | inside["decision.next_valid"])]
 
     def _writes(self, m, inside):
         """Where beats go: first the admitted one, then those of the same packet, to the same place, up to its end."""
@@ -178,11 +178,13 @@ class AdmissionContract(Elaboratable):
                 state = inside["state"]
                 with m.If((state == 1) | (state == 2)):
                     m.d.comb += [Assert((inside["left"] == to_come) & (to_come != 0)),
+                                 Assert(inside["final"] == (to_come == 1)),
                                  Assert(to_come < MAX_PACKET_BEATS), Assert(header.length == length)]
         if self.invariant:
             with m.If(inside["decision.granted"]):
                 announced = beats_of(PacketHeader(inside["decision.held"]).length)
-                m.d.comb += Assert((self.dut.decision.beats == announced) & (announced != 0))
+                m.d.comb += Assert((self.dut.decision.beats == announced) & (announced != 0)
+                                   & (self.dut.decision.single == (announced == 1)))
 
 
 class WaitingContract(Elaboratable):

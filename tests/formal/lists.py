@@ -97,7 +97,7 @@ class CrosspointInvariant:
         m, w, r = self.m, self.w, self.r
         here, tail, takes = self.chain("here"), self.chain("tail"), w.write & self.chain("begins")
         home, home_page, closed, walked = (self.inside[f"crosspoint.account.{name}"]
-                                           for name in ("home", "home_page", "closed", "walk_tenant"))
+                                           for name in ("home", "home_page", "closed", "home_tenant"))
         for page in self.pages:
             mine, ends = here == page.number, w.write & w.end
             with m.If(home & (home_page == page.number)):
@@ -142,11 +142,14 @@ class CrosspointInvariant:
             claims.append(implies(ring < free, ~Array(p.owned for p in self.pages)[page]))
             claims.append(implies(ring < free, Array(p.ring for p in self.pages)[page][:2] == place))
         claims.append(free == sum(~page.owned for page in self.pages))
-        freed, freed_page, freed_tenant = (self.inside[f"crosspoint.account.{name}"]
-                                           for name in ("freed", "freed_page", "freed_tenant"))
+        freed, freed_page, freed_tenant, home, home_page, home_tenant, closed = (
+            self.inside[f"crosspoint.account.{name}"] for name in (
+                "freed", "freed_page", "freed_tenant", "home", "home_page", "home_tenant", "closed"))
         for page in self.pages:
-            claims.append(page.leaving == (freed & (freed_page == page.number)))
-            claims.append(implies(page.leaving, page.tenant == freed_tenant))
+            stages = freed & (freed_page == page.number), home & ~closed & (home_page == page.number)
+            claims.append(page.leaving == (stages[0] ^ stages[1]))
+            claims += [implies(stage, page.tenant == tenant)
+                       for stage, tenant in zip(stages, (freed_tenant, home_tenant), strict=True)]
         offset = self.chain("offset")
         self.owed = Mux(c.busy, ((offset + c.to_come - 1) >> 4) + (offset == 0), 0)   # booked and not taken yet
         claims.append(self.inside["crosspoint.account.pool.vacant"] + self.owed == free)

@@ -1,9 +1,9 @@
 """Contract between a decision and the account of one crosspoint: packets are laid down behind the true end of a queue.
 
-A decision asks for the end of a queue a cycle ahead, and counts what it has just decided on itself; meanwhile packets
-are booked and empty queues closed. What it then books, and what is stored on trial, lies where the rule of `place` puts
-it behind the end that the account has in that very cycle. Everything but the bookings is free: headers, tables, pages
-that come home, queues that look empty, the other crosspoints.
+A decision asks for the end of a queue two cycles ahead, and counts what it has decided on since itself; meanwhile
+packets are booked and empty queues closed. What it then books, and what is stored on trial, lies where the rule of
+`place` puts it behind the end that the account has in that very cycle. Everything but the bookings is free: headers,
+tables, pages that come home, queues that look empty, the other crosspoints.
 """
 
 from amaranth import *
@@ -48,4 +48,30 @@ class PlacementContract(Elaboratable):
         ]
         if self.invariant:
             m.d.comb += Assert(~(inside["valid"] & inside["right"] & here) | same)
+            self._reads(m, inside, books)
         return m
+
+    def _reads(self, m, inside, books):
+        """What was read of a header's queue is its end, but for what was booked since; one being closed is closed."""
+        answer, read, recent = self.account.booking.place, self.decision.read, self.decision.recent
+        closed, closed_tenant = books["closed"], books["home_tenant"]
+
+        def end_of(tenant):
+            booked, released = (books.word(m, name, tenant[:1]) for name in ("booked", "released"))
+            return booked, booked.openings ^ released.closings
+
+        m.d.comb += Assert(~closed | (books["home"] & end_of(closed_tenant)[1]))
+        booked, is_open = end_of(recent.tenant)
+        as_booked = is_open & (booked.beats == recent.after.beats) & (booked.descriptors == recent.after.descriptors)
+        mine = recent.valid & recent.here[0]
+        m.d.comb += [Assert(~mine | (as_booked & (recent.tenant < self.config.tenants) & recent.after.open)),
+                     Assert(~(mine & closed) | (closed_tenant != recent.tenant))]
+        for flag, header in ((read.of_held & inside["valid"], self.decision.held),
+                             (read.of_next & inside["next_valid"], self.decision.next)):
+            tenant = header.tenant
+            booked, is_open = end_of(tenant)
+            closes = closed & (closed_tenant == tenant)
+            as_read = ((answer.open == (is_open & ~closes)) & (answer.beats == booked.beats)
+                       & (answer.descriptors == booked.descriptors))
+            unknown = (tenant >= self.config.tenants) | (mine & (recent.tenant == tenant))
+            m.d.comb += Assert(~flag | unknown | as_read)

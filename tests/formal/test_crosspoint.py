@@ -63,22 +63,42 @@ def test_crosspoint_that_stores_or_reads_elsewhere_is_refuted(tmp_path, few_page
 class LateAccount(Account):
     """Shows the end of a queue that it closes in that very cycle."""
 
-    def _answer(self, m, closing):
-        super()._answer(m, C(0))
+    def _answer(self, m):
+        super()._answer(m)
+        _, _, is_open = self._look(m, self.booking.ask)
+        m.d.sync += self.booking.place.open.eq(is_open)
+
+
+class HastyAccount(Account):
+    """Closes a queue although somebody books who was told before that it is open."""
+
+    def _book(self, m):
+        super()._book(m)
+        m.d.comb += self.booking.hold.eq(self.pool.hold)
 
 
 class ForgetfulDecision(Decision):
     """Does not count the packet that it admits while it looks up the next one."""
 
-    def _look_up(self, m, header, judged, held, known):
-        return super()._look_up(m, header, C(0), held, known)
+    def _find_before(self, m, header, here):
+        _, succeeds = super()._find_before(m, header, here)
+        return C(0), succeeds
+
+
+class ShortDecision(Decision):
+    """Does not count the packet that it admitted while what the crosspoint knows was read."""
+
+    def _find_before(self, m, header, here):
+        follows, _ = super()._find_before(m, header, here)
+        return follows, C(0)
 
 
 class EagerDecision(Decision):
     """Counts a packet that it looked up before and did not admit."""
 
-    def _look_up(self, m, header, judged, held, known):
-        return super()._look_up(m, header, C(1), held, known)
+    def _find_before(self, m, header, here):
+        _, succeeds = super()._find_before(m, header, here)
+        return self.valid & (header.tenant == self.held.tenant) & (here & self.known.here).any(), succeeds
 
 
 @pytest.mark.slow
@@ -91,7 +111,8 @@ def test_packets_are_laid_down_behind_the_end_of_their_queue(tmp_path, port):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("decision", "account"), [
-    (Decision, LateAccount), (ForgetfulDecision, Account), (EagerDecision, Account)])
+    (Decision, LateAccount), (Decision, HastyAccount), (ForgetfulDecision, Account), (ShortDecision, Account),
+    (EagerDecision, Account)])
 def test_packet_that_is_laid_down_elsewhere_is_refuted(tmp_path, decision, account):
     wrong = decision(SMALL, SMALL.host_port, drops_without_pages=False), account(SMALL)
     verdict = check(PlacementContract(*wrong, SMALL), tmp_path, 8)

@@ -114,12 +114,13 @@ class Driver:
     async def ask(self, tenant, beats):
         """The answer of the crosspoint, after any `hold`."""
         await self.settle()
-        return self.offer(tenant, beats)
+        return await self.offer(tenant, beats)
 
-    def offer(self, tenant, beats):
-        """Looks up and asks in one cycle, without waiting."""
+    async def offer(self, tenant, beats):
+        """Looks up, and asks in the next cycle, without waiting."""
         ctx, booking = self.ctx, self.dut.booking
         ctx.set(booking.ask, tenant)
+        await ctx.tick()
         place = ctx.get(booking.place)
         self.place = (place.open, place.beats, place.descriptors)
         self.placed = placement(self.place, beats)
@@ -128,7 +129,9 @@ class Driver:
         ctx.set(booking.used, used)
         ctx.set(booking.need, need)
         ctx.set(booking.quota, quota)
-        ctx.set(booking.spare, need - min(need, max(0, quota - used)))
+        left = max(0, quota - used)
+        ctx.set(booking.left, left)
+        ctx.set(booking.above, need > left)
         ctx.set(booking.exact, 1)
         ctx.set(booking.after, self.placed[4])
         return ctx.get(booking.fits) and not ctx.get(booking.hold)
@@ -288,9 +291,9 @@ def test_reading_and_writing_at_once_mixes_nothing_up(seed, busy):
             while rng.random() < busy:
                 await ctx.tick()
             tenant, beats = rng.randrange(4), rng.choice([1, 1, 1, 2, 7, 16, 33, 120])
-            # The lookup is of the cycle of the booking here; admission's is one earlier, and tested there.
-            while not driver.offer(tenant, beats) or ctx.get(bench.dut.booking.asked_raced):
-                await ctx.tick()
+            # The lookup is of the cycle before the booking here; admission's is one earlier, and tested there.
+            while not await driver.offer(tenant, beats) or ctx.get(bench.dut.booking.asked_raced):
+                pass
             words = [number << 8 | index for index in range(beats)]
             sent[tenant].append((number, words))
             await driver.write(tenant, words, {"flow_hash": number, "length": 4 * beats}, lambda: rng.random() < busy)
@@ -343,8 +346,8 @@ def test_a_booking_may_come_in_any_cycle_around_the_end_of_a_queue(beats):
                 _, _, valid, beat = await ctx.tick().sample(bench.reader.valid, bench.reader.beat)
                 first += [int(beat.data)] if valid else []
             ctx.set(bench.reader.take, 0)
-            while not driver.offer(0, beats) or ctx.get(bench.dut.booking.asked_raced):
-                await ctx.tick()
+            while not await driver.offer(0, beats) or ctx.get(bench.dut.booking.asked_raced):
+                pass
             await driver.write(0, [2000 + n for n in range(beats)], {"flow_hash": 2, "length": 4 * beats})
             if len(first) < beats:
                 first += (await driver.read_rest())
