@@ -131,7 +131,7 @@ class Server(LinkServer):
                               VfioUserSocket(self.root, self.folder / VFIO_USER_SOCKET, self.selector)]
 
     def _reset_device(self, client: Client) -> dict[str, Any]:
-        """As a board that is configured anew: what was under way is lost, sessions are unknown, the serial port stays."""
+        """As a board that is configured: what was under way is lost, sessions are unknown, the serial port stays."""
         if self.writer is not None and self.writer is not client:
             raise Refusal("busy", f"{self.writer.name} holds the right to write {self.url}")
         for waiting, sequence, *_ in self._grants:

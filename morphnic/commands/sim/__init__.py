@@ -11,7 +11,8 @@ PROGRAM = Program(
         "run": Command("morphnic.commands.sim.run", "start a simulated device and serve it until stopped",
                        service=True),
         "repl": Command("morphnic.commands.sim.repl", "look at and drive the signals of the model by hand"),
-        "reset": Command("morphnic.commands.sim.reset", "reset a simulated device, as by a board's reset button"),
+        "reset": Command("morphnic.commands.sim.reset", "let a simulated device begin anew, as a board does when it "
+                         "is configured"),
         "wave": Command("morphnic.commands.sim.wave", "write a waveform (VCD) of what a simulated device did"),
     },
 )

@@ -1,4 +1,4 @@
-"""Reset a running simulated device, as a board's reset button does.
+"""Let a running simulated device begin anew, as a board that is configured.
 
     morphnic sim reset
     morphnic sim reset --device sim://dev
@@ -30,7 +30,7 @@ def run(_: argparse.Namespace, context: Context) -> int:
 
     with open_device(context) as device:
         if Capability.CONTROL not in device.capabilities:
-            raise UnsupportedCapability(f"{device.url} is no simulated device: press the board's reset button, or load "
+            raise UnsupportedCapability(f"{device.url} is no simulated device: load "
                                         "its bitstream again with `morphnic flash`")
         answer = device.transport.control({"op": "reset"}, TIMEOUT_S)
         if not answer.get("ok"):
