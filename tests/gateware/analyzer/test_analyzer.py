@@ -352,11 +352,14 @@ def test_allocation_decides_the_share_for_engine_bound():
 @pytest.mark.slow
 @pytest.mark.parametrize("base", [0xA5A5_5A5A_FFFF_FE00])
 def test_header_has_start_epoch_and_tag_at_the_end_of_the_window(base):
+    """Epoch and tag change in every cycle, and have all their bits inverted a window later."""
     rng, given, registers = random.Random(base), {}, []
+    drawn = [(rng.getrandbits(8), rng.getrandbits(32)) for _ in range(WINDOW)]
 
     async def software(ctx, bench, model):
         while True:
-            epoch, tag = rng.getrandbits(8), rng.getrandbits(32)
+            number, place = divmod(bench.cycle - base, WINDOW)
+            epoch, tag = drawn[place] if number % 2 else (drawn[place][0] ^ 0xFF, drawn[place][1] ^ 0xFFFFFFFF)
             ctx.set(bench.dut.epoch, epoch)
             ctx.set(bench.dut.active_tag, tag)
             given[bench.cycle - base] = epoch, tag
