@@ -91,12 +91,16 @@ class Recorder(wiring.Component):
         return m
 
     def _elaborate_store(self, m, write, row, entry):
-        """The ring. It is read when nothing is written, so nothing is promised of a row that is."""
-        m.submodules.store = store = memory.Memory(shape=self._width + RUN_BITS, depth=self._rows, init=[])
-        writer, reader = store.write_port(), store.read_port()
+        """The ring. It is read when nothing is written, so nothing is promised of a row that is, which spares a bypass
+        around each block RAM; synthesis believes that only of a register behind a port."""
+        m.submodules.store = store = memory.Memory(shape=self._width + RUN_BITS, depth=self._rows, init=[],
+                                                   attrs={"no_rw_check": 1})
+        writer, reader = store.write_port(), store.read_port(domain="comb")
+        read = Signal(self._width + RUN_BITS, reset_less=True)
+        m.d.sync += read.eq(reader.data)
         m.d.comb += [
             writer.en.eq(write), writer.addr.eq(row), writer.data.eq(entry),
-            reader.addr.eq(self.read_row), self.read_data.eq(reader.data),
+            reader.addr.eq(self.read_row), self.read_data.eq(read),
         ]
 
     def _elaborate_limit(self, m, starts, ends):
