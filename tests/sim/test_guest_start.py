@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from morphnic.errors import EnvironmentFault
 from sim.guest import packages
-from sim.guest.machine import Guest
+from sim.guest.machine import Completed, Guest
 from sim.guest.packages import Packages, fetch, fetched
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -98,3 +101,34 @@ def test_a_guest_that_does_not_come_up_tells_why_and_leaves_no_process(tmp_path,
         Guest(guest_of(tmp_path, virtiofsd, qemu), timeout=1.0)
     assert started
     assert all(process.returncode is not None for process in started)
+
+
+#: Stands where QEMU is: the agent of a guest, on this machine.
+AGENT = """
+import json, socket, sys
+from sim.guest import init
+path = next(word for word in sys.argv if word.startswith("socket,id=agent")).split("path=")[1].split(",")[0]
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path)
+listener.listen()
+peer, _ = listener.accept()
+peer.sendall(json.dumps({"ready": "6.0"}).encode() + b"\\n")
+for line in peer.makefile():
+    answer = json.dumps(init.run(json.loads(line))).encode() + b"\\n"
+    peer.sendall(answer[:5])
+    peer.sendall(answer[5:])
+"""
+
+
+def test_commands_run_one_after_the_other_with_their_output_and_a_time_of_this_machines_clock(tmp_path):
+    (tmp_path / "agent.py").write_text(AGENT)
+    stand_in = guest_of(tmp_path, LISTENS, f'PYTHONPATH={ROOT} exec {sys.executable} {tmp_path}/agent.py "$@"')
+    with Guest(stand_in, timeout=60) as guest:
+        assert guest.kernel == "6.0"
+        assert guest.run(["sh", "-c", "echo out; echo err >&2; exit 3"]) == Completed(3, "out\n", "err\n")
+        assert guest.run(["pwd"], directory=tmp_path).output == f"{tmp_path}\n"
+        with pytest.raises(EnvironmentFault, match="No such file"):
+            guest.run(["/nowhere/program"])
+        assert len(guest.run(["sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x"]).output) == 300000
+        with pytest.raises(EnvironmentFault, match="does not answer in time"):
+            guest.run(["sleep", "5"], timeout=0.5)
