@@ -5,7 +5,7 @@ data are in the same order. It is split at maximum payload size (`max_payload`, 
 follows when its last request was handed on (a posted write is not answered): a request that is sent after the report,
 such as an interrupt, arrives after the data.
 
-Throughput: a beat a cycle, also where a command is split; two cycles lie between commands that are there early enough
+Throughput: a beat a cycle, also where a command is split; a cycle lies between commands that are there early enough
 for the next one to be looked up (12 cycles) meanwhile.
 """
 
@@ -51,21 +51,35 @@ class DmaWriter(wiring.Component):
 
         tag, outcome = Signal(8), Signal(Outcome)
         beats, beat_bytes = Signal(LENGTH_BITS), self._width // 8
-        m.d.comb += [splitter.address.eq(gate.grant.payload.address), splitter.length.eq(following.length),
-                     self.reports.payload.tag.eq(tag), self.reports.payload.outcome.eq(outcome)]
+        m.d.comb += [splitter.address.eq(gate.grant.payload.address), splitter.length.eq(following.length)]
+        # Beside the next command: a report that was not taken yet. Only the end of that command waits for it.
+        free = ~self.reports.valid | self.reports.ready
+        with m.If(self.reports.ready):
+            m.d.sync += self.reports.valid.eq(0)
+
+        def report(outcome):
+            m.d.sync += [self.reports.valid.eq(1), self.reports.payload.tag.eq(tag),
+                         self.reports.payload.outcome.eq(outcome)]
+
+        def begin():
+            """The grant of the next command, if it is there, is taken: what is to be done next."""
+            m.d.sync += [tag.eq(following.tag),
+                         beats.eq((following.length + (beat_bytes - 1)) // beat_bytes)]
+            m.next = "idle"
+            with m.If(waiting & gate.grant.valid & (following.length != 0)):
+                m.d.comb += gate.grant.ready.eq(1)
+                m.d.sync += [outcome.eq(outcome_of(gate.grant.payload.status)), waiting.eq(0)]
+                m.next = "drain"
+                with m.If(gate.grant.payload.status == GrantStatus.GRANTED):
+                    m.d.comb += splitter.load.eq(1)
+                    m.next = "send"
+
         with m.FSM():
             with m.State("idle"):
-                m.d.sync += [tag.eq(following.tag), beats.eq((following.length + (beat_bytes - 1)) // beat_bytes)]
+                begin()
                 with m.If(waiting & (following.length == 0)):
                     m.d.sync += [outcome.eq(Outcome.EMPTY), waiting.eq(0)]
                     m.next = "report"
-                with m.Elif(waiting & gate.grant.valid):
-                    m.d.comb += gate.grant.ready.eq(1)
-                    m.d.sync += [outcome.eq(outcome_of(gate.grant.payload.status)), waiting.eq(0)]
-                    m.next = "drain"
-                    with m.If(gate.grant.payload.status == GrantStatus.GRANTED):
-                        m.d.comb += splitter.load.eq(1)
-                        m.next = "send"
             with m.State("send"):
                 wiring.connect(m, wiring.flipped(self.data), cutter.packed)
                 with m.If(gate.blocked):
@@ -75,9 +89,10 @@ class DmaWriter(wiring.Component):
                     m.next = "settle"
             # The report must not overtake the last beat, which is in the gate.
             with m.State("settle"):
-                with m.If(gate.empty | gate.passed.ready):
+                with m.If((gate.empty | gate.passed.ready) & free):
                     m.d.comb += gate.finish.eq(1)
-                    m.next = "report"
+                    report(outcome)
+                    begin()
             with m.State("drain"):
                 m.d.comb += self.data.ready.eq(1)
                 with m.If(self.data.valid):
@@ -85,8 +100,8 @@ class DmaWriter(wiring.Component):
                     with m.If(beats == 1):
                         m.next = "report"
             with m.State("report"):
-                m.d.comb += self.reports.valid.eq(1)
-                with m.If(self.reports.ready):
+                with m.If(free):
+                    report(outcome)
                     m.next = "idle"
         return m
 

@@ -1,4 +1,4 @@
-"""`QueueEngine`: moves packets between rings in host memory and the fabric, one descriptor at a time.
+"""`QueueEngine`: moves packets between rings in host memory and the fabric, many descriptors at a time.
 
 A ring of 2**order descriptors of 16 bytes lies in guest memory of its tenant; every access goes by a DMA command of
 that tenant, and so through the memory table. Word by word, when software posts it, and when the device gives it back:
@@ -8,134 +8,151 @@ that tenant, and so through the memory table. Word by word, when software posts 
     3     transmit: 15..0 flow hash              31 done, 19..16 status
 
 Contract: descriptors of a ring are taken in order, while its tail, a count modulo 2**16 that software writes, is ahead
-of the head. The status of one is `Status` or the `Outcome` of its DMA; a transmit descriptor that is not `DONE` sent
-nothing, a received packet without room is gone; each is counted as refused. Received packets for which nothing is
-posted are dropped and counted. A tail more than a ring ahead of the head, and a ring that cannot be read or written,
-are faults of the queue alone: it is disabled, with the outcome (or `BAD_INDEX`) in its word `FAULT`. `raised` strobes
-for the tenant whenever a descriptor was given back, or the queue got a fault.
+of the head; up to `WINDOW` of them are in progress. They are given back in order, several in one write where they are
+ready together; one waits for others only while these are under way, and at most 2 `PATIENCE` cycles. The status of one
+is `Status` or the `Outcome` of its DMA; a transmit descriptor that is not `DONE` sent nothing, a received packet
+without room is gone; each is counted as refused. Received packets for which nothing is posted are dropped and counted.
+A tail more than a ring ahead of the head or behind what was taken, and a ring that cannot be read or written, are
+faults of the queue alone: it is disabled, with the outcome (or `BAD_INDEX`) in its word `FAULT`, and what is in
+progress of it is not given back. `raised` strobes for the tenant whenever descriptors were given back, or the queue got
+a fault.
 
-A packet is sent only with the fabric's credit for its tenant, and so waits for nobody. Received packets and, in turn,
-the tenants that have posted something are served alternately, one descriptor at a time.
+A packet is sent only with the fabric's credit for its tenant. Rings have their own places in every memory, and those of
+all tenants are served in turn, a burst of descriptors at a time: none waits for another's credit, ring or packets.
 """
 
 from amaranth import *
-from amaranth.lib import enum, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import CREDIT_BEATS, MAX_PACKET_BEATS, DeviceConfig
-from ..stream.packet import PacketHeader
+from ..config import DeviceConfig
 from .dma import Outcome
+from .queue_ports import QueueReceiver, QueueSender
+from .queue_reads import QueueReads
+from .queue_steps import BURST, COUNT, RECEIVE_STEPS, TRANSMIT_STEPS, WINDOW, QueueSteps, in_turn
+from .queue_store import Job, JobKind, Status, Store, row
 from .queue_table import CONTROL, DROPPED, FAULT, HEAD, RECEIVED, REFUSED, RING, SENT, TAIL, TablePort
+from .queue_writes import QueueWrites
 from .share import DmaSignature
 
-__all__ = ["BAD_INDEX", "QueueEngine", "Status"]
+__all__ = ["BAD_INDEX", "BATCH", "PATIENCE", "QueueEngine", "Status"]
 
 BAD_INDEX = 13
-
-
-class Status(enum.Enum, shape=unsigned(4)):
-    """How a descriptor ended, if not with the `Outcome` of its DMA."""
-
-    DONE = 0
-    LENGTH = 14
-    NO_ROOM = 15
+#: Descriptors that are ready are given back when they are so many, or after so many to twice as many cycles.
+BATCH, PATIENCE = 8, 256
 
 
 class QueueEngine(wiring.Component):
-    """Engine of the queues of `config`. Ports of sender and receiver are those of `queue_ports`."""
+    """Engine of the queues of `config`, between `sender` and `receiver`, whose ports on its side it drives.
 
-    def __init__(self, config: DeviceConfig):
-        self._config = config
+    `hold`: packets of before a reset still leave.
+    """
+
+    def __init__(self, config: DeviceConfig, sender: QueueSender, receiver: QueueReceiver):
+        self._config, self._sender, self._receiver = config, sender, receiver
         super().__init__({
             "table": Out(TablePort(config.tenants)), "dma": Out(DmaSignature(config.data_width)),
-            "credit": In(config.tenants), "cycle": In(32), "raised": Out(config.tenants),
-            "clear": Out(1), "beat": Out(config.data_width), "beat_valid": Out(1),
-            "header": Out(PacketHeader), "start": Out(1), "sending": In(1),
-            "full": In(1), "tenant": In(6), "length": In(12), "release": Out(1),
-            "row": Out(range(MAX_PACKET_BEATS)), "received": In(config.data_width),
+            "credit": In(config.tenants), "cycle": In(32), "raised": Out(config.tenants), "hold": In(1),
         })
 
     def elaborate(self, platform):
         m = Module()
-        state = _State(self._config)
-        table = self.table
-        m.d.comb += [table.tenant.eq(state.tenant), table.busy.eq(1), state.place.eq(state.head & state.mask),
-                     self.row.eq(state.beats)]
-        m.d.sync += state.pending.eq((state.pending & table.enabled) | table.posted)
+        config, table = self._config, self.table
+        steps = [QueueSteps(config.tenants, names) for names in (TRANSMIT_STEPS, RECEIVE_STEPS)]
+        stores = [Store(m, config, name) for name in ("transmit", "receive")]
+        generations = Signal(data.ArrayLayout(8, config.tenants))
+        m.submodules.transmit_steps, m.submodules.receive_steps = steps
+        m.submodules.reads = reads = QueueReads(config, self.dma, steps, stores, self._sender, generations)
+        m.submodules.writes = writes = QueueWrites(config, self.dma, steps, stores, self._receiver, generations)
+        state = _State(config)
+        m.d.comb += [
+            *(ring.enabled.eq(table.enabled) for ring in steps), reads.hold.eq(self.hold),
+            table.tenant.eq(state.tenant),
+            table.busy.eq(steps[0].busy | steps[1].busy | (state.active << state.tenant)),
+            writes.posted.eq(state.posted[config.tenants:] | (state.looking << state.tenant)),
+        ]
+        with m.If(state.looking):
+            m.d.comb += [writes.reserved.eq(state.giving), reads.reserved.eq(~state.giving)]
+        self._elaborate_sends(m, steps[0], stores[0])
+        self._elaborate_due(m, steps, state)
         with m.FSM():
-            with m.State("idle"):
-                m.d.comb += table.busy.eq(0)
-                self._choose(m, state)
+            with m.State("choose"):
+                self._choose(m, state, steps, reads, writes)
             with m.State("load"):
-                self._load(m, state)
+                self._load(m, state, generations)
+                m.d.comb += state.looking.eq(1)
             with m.State("judge"):
-                self._judge(m, state)
-            with m.State("fetch"):
-                self._read(m, state.ring + (state.place << 4), 16, "descriptor", state)
-            with m.State("descriptor"):
-                self._take(m, state, into=state.descriptor, done="check")
-            with m.State("check"):
-                self._check(m, state)
-            with m.State("fetch payload"):
-                m.d.comb += self.clear.eq(1)
-                self._read(m, state.address, state.length, "payload", state)
-            with m.State("payload"):
-                m.d.comb += [self.beat.eq(self.dma.read_data.payload.data),
-                             self.beat_valid.eq(self.dma.read_data.valid)]
-                self._take(m, state, into=None, done="send")
-            with m.State("send"):
-                self._send(m, state)
-            with m.State("announce payload"):
-                self._write(m, state.address, state.length, "look up", state)
-            with m.State("look up"):
-                m.next = "deliver"
-            with m.State("deliver"):
-                self._deliver(m, state)
-            with m.State("announce completion"):
-                self._write(m, state.ring + (state.place << 4) + 8, 8, "complete", state)
-            with m.State("complete"):
-                self._complete(m, state)
-            with m.State("advance"):
-                self._store(m, HEAD + state.receiving, (state.head + 1)[:16])
-                m.d.comb += self.raised.bit_select(state.tenant, 1).eq(1)
-                m.d.sync += state.counted.eq(Mux(state.status != 0, REFUSED, Mux(state.receiving, RECEIVED, SENT)))
+                self._judge(m, state, steps, reads, writes)
+                m.d.comb += state.looking.eq(1)
+            with m.State("settle"):
+                self._settle(m, state, steps)
+            with m.State("drop"):
+                m.d.comb += [state.active.eq(1), table.word.eq(DROPPED)]
                 m.next = "count"
             with m.State("count"):
-                m.d.comb += table.word.eq(state.counted)
-                m.next = "counted"
-            with m.State("counted"):
-                self._store(m, state.counted, table.value + 1)
-                self._finish(m, state)
+                self._store(m, DROPPED, table.value + 1)
+                m.d.comb += [state.active.eq(1), writes.dropped_taken.eq(1)]
+                m.next = "choose"
             with m.State("fault"):
-                self._store(m, FAULT, state.status)
-                m.d.comb += [table.stop.eq(1), self.raised.bit_select(state.tenant, 1).eq(1)]
-                self._finish(m, state)
+                m.d.comb += state.active.eq(1)
+                with m.If(table.enabled.bit_select(state.tenant, 1)):
+                    self._store(m, FAULT, state.outcome)
+                    m.d.comb += [table.stop.eq(1), self.raised.bit_select(state.tenant, 1).eq(1)]
+                m.next = "choose"
         return m
 
-    def _choose(self, m, state):
-        """Received packets and transmit rings in turn; among the rings in turn after the last."""
-        ready, count = state.pending & self.table.enabled & self.credit, self._config.tenants
-        m.d.sync += [state.step.eq(0), state.status.eq(0), state.descriptor.eq(0), state.whole.eq(0), state.beats.eq(0)]
-        can_send = ready.any() & ~self.sending
-        with m.If(self.full & (~can_send | ~state.receiving)):
-            m.d.sync += [state.tenant.eq(self.tenant), state.receiving.eq(1)]
-            m.next = "load"
-        with m.Elif(can_send):
-            m.d.sync += state.receiving.eq(0)
-            m.next = "load"
-            with m.Switch(state.last):
-                for last in range(count):
-                    with m.Case(last):
-                        for step in range(count, 0, -1):
-                            with m.If(ready[(last + step) % count]):
-                                m.d.sync += [state.tenant.eq((last + step) % count),
-                                             state.last.eq((last + step) % count)]
+    def _elaborate_due(self, m, steps, state):
+        """Rings to look at, and those of which descriptors are to be given back: many, old ones, or all there are."""
+        waiting, old, seen = (Signal(len(state.due), name=name) for name in ("waiting", "old", "seen"))
+        clock = Signal(range(PATIENCE))
+        pairs = [(ring, tenant) for ring in steps for tenant in range(self._config.tenants)]
+        m.d.sync += clock.eq(clock + 1)
+        m.d.comb += waiting.eq(Cat(ring.passed(_last(ring), "back") for ring in steps))
+        with m.If(clock == 0):
+            m.d.sync += [seen.eq(waiting), old.eq(seen & waiting)]
+        enabled = self.table.enabled.replicate(2)
+        arriving = self._receiver.asks.valid.replicate(self._config.tenants)
+        alone = ~Cat(steps[0].passed("wanted", "sent"), steps[1].passed("asked", "ready") | arriving)
+        m.d.comb += [
+            state.due.eq(enabled & waiting & (old | alone | Cat(
+                ring.between(_last(ring), "back", tenant) >= BATCH for ring, tenant in pairs))),
+            state.wanting.eq(enabled & state.posted & Cat(
+                ring.between("wanted", "closed", tenant) <= WINDOW - BURST for ring, tenant in pairs)),
+        ]
+        m.d.sync += state.posted.eq((state.posted | self.table.posted) & enabled | self.table.posted)
 
-    def _load(self, m, state):
+    def _choose(self, m, state, steps, reads, writes):
+        """What others wait for; then rings to write, then rings to read."""
+        tenants = self._config.tenants
+        giving, wanting = (in_turn(m, ready, state.last, name)
+                           for ready, name in ((state.due, "giving"), (state.wanting, "wanting")))
+        m.d.sync += [state.step.eq(0), state.giving.eq(0)]
+        with m.If(writes.settled):
+            m.d.comb += writes.settled_taken.eq(1)
+            m.d.sync += [state.job.eq(writes.settled_job), state.tenant.eq(writes.settled_job.tenant),
+                         state.outcome.eq(writes.settled_outcome), state.good.eq(writes.good)]
+            m.next = "settle"
+        with m.Elif(reads.failed):
+            m.d.comb += reads.failed_taken.eq(1)
+            m.d.sync += [state.tenant.eq(reads.failed_tenant), state.outcome.eq(reads.failed_outcome)]
+            m.next = "fault"
+        with m.Elif(writes.dropped):
+            m.d.sync += state.tenant.eq(writes.dropped_tenant)
+            m.next = "drop"
+        for ready, chosen, part, gives in ((state.due, giving, writes, 1), (state.wanting, wanting, reads, 0)):
+            with m.Elif(ready.any() & part.jobs.ready):
+                m.d.comb += part.reserved.eq(1)
+                receiving = chosen >= tenants
+                m.d.sync += [state.tenant.eq(Mux(receiving, chosen - tenants, chosen)), state.giving.eq(gives),
+                             state.receiving.eq(receiving), state.last.eq(chosen)]
+                m.next = "load"
+
+    def _load(self, m, state, generations):
         """A word a cycle; it is there in the cycle after."""
         ring = RING + (state.receiving << 1)
         words = [(ring, state.ring[:32]), (ring + 1, state.ring[32:]), (CONTROL, state.control),
                  (TAIL + state.receiving, state.tail), (HEAD + state.receiving, state.head)]
+        m.d.comb += state.active.eq(1)
         m.d.sync += state.step.eq(state.step + 1)
         with m.Switch(state.step):
             for index, (word, _) in enumerate(words):
@@ -144,137 +161,131 @@ class QueueEngine(wiring.Component):
                     if index:
                         m.d.sync += words[index - 1][1].eq(self.table.value)
             with m.Case(len(words)):
-                m.d.sync += words[-1][1].eq(self.table.value)
+                m.d.sync += [words[-1][1].eq(self.table.value), generations[state.tenant].eq(state.control[8:16])]
                 m.next = "judge"
         # What is posted from now on counts; what was before is seen here.
-        with m.If((state.step == 0) & ~state.receiving):
-            m.d.sync += state.pending.eq((state.pending & self.table.enabled & ~(1 << state.tenant))
-                                         | self.table.posted)
+        with m.If((state.step == 0) & ~state.giving):
+            m.d.sync += state.posted.bit_select(state.last, 1).eq(self.table.posted.bit_select(state.last, 1))
 
-    def _judge(self, m, state):
-        used = Signal(16)
-        m.d.comb += used.eq(state.tail - state.head)
-        m.d.sync += [state.mask.eq((1 << state.control[4:8]) - 1), state.generation.eq(state.control[8:16])]
+    def _judge(self, m, state, steps, reads, writes):
+        """The burst that follows what is in progress, up to the end of the ring."""
+        used, fresh, ahead, entries = Signal(16), Signal(16), Signal(COUNT), Signal(16)
+        place, room, count = Signal(16), Signal(16), Signal(5)
+        ready, wanted, begin = Signal(COUNT), Signal(COUNT), Signal(COUNT)
+        for receiving, ring in enumerate(steps):
+            with m.If(state.receiving == receiving):
+                m.d.comb += [
+                    ready.eq(ring.between(_last(ring), "back", state.tenant)),
+                    wanted.eq(ring.between("wanted", "closed", state.tenant)),
+                    ahead.eq(Mux(state.giving, ring.between("back", "closed", state.tenant), wanted)),
+                    begin.eq(Mux(state.giving, ring.back[state.tenant], ring.wanted[state.tenant])),
+                ]
+        m.d.comb += [
+            entries.eq(1 << state.control[4:8]), used.eq(state.tail - state.head), fresh.eq(used - wanted),
+            place.eq((state.head + ahead) & (entries - 1)),
+            room.eq(Mux(entries - place < BURST, entries - place, BURST)),
+            count.eq(Mux(state.giving, Mux(ready < room, ready, room), Mux(fresh < room, fresh, room))),
+            state.active.eq(1),
+        ]
+        m.d.sync += state.outcome.eq(BAD_INDEX)
+        m.next = "choose"
         with m.If(~self.table.enabled.bit_select(state.tenant, 1)):
-            self._finish(m, state, again=False)
-        with m.Elif((used == 0) & state.receiving):
-            m.d.sync += state.counted.eq(DROPPED)
-            m.next = "count"
-        with m.Elif(used == 0):
-            self._finish(m, state, again=False)
-        with m.Elif(used > (1 << state.control[4:8])):
-            m.d.sync += state.status.eq(BAD_INDEX)
+            pass
+        with m.Elif(~state.giving & ((used > entries) | (used < wanted))):
             m.next = "fault"
-        with m.Else():
-            m.next = "fetch"
+        with m.Elif(state.giving):
+            self._issue(m, state, steps, writes.jobs, "back", begin, count, place)
+        with m.Elif(fresh != 0):
+            self._issue(m, state, steps, reads.jobs, "wanted", begin, count, place)
+            m.d.sync += state.posted.bit_select(state.last, 1).eq(1)
 
-    def _check(self, m, state):
-        found, longest = state.descriptor, CREDIT_BEATS * self._config.beat_bytes
-        wanted = Signal(16)
-        m.d.comb += wanted.eq(found[64:80])
-        m.d.sync += [state.address.eq(found[:64]), state.whole.eq(0), state.beats.eq(0),
-                     state.length.eq(Mux(state.receiving, self.length, wanted[:13]))]
-        m.next = "announce completion"
-        with m.If(state.receiving & (wanted < self.length)):
-            m.d.sync += [state.status.eq(Status.NO_ROOM), state.length.eq(0)]
-        with m.Elif(state.receiving):
-            m.next = "announce payload"
-        with m.Elif((wanted == 0) | (wanted > longest)):
-            m.d.sync += [state.status.eq(Status.LENGTH), state.length.eq(0)]
-        with m.Else():
-            m.next = "fetch payload"
-
-    def _command(self, m, stream, address, length, state):
+    def _issue(self, m, state, steps, stream, step, begin, count, place):
+        """The stream is ready: it was reserved when the ring was chosen."""
+        job, command = stream.payload.job, stream.payload.command
         m.d.comb += [
-            stream.valid.eq(1), stream.payload.tenant.eq(state.tenant), stream.payload.generation.eq(state.generation),
-            stream.payload.address.eq(address), stream.payload.length.eq(length),
+            stream.valid.eq(1), job.kind.eq(JobKind.DESCRIPTORS), job.receiving.eq(state.receiving),
+            job.tenant.eq(state.tenant), job.place.eq(begin), job.count.eq(count),
+            command.tenant.eq(state.tenant), command.generation.eq(state.control[8:16]),
+            command.address.eq(state.ring + (place << 4)), command.length.eq(count << 4),
         ]
+        for receiving, ring in enumerate(steps):
+            with m.If(state.receiving == receiving):
+                m.d.comb += [getattr(ring, f"{step}_of").eq(state.tenant), getattr(ring, f"{step}_by").eq(count)]
 
-    def _read(self, m, address, length, following, state):
-        self._command(m, self.dma.read_commands, address, length, state)
-        with m.If(self.dma.read_commands.ready):
-            m.next = following
-
-    def _write(self, m, address, length, following, state):
-        self._command(m, self.dma.write_commands, address, length, state)
-        m.d.sync += state.whole.eq(0)
-        with m.If(self.dma.write_commands.ready):
-            m.next = following
-
-    def _take(self, m, state, into, done):
-        """Data of a read, `into` a register from its low end; its report, when the last beat was taken."""
-        beat, report, width = self.dma.read_data, self.dma.read_reports, self._config.data_width
-        m.d.comb += [beat.ready.eq(1), report.ready.eq(state.whole)]
-        with m.If(beat.valid):
-            m.d.sync += [state.whole.eq(beat.payload.last), state.beats.eq(state.beats + 1)]
-            if into is not None:
-                parts = max(len(into) // width, 1)
-                with m.Switch(state.beats):
-                    for part in range(parts):
-                        with m.Case(part):
-                            m.d.sync += into[part * width:min((part + 1) * width, len(into))].eq(beat.payload.data)
-        with m.If(report.valid & state.whole):
-            m.next = done
-            with m.If(report.payload.outcome != Outcome.DONE):
-                m.d.sync += [state.status.eq(report.payload.outcome), state.length.eq(0)]
-                m.next = "fault" if into is not None else "announce completion"
-
-    def _send(self, m, state):
-        header, found = self.header, state.descriptor
-        m.d.comb += [
-            self.start.eq(1), header.tenant.eq(state.tenant), header.length.eq(state.length),
-            header.destination.eq(found[80:84]), header.flow_class.eq(found[84:88]),
-            header.flow_hash.eq(found[96:112]), header.timestamp.eq(self.cycle),
-        ]
-        m.next = "announce completion"
-
-    def _deliver(self, m, state):
-        """A beat each two cycles, until all of the packet has gone; then the report."""
-        data, report, beat_bytes = self.dma.write_data, self.dma.write_reports, self._config.beat_bytes
-        more = state.beats * beat_bytes < state.length
-        m.d.comb += [data.payload.eq(self.received), data.valid.eq(more), report.ready.eq(~more)]
-        with m.If(data.valid & data.ready):
-            m.d.sync += state.beats.eq(state.beats + 1)
-            m.next = "look up"
-        with m.If(report.valid & report.ready):
-            m.next = "announce completion"
-            with m.If(report.payload.outcome != Outcome.DONE):
-                m.d.sync += [state.status.eq(report.payload.outcome), state.length.eq(0)]
-
-    def _complete(self, m, state):
-        data, report = self.dma.write_data, self.dma.write_reports
-        m.d.comb += [data.payload.eq(Cat(state.length, C(0, 48 - len(state.length)), state.status, C(0, 11), C(1, 1))),
-                     data.valid.eq(~state.whole), report.ready.eq(state.whole)]
-        with m.If(data.valid & data.ready):
-            m.d.sync += state.whole.eq(1)
-        with m.If(report.valid & report.ready):
-            m.next = "advance"
-            with m.If(report.payload.outcome != Outcome.DONE):
-                m.d.sync += state.status.eq(report.payload.outcome)
+    def _settle(self, m, state, steps):
+        """Head and counts, each read in one cycle and written in the next, while the following one is read."""
+        receiving, bad = state.job.receiving, state.job.count - state.good
+        words = [(HEAD + receiving, state.job.count), (Mux(receiving, RECEIVED, SENT), state.good), (REFUSED, bad[:5])]
+        m.d.comb += state.active.eq(1)
+        m.d.sync += state.step.eq(state.step + 1)
+        failed = state.outcome != Outcome.DONE
+        with m.Switch(state.step):
+            for index in range(len(words) + 1):
+                with m.Case(index):
+                    if index < len(words):
+                        m.d.comb += self.table.word.eq(words[index][0])
+                    if index:
+                        with m.If(~failed):
+                            word, more = words[index - 1]
+                            value = self.table.value + more
+                            self._store(m, word, value[:16] if index == 1 else value)
+        with m.If(state.step == len(words)):
+            for direction, ring in enumerate(steps):
+                with m.If(receiving == direction):
+                    m.d.comb += [ring.closed_of.eq(state.tenant), ring.closed_by.eq(state.job.count)]
+            m.d.comb += self.raised.bit_select(state.tenant, 1).eq(~failed)
+            m.next = "choose"
+            with m.If(failed):
                 m.next = "fault"
+
+    def _elaborate_sends(self, m, steps, store):
+        """The next packet of a tenant with credit, in turn, is made ready while the one before leaves."""
+        sender, tenant, last = self._sender, Signal(6), Signal(6)
+        descriptor, result = store.look_up_descriptor(), store.look_up_result()
+        ready, place, header = Signal(self._config.tenants), steps.sent[tenant], sender.next.payload.header
+        good = result.data.status == Status.DONE
+        chosen = in_turn(m, ready, last, "send")
+        m.d.comb += [
+            ready.eq(steps.passed("ready", "sent") & steps.enabled & self.credit),
+            descriptor.addr.eq(row(tenant, place)), result.addr.eq(row(tenant, place)),
+            header.tenant.eq(tenant), header.length.eq(result.data.length),
+            header.destination.eq(descriptor.data.destination), header.flow_class.eq(descriptor.data.flow_class),
+            header.flow_hash.eq(descriptor.data.flow_hash), header.timestamp.eq(self.cycle),
+            sender.next.payload.place.eq(place), steps.sent_of.eq(tenant),
+        ]
+        with m.FSM(name="send"):
+            with m.State("choose"):
+                m.d.sync += [tenant.eq(chosen), last.eq(chosen)]
+                with m.If(ready.any() & sender.settled):
+                    m.next = "look up"
+            with m.State("look up"):
+                m.next = "offer"
+            with m.State("offer"):
+                # What it was chosen for may be gone until the sender is free.
+                usable = (steps.enabled & self.credit).bit_select(tenant, 1)
+                m.d.comb += sender.next.valid.eq(usable & good)
+                with m.If(sender.next.ready | ~good | ~usable):
+                    m.d.comb += steps.sent_by.eq(usable)
+                    m.next = "choose"
 
     def _store(self, m, word, value):
         m.d.comb += [self.table.store.eq(1), self.table.store_word.eq(word), self.table.store_value.eq(value)]
 
-    def _finish(self, m, state, again=True):
-        """Look at the ring once more: more may have been posted than this."""
-        with m.If(state.receiving):
-            m.d.comb += self.release.eq(1)
-        if again:
-            with m.Else():
-                m.d.sync += state.pending.eq((state.pending & self.table.enabled) | self.table.posted
-                                             | (1 << state.tenant))
-        m.next = "idle"
+
+def _last(ring):
+    """The step after which a descriptor of `ring` may be given back."""
+    return "sent" if hasattr(ring, "sent") else "ready"
 
 
 class _State:
-    """Registers of the descriptor that is being worked on. `pending`: transmit rings to be looked at."""
+    """Registers of the ring that is being looked at. By ring, those of transmit first: `posted`, to be looked at;
+    `wanting`, and with room to read more; `due`, to be given back."""
 
     def __init__(self, config):
-        self.tenant, self.receiving, self.last = Signal(6), Signal(), Signal(range(config.tenants))
-        self.pending = Signal(config.tenants)
-        self.step, self.ring, self.control = Signal(3), Signal(64), Signal(32)
-        self.tail, self.head, self.mask, self.place = Signal(16), Signal(16), Signal(16), Signal(16)
-        self.generation, self.descriptor, self.address = Signal(8), Signal(128), Signal(64)
-        self.length, self.status, self.counted = Signal(13), Signal(4), Signal(4)
-        self.whole, self.beats = Signal(), Signal(9)
+        self.active, self.looking = Signal(), Signal()
+        self.posted, self.wanting, self.due = (Signal(2 * config.tenants, name=name)
+                                               for name in ("posted", "wanting", "due"))
+        self.tenant, self.receiving, self.giving = Signal(6), Signal(), Signal()
+        self.last, self.step = Signal(range(2 * config.tenants)), Signal(3)
+        self.ring, self.control, self.tail, self.head = Signal(64), Signal(32), Signal(16), Signal(16)
+        self.job, self.good, self.outcome = Signal(Job), Signal(5), Signal(4)

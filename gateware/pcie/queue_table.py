@@ -3,7 +3,7 @@
 Of the sixteen words of a row software writes the first seven (places of the rings, control, tails), the engine eight
 from the ninth on (heads, counts, fault). A row that is enabled begins with the engine's words cleared, so that the
 write of its `control` takes up to 12 cycles; other accesses take two. It is refused while the engine is at work for the
-row, which ends by itself. `posted` strobes when a tail of the transmit ring was written, or a row enabled.
+row, which ends by itself. `posted` strobes when a tail was written, and for both rings when a row was enabled.
 
 The engine's port: `value` is the word `word` of row `tenant` of the cycle before; `store` writes `store_value` to
 `store_word`. `stop` disables the row, `stop_all` every one.
@@ -27,14 +27,15 @@ WRITABLE = 7
 
 
 class TablePort(wiring.Signature):
-    """The engine's port, seen from the engine. `busy`: it is at work for `tenant`."""
+    """The engine's port, seen from the engine. `busy`: tenants that it is at work for. `posted`: of which a tail was
+    written, those of transmit rings below those of receive rings."""
 
     def __init__(self, tenants: int):
         self.tenants = tenants
         super().__init__({
-            "tenant": Out(6), "busy": Out(1), "word": Out(4), "value": In(32),
+            "tenant": Out(6), "busy": Out(tenants), "word": Out(4), "value": In(32),
             "store": Out(1), "store_word": Out(4), "store_value": Out(32), "stop": Out(1),
-            "enabled": In(tenants), "posted": In(tenants),
+            "enabled": In(tenants), "posted": In(2 * tenants),
         })
 
     def __eq__(self, other):
@@ -85,8 +86,8 @@ class QueueTable(wiring.Component):
                      control.eq(self.bus.write & (word == CONTROL) & self.bus.w_mask[0]),
                      wanted.eq(control & self.bus.w_data[0] & ~enabled.bit_select(row, 1)),
                      refused.eq((row >= self._tenants) | (self.bus.write & (word >= WRITABLE))
-                                | (wanted & self.engine.busy & (self.engine.tenant == row)))]
-        posted = 1 << row
+                                | (wanted & self.engine.busy.bit_select(row, 1)))]
+        enabling, posted = control & self.bus.w_data[0], (1 << row)[:self._tenants]
         error = Signal()
         with m.FSM():
             with m.State("idle"):
@@ -111,6 +112,7 @@ class QueueTable(wiring.Component):
                              self.bus.r_data.eq(Mux(word[3], looks[1].data, looks[0].data))]
                 with m.If(word == CONTROL):
                     m.d.comb += self.bus.r_data[0].eq(enabled.bit_select(row, 1))
-                with m.If(self.bus.write & ~error & ((word == TAIL) | (control & self.bus.w_data[0]))):
-                    m.d.comb += self.engine.posted.eq(posted)
+                with m.If(self.bus.write & ~error):
+                    m.d.comb += self.engine.posted.eq(Cat(Mux((word == tail) | enabling, posted, 0)
+                                                          for tail in (TAIL, TAIL + 1)))
                 m.next = "idle"

@@ -1,7 +1,7 @@
 """`HostQueues`: a queue pair for each tenant, between rings in host memory and the host port of the fabric.
 
-    rings -> dma -> QueueEngine -> QueueSender -> transmit       receive -> QueueReceiver -> QueueEngine -> dma -> rings
-    registers -> QueueTable <-'                                              '-> others (tenants without a queue)
+    rings -> dma -> QueueReads -> QueueSender -> transmit     receive -> QueueReceiver -> QueueWrites -> dma -> rings
+                          ^----- QueueEngine, QueueTable <- registers -----^    '-> others (tenants without a queue)
 
 The queue of a tenant is its row: what it sends carries that tenant's number, waits for that tenant's credit under the
 allocation in force, and is admitted as the allocation says; what it reads and writes are DMA commands of that tenant.
@@ -41,9 +41,10 @@ class HostQueues(wiring.Component):
         m = Module()
         config = self._config
         m.submodules.table = table = QueueTable(config.tenants)
-        m.submodules.engine = engine = ResetInserter(self.abandon)(QueueEngine(config))
         m.submodules.sender = sender = QueueSender(config)
         m.submodules.receiver = receiver = QueueReceiver(config)
+        engine = QueueEngine(config, sender, receiver)
+        m.submodules.engine = ResetInserter(self.abandon)(engine)
         wiring.connect(m, wiring.flipped(self.registers), table.bus)
         wiring.connect(m, engine.table, table.engine)
         wiring.connect(m, engine.dma, wiring.flipped(self.dma))
@@ -52,11 +53,12 @@ class HostQueues(wiring.Component):
         wiring.connect(m, receiver.others, wiring.flipped(self.others))
         m.d.comb += [
             table.stop_all.eq(self.abandon), receiver.enabled.eq(table.engine.enabled),
+            receiver.rewind.eq(self.abandon),
             engine.credit.eq(self.credit), engine.cycle.eq(self.cycle), self.raised.eq(engine.raised),
-            sender.clear.eq(engine.clear),
-            sender.write.payload.eq(engine.beat), sender.write.valid.eq(engine.beat_valid),
-            sender.header.eq(engine.header), sender.start.eq(engine.start), engine.sending.eq(sender.busy),
-            engine.full.eq(receiver.full), engine.tenant.eq(receiver.tenant), engine.length.eq(receiver.length),
-            receiver.release.eq(engine.release), receiver.row.eq(engine.row), engine.received.eq(receiver.beat),
         ]
+        # Packets that were being sent leave whole; until then their places are not filled anew.
+        with m.If(self.abandon):
+            m.d.sync += engine.hold.eq(1)
+        with m.Elif(~sender.busy):
+            m.d.sync += engine.hold.eq(0)
         return m

@@ -50,7 +50,7 @@ def pytest_generate_tests(metafunc):
         raise pytest.UsageError(str(error)) from error
     # A simulation of the whole device takes longer to build than all the others; named, a case runs whatever it is.
     metafunc.parametrize("case", [
-        pytest.param(case, marks=pytest.mark.long if case.bench.name == "device" and not texts else ())
+        pytest.param(case, marks=pytest.mark.long if case.bench.name in ("device", "pcie_device") and not texts else ())
         for case in cases], ids=str)
 
 

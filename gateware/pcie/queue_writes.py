@@ -1,0 +1,177 @@
+"""`QueueWrites`: the DMA writes of the host queues: received packets, and descriptors that are given back.
+
+`jobs` brings those of descriptors, which leave as they were posted but for length and status. Beside it this part finds
+the next descriptor of its tenant for each packet of the receiver, as soon as the one before has its own. A packet whose
+tenant has posted nothing is lost; one whose tenant has posted something that is not here yet waits for it.
+
+Ports beside these: `reserved`: the next job is one of `jobs`. `settled`, held until `settled_taken`: `settled_job`
+ended with `settled_outcome`, and `good` of its descriptors were done. `dropped`, until `dropped_taken`: a packet of
+`dropped_tenant` is lost. `posted`: tenants whose receive ring is still to be looked at.
+"""
+
+from amaranth import *
+from amaranth.lib import data
+from amaranth.lib.fifo import SyncFIFO
+
+from .dma import Outcome
+from .queue_store import Job, JobKind, Jobs, Status, row
+from .share import DEPTH
+
+__all__ = ["QueueWrites"]
+
+
+class QueueWrites(Elaboratable):
+    """`steps`, `stores`: by direction, transmit first. `generations`: of the rings, by tenant."""
+
+    def __init__(self, config, dma, steps, stores, receiver, generations):
+        self._config, self._dma, self._steps, self._stores = config, dma, steps, stores
+        self._receiver, self._generations = receiver, generations
+        self.jobs = Jobs.create()
+        self.ask = Jobs.create()
+        self.reserved = Signal()
+        self.settled, self.settled_taken = Signal(), Signal()
+        self.settled_job, self.settled_outcome, self.good = Signal(Job), Signal(4), Signal(5)
+        self.dropped, self.dropped_taken, self.dropped_tenant = Signal(), Signal(), Signal(6)
+        self.posted = Signal(config.tenants)
+        self.lookup = stores[1].look_up_descriptor()
+        self.back = [(store.look_up_descriptor(), store.look_up_result()) for store in stores]
+
+    def elaborate(self, platform):
+        m = Module()
+        size = data.Layout.cast(Job).size
+        m.submodules.moving = moving = SyncFIFO(width=size, depth=DEPTH)
+        m.submodules.ending = ending = SyncFIFO(width=size, depth=DEPTH)
+        # The next descriptors may leave before the report of these was taken.
+        m.submodules.tallies = self.tallies = SyncFIFO(width=len(self.good), depth=DEPTH)
+        self._elaborate_asks(m)
+        self._elaborate_commands(m, moving, ending)
+        self._elaborate_data(m, moving, data.View(Job, moving.r_data))
+        self._elaborate_reports(m, ending, data.View(Job, ending.r_data))
+        return m
+
+    def _elaborate_asks(self, m):
+        """A descriptor for the packet that is next, or the decision that it is lost."""
+        steps, asks, job, command = self._steps[1], self._receiver.asks, self.ask.payload.job, self.ask.payload.command
+        tenant, found, lost = asks.payload.tenant, self.lookup.data, Signal()
+        enabled, here = Signal(), Signal()
+        fits = found.length >= asks.payload.length
+        m.d.comb += [
+            enabled.eq(steps.enabled.bit_select(tenant, 1)),
+            here.eq(steps.here[tenant] != steps.asked[tenant]),
+            self.lookup.addr.eq(row(tenant, steps.asked[tenant])),
+            job.kind.eq(Mux(fits & ~lost, JobKind.PAYLOAD, JobKind.NOTHING)), job.receiving.eq(1),
+            job.tenant.eq(tenant), job.place.eq(steps.asked[tenant]), job.count.eq(~lost),
+            job.result.status.eq(Mux(fits, Status.DONE, Status.NO_ROOM)),
+            job.result.length.eq(Mux(fits, asks.payload.length, 0)),
+            command.tenant.eq(tenant), command.generation.eq(self._generations[tenant]),
+            command.address.eq(found.address), command.length.eq(asks.payload.length),
+            asks.ready.eq(self.ask.valid & self.ask.ready),
+            steps.asked_of.eq(tenant), steps.asked_by.eq(asks.ready & ~lost),
+            self.dropped_tenant.eq(tenant),
+        ]
+        nothing = ~self.posted.bit_select(tenant, 1) & (steps.wanted[tenant] == steps.here[tenant])
+        with m.FSM(name="ask"):
+            with m.State("choose"):
+                m.d.sync += lost.eq(~enabled)
+                with m.If(asks.valid & (here | ~enabled)):
+                    m.next = "offer"  # in whose first cycle the descriptor is there
+                with m.Elif(asks.valid & nothing):
+                    m.d.comb += self.dropped.eq(1)
+                    m.d.sync += lost.eq(1)
+                    with m.If(self.dropped_taken):
+                        m.next = "offer"
+            with m.State("offer"):
+                m.d.comb += self.ask.valid.eq(enabled | lost)
+                with m.If(self.ask.ready | ~self.ask.valid):
+                    m.next = "choose"
+
+    def _elaborate_commands(self, m, moving, ending):
+        """Descriptors before payloads, whose rings wait for them. A lost packet needs no end."""
+        held, valid = Signal(Jobs.members["payload"].shape), Signal()
+        commands, goes, room = self._dma.write_commands, Signal(), moving.w_rdy & ending.w_rdy
+        uses = held.job.kind != JobKind.NOTHING
+        m.d.comb += [
+            commands.valid.eq(valid & uses & room), commands.payload.eq(held.command),
+            goes.eq(valid & room & (commands.ready | ~uses)),
+            moving.w_data.eq(held.job), ending.w_data.eq(held.job),
+            moving.w_en.eq(goes), ending.w_en.eq(goes & (held.job.count != 0)),
+            self.jobs.ready.eq(~valid | goes),
+            self.ask.ready.eq((~valid | goes) & ~self.jobs.valid & ~self.reserved),
+        ]
+        with m.If(~valid | goes):
+            m.d.sync += [valid.eq(self.jobs.valid | (self.ask.valid & self.ask.ready)),
+                         held.eq(Mux(self.jobs.valid, self.jobs.payload, self.ask.payload))]
+
+    def _elaborate_data(self, m, moving, job):
+        beats, target = self._receiver.beats, self._dma.write_data
+        with m.If(moving.r_rdy):
+            with m.Switch(job.kind):
+                with m.Case(JobKind.PAYLOAD):
+                    m.d.comb += [
+                        self._receiver.give.eq(1), target.valid.eq(beats.valid), beats.ready.eq(target.ready),
+                        target.payload.eq(beats.payload.data),
+                        moving.r_en.eq(beats.valid & beats.ready & beats.payload.last)]
+                with m.Case(JobKind.NOTHING):
+                    m.d.comb += [self._receiver.skip.eq(1), moving.r_en.eq(1)]
+                with m.Case(JobKind.DESCRIPTORS):
+                    self._give_descriptors(m, moving, job, target)
+
+    def _give_descriptors(self, m, moving, job, target):
+        """Descriptors are gathered to a unit of one or several; its beats leave."""
+        width = self._config.data_width
+        unit_bits = max(width, 128)
+        many, parts = unit_bits // 128, unit_bits // width
+        number, index, part = Signal(5), Signal(range(many)), Signal(range(parts))
+        unit, good, gathers = Signal(unit_bits), Signal(5), Signal()
+        descriptor, result = Signal(128), Signal.like(self.back[0][1].data)
+        for receiving, (found, outcome) in enumerate(self.back):
+            m.d.comb += [port.addr.eq(row(job.tenant, (job.place + number + gathers)[:len(job.place)]))
+                         for port in (found, outcome)]
+            with m.If(job.receiving == receiving):
+                m.d.comb += [result.eq(outcome.data), descriptor.eq(Cat(
+                    found.data.address, outcome.data.length, C(0, 48 - len(outcome.data.length)),
+                    outcome.data.status, C(0, 11), C(1, 1)))]
+        m.d.comb += target.payload.eq(unit.word_select(part, width))
+        with m.FSM(name="give"):
+            with m.State("look up"):
+                m.next = "gather"
+            with m.State("gather"):
+                m.d.comb += gathers.eq(1)
+                with m.If((index == many - 1) | (number + 1 == job.count)):
+                    m.next = "give"
+            with m.State("give"):
+                m.d.comb += target.valid.eq(1)
+                with m.If(target.ready):
+                    m.d.sync += part.eq(Mux(part == parts - 1, 0, part + 1))
+                    with m.If((part == parts - 1) & (number == job.count)):
+                        m.d.comb += moving.r_en.eq(1)
+                        m.d.comb += [self.tallies.w_data.eq(good), self.tallies.w_en.eq(1)]
+                        m.d.sync += [good.eq(0), number.eq(0)]
+                        m.next = "look up"
+                    with m.Elif(part == parts - 1):
+                        if many == 1:  # the next one is there
+                            m.d.comb += gathers.eq(1)
+                        else:
+                            m.next = "gather"
+        with m.If(gathers):
+            m.d.sync += [
+                unit.word_select(index, 128).eq(descriptor), number.eq(number + 1),
+                index.eq(Mux((index == many - 1) | (number + 1 == job.count), 0, index + 1)),
+                good.eq(good + (result.status == Status.DONE))]
+
+    def _elaborate_reports(self, m, ending, job):
+        report, steps, store = self._dma.write_reports, self._steps[1], self._stores[1].result
+        done = report.payload.outcome == Outcome.DONE
+        ready = ending.r_rdy & ((job.kind == JobKind.NOTHING) | ((job.kind == JobKind.PAYLOAD) & report.valid))
+        gives = ending.r_rdy & (job.kind == JobKind.DESCRIPTORS)
+        m.d.comb += [
+            store.addr.eq(row(job.tenant, job.place)), store.data.eq(job.result), store.en.eq(ready),
+            steps.ready_of.eq(job.tenant), steps.ready_by.eq(ready),
+            self.settled.eq(gives & report.valid), self.settled_job.eq(job),
+            self.settled_outcome.eq(report.payload.outcome),
+            self.good.eq(self.tallies.r_data), self.tallies.r_en.eq(gives & self.settled_taken),
+            report.ready.eq((ready & (job.kind == JobKind.PAYLOAD)) | (gives & self.settled_taken)),
+            ending.r_en.eq(ready | (gives & self.settled_taken)),
+        ]
+        with m.If((job.kind == JobKind.PAYLOAD) & ~done):
+            m.d.comb += store.data.eq(Cat(report.payload.outcome, C(0, len(store.data.length))))
