@@ -79,7 +79,8 @@ def test_wrong_crosspoint_is_refuted(tmp_path, few_pages, fault):
 
 
 class WrongFabric(Fabric):
-    """Reads another table: one that grants every port (`generous`)."""
+    """Reads another table, one that grants every port (`generous`), or the one before (`stale`); or loses what a
+    stalled sink does not take (`loses`)."""
 
     def __init__(self, config, fault):
         self.fault = fault
@@ -89,8 +90,14 @@ class WrongFabric(Fabric):
         m = Module()
         m.submodules.inner = inner = Fabric(self.config)
         pass_through(m, self, inner)
-        assert self.fault == "generous"
-        m.d.comb += inner.allocation.row.ports.eq(~0)
+        if self.fault == "generous":
+            m.d.comb += inner.allocation.row.ports.eq(~0)
+        elif self.fault == "stale":
+            late = Signal.like(self.allocation.active_bank)
+            m.d.sync += late.eq(self.allocation.active_bank)
+            m.d.comb += inner.allocation.active_bank.eq(late)
+        else:
+            m.d.comb += inner.outputs[0].data.ready.eq(1)
         return m
 
 
@@ -101,7 +108,7 @@ def test_what_leaves_the_fabric_was_admitted_by_its_table_once_whole_and_in_orde
 
 
 @pytest.mark.long_proof
-@pytest.mark.parametrize("fault", ["generous"])
+@pytest.mark.parametrize("fault", ["generous", "stale", "loses"])
 def test_wrong_fabric_is_refuted(tmp_path, few_pages, fault):
     verdict = check(FabricContract(WrongFabric(few_pages, fault), few_pages), tmp_path, WHOLE, engine=Engine.ABC)
     assert verdict.refuted, verdict.log
