@@ -41,12 +41,13 @@ def run(commands):
     return ""
 
 
-def reset_state(trace, model):
-    """Give a counterexample the number of registers of the model, which all begin at 0: ABC has removed some."""
+def repair(trace, model):
+    """Give a counterexample the registers of the model, all 0 at first, of which ABC has removed some; and its end a
+    line of its own, which not every ABC does."""
     if trace.exists():
         latches = int(model.read_bytes().split(maxsplit=4)[3])
         _, separator, inputs = trace.read_text().partition("\n")
-        trace.write_text("0" * latches + separator + inputs)
+        trace.write_text("0" * latches + separator + re.sub(r"\n?# DONE", "\n# DONE", inputs))
 
 
 def verdict(depth):
@@ -65,7 +66,7 @@ def main(line):
     Path(STATUS).unlink(missing_ok=True)
     print(run([*commands, f"write_status {STATUS}", write]))
     bounded = re.search(r"bmc3.* -F (\d+)", line)
-    reset_state(Path(write.split()[-1]), Path(commands[0].split()[-1]))
+    repair(Path(write.split()[-1]), Path(commands[0].split()[-1]))
     print(verdict(int(bounded[1]) if bounded else None))
 
 

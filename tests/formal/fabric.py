@@ -1,17 +1,19 @@
-"""Contract of the fabric on its ports: what leaves was admitted, by a table that grants it, once and in order.
+"""Contract of the fabric on its ports: what leaves was admitted, by a table that grants it, once, whole and in order.
 
-Tenant, input, output and packet are symbolic: any, but fixed. The environment is that of the device. The allocation bus
-behaves as the resource manager is proven to (`allocation.py`): rows are written outside the table in force, bank and
-epoch change together. Each input offers packets of one or two beats, any header, at any time, under the contract of a
-packet port; each word carries the number of its packet at that input. Sinks stall at will. Nothing of how the fabric
-works is used. Weights are 0 or 1024, each tenant has its part of the pages. Left out: shaping (every rate is full), the
-stall time-out, the engines' feedback (always eligible).
+Tenant, input, output, packet and word are symbolic: any, but fixed. The followed packet carries a mark in its header
+and in its words, one of which carries a second one; all others carry none. Packets are not told apart by anything else,
+so what holds for a marked one holds for each.
+
+The environment is that of the device. The allocation bus behaves as the resource manager is proven to
+(`allocation.py`): rows are written outside the table in force, bank and epoch change together. Each input offers
+packets of the `lengths` given, any header, at any time, under the contract of a packet port. Sinks stall at will.
+Nothing of how the fabric works is used. Weights are 0 or 1024, each tenant has its part of the pages. Left out:
+shaping (every rate is full), the stall time-out, the engines' feedback (always eligible), and who grants answers, the
+packets of class `RESPONSE` at the engines' input: no table does.
 
 `Crossing` is one crosspoint between an admission and a reader, with the ports of a fabric; who is granted is free, so
 that what holds for it holds under any scheduler and shaper.
 """
-
-from functools import reduce
 
 from amaranth import *
 from amaranth.lib import wiring
@@ -21,9 +23,8 @@ from gateware.fabric.crosspoint import Crosspoint
 from gateware.fabric.fabric import Fabric
 from gateware.fabric.reader import Reader
 from gateware.manager.allocation import BANKS, FULL_RATE, AllocationRow, reset_row
+from gateware.stream.packet import FlowClass, PacketHeader
 from tests.formal.prover import AnyConst, AnySeq, Assert, Assume
-
-COUNT = 6  # bits of a packet's number; below 64 packets an input
 
 
 def open_row(tenant, config):
@@ -36,23 +37,26 @@ class FabricContract(Elaboratable):
     """`dut` has the ports of `Fabric(config)`; `inputs` of it are driven, the others are silent.
 
     order: also follow a packet, to see that each leaves once, whole, and in order. changing: tables change; else the
-    one that the memories begin with is in force for ever (`open_row` grants everybody everything).
+    one that the memories begin with is in force for ever (`open_row` grants everybody everything). lengths: of packets,
+    in beats.
     """
 
-    def __init__(self, dut, config, inputs=None, order=True, changing=True):
-        self.dut, self.config, self.order, self.changing = dut, config, order, changing
+    def __init__(self, dut, config, inputs=None, order=True, changing=True, lengths=(1, 2)):
+        self.dut, self.config, self.order, self.changing, self.lengths = dut, config, order, changing, lengths
         self.inputs = range(config.ports) if inputs is None else inputs
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.dut = dut = self.dut
         config = self.config
-        self.tenant = Signal(range(config.tenants))
-        self.source = Signal(range(config.ports))
-        self.output = Signal(range(config.ports))
+        self.tenant, self.source, self.output = (
+            Signal(range(bound), name=name) for name, bound in (
+                ("tenant", config.tenants), ("source", config.ports), ("output", config.ports)))
+        self.word, self.marked = Signal(range(max(self.lengths) + 1)), Signal()
         for chosen, bound in ((self.tenant, config.tenants), (self.source, config.ports), (self.output, config.ports)):
             m.d.comb += [chosen.eq(AnyConst(len(chosen))), Assume(chosen < bound)]
-        m.d.comb += Assume(Cat(self.source == number for number in self.inputs).any())
+        m.d.comb += [Assume(Cat(self.source == number for number in self.inputs).any()),
+                     self.word.eq(AnyConst(len(self.word)))]
         m.d.comb += [dut.engine.eligible.eq(~0), dut.cycle.eq(0), dut.stall_timeout.eq(0)]
         if self.changing:
             granted = self._table(m)
@@ -60,10 +64,13 @@ class FabricContract(Elaboratable):
             granted = C(1)
             self.epoch = C(0, 8)
             m.d.comb += dut.allocation.sum_pages.eq(config.pages)
-        decided = [self._input(m, number) for number in self.inputs]
+        for number in self.inputs:
+            self._input(m, number)
         for output in dut.outputs:
             m.d.comb += [output.header.ready.eq(AnySeq(1)), output.data.ready.eq(AnySeq(1))]
-        self._follow(m, granted, decided)
+        self._grants(m, granted)
+        if self.order:
+            self._follow(m)
         return m
 
     def _table(self, m):
@@ -103,20 +110,23 @@ class FabricContract(Elaboratable):
         return ever | ((epoch == self.epoch) & now)
 
     def _input(self, m, number):
-        """Offers packets at one input, and numbers its decisions, which come in the order of the packets."""
-        port, config = self.dut.inputs[number], self.config
-        sent, header_left, beats_left, offers = Signal(COUNT), Signal(), Signal(2), Signal()
-        begin, header = Signal(), Signal.like(port.header.payload)
-        fresh, two = Signal.like(header), Signal()
+        """Offers packets at one input; one of those at the followed one may be marked."""
+        port, longest = self.dut.inputs[number], max(self.lengths)
+        header_left, beats_left, offers, begin = Signal(), Signal(range(longest + 1)), Signal(), Signal()
+        mark, marks, answers = Signal(), Signal(), Signal()
+        header, fresh, beats = Signal(PacketHeader), Signal(PacketHeader), Signal(range(longest + 1))
         m.d.comb += [
-            begin.eq(AnySeq(1)), two.eq(AnySeq(1)), offers.eq(AnySeq(1)),
-            fresh.as_value().eq(AnySeq(len(fresh.as_value()))),
-            Assume((fresh.flow_hash == 0) & (fresh.timestamp == 0) & (fresh.epoch == 0) & (fresh.source == 0)),
-            Assume(fresh.length == Mux(two, 2 * config.beat_bytes, config.beat_bytes)),
-            Assume(fresh.tenant <= config.tenants),
+            *(signal.eq(AnySeq(len(signal))) for signal in (
+                begin, beats, offers, mark, answers, fresh.tenant, fresh.destination)),
+            Assume(Cat(beats == length for length in self.lengths).any()),
+            Assume(fresh.tenant <= self.config.tenants),
+            marks.eq(mark & ~self.marked & (self.source == number) & (fresh.tenant == self.tenant)),
+            fresh.length.eq(beats * self.config.beat_bytes), fresh.flow_hash.eq(marks),
+            fresh.flow_class.eq(Mux(answers, FlowClass.RESPONSE.value, FlowClass.BEST_EFFORT.value)),
             port.header.valid.eq(header_left), port.header.payload.eq(header),
             port.data.valid.eq((beats_left != 0) & offers),
-            port.data.payload.data.eq(sent), port.data.payload.last.eq(beats_left == 1),
+            port.data.payload.data.eq(Cat(header.flow_hash[0], header.flow_hash[0] & (beats_left == self.word))),
+            port.data.payload.last.eq(beats_left == 1),
         ]
         # An offer is held until it is taken.
         waited = Signal()
@@ -127,63 +137,85 @@ class FabricContract(Elaboratable):
         with m.If(port.data.valid & port.data.ready):
             m.d.sync += beats_left.eq(beats_left - 1)
         with m.If(begin & ~header_left & (beats_left == 0)):
-            m.d.sync += [header.eq(fresh), header_left.eq(1), beats_left.eq(Mux(two, 2, 1)), sent.eq(sent + 1)]
-        event, decided = self.dut.ingress[number], Signal(COUNT)
-        with m.If(event.admit | event.drop):
-            m.d.sync += decided.eq(decided + 1)
+            m.d.sync += [header.eq(fresh), header_left.eq(1), beats_left.eq(beats)]
+            with m.If(marks):
+                m.d.sync += self.marked.eq(1)
+        event = self.dut.ingress[number]
         m.d.comb += Assert(~(event.admit & event.drop))
-        mine = (self.source == number) & event.admit & (event.header.tenant == self.tenant) \
-            & (event.header.destination == self.output)
-        return Mux(mine, decided + 1, 0)
 
-    def _follow(self, m, granted, decided):
-        """The followed packet, by its number at its input, and its place among those of its flow."""
-        config = self.config
-        admitted = Signal(COUNT)   # number of the packet that is admitted to the flow in this cycle, or 0
-        m.d.comb += admitted.eq(reduce(lambda a, b: a | b, decided))
-        wanted, place = Signal(COUNT), Signal(COUNT)
-        count, known = Signal(COUNT), Signal()
-        m.d.comb += wanted.eq(AnyConst(COUNT))
-        with m.If(admitted != 0):
-            m.d.sync += count.eq(count + 1)
-            with m.If(admitted == wanted):
-                m.d.sync += [known.eq(1), place.eq(count)]
-        self.left = [Signal(COUNT, name=f"left_{number}") for number in range(config.ports)]
+    def _grants(self, m, granted):
+        """What leaves, leaves where it was sent to, under a table that grants it, unless it is an answer."""
         for number, output in enumerate(self.dut.outputs):
-            with m.If(self.output == number):
-                self._leave(m, number, output, granted, wanted, known & (place == self.left[number]), count)
+            header, followed, answer = output.header.payload, Signal(), Signal()
+            m.d.comb += [
+                answer.eq((header.source == self.config.engine_port) & (header.flow_class == FlowClass.RESPONSE)),
+                followed.eq(output.header.valid & (self.output == number) & (header.tenant == self.tenant)
+                            & (header.epoch == self.epoch)),
+                Assert(~output.header.valid | (header.destination == number)),
+                Assert(~followed | answer | granted),
+            ]
 
-    def _leave(self, m, number, output, granted, wanted, is_next, count):
-        """Headers and words of one output; `is_next`: the flow's next packet is the followed one."""
-        header, word, beats = output.header, output.data, Signal(2, name=f"beats_{number}")
-        left = self.left[number]
-        headers, packets, words = (Signal(COUNT, name=f"{name}_{number}") for name in ("headers", "packets", "words"))
-        gone, position, length = Signal(name=f"gone_{number}"), Signal(COUNT, name=f"position_{number}"), Signal(12)
-        flow, here, mine = (Signal(name=f"{name}_{number}") for name in ("flow", "here", "mine"))
+    def _follow(self, m):
+        """The packets of the followed flow that are inside, and the marked one's place among them."""
+        event, left = Array(self.dut.ingress)[self.source], Array(self.dut.outputs)[self.output]
+        header = left.header
+        flow, leaves = Signal(), Signal()
+        inside, ahead = Signal(6), Signal(6)   # packets of the flow; those that leave before the marked one
+        known, gone, due = Signal(), Signal(), Signal()   # it was admitted; its header left; it is next
+        admits = event.admit & (event.header.tenant == self.tenant) & (event.header.destination == self.output)
+        marked_in = event.admit & event.header.flow_hash[0]
+        kept = Signal(PacketHeader)
+        # Of any output and tenant, so it is no restriction that the marked packet goes to this one.
+        m.d.comb += [Assume(~marked_in | (event.header.destination == self.output)),
+                     Assert(~marked_in | (~known & (event.header.tenant == self.tenant)))]
         m.d.comb += [
             flow.eq(header.valid & (header.payload.tenant == self.tenant) & (header.payload.source == self.source)),
-            here.eq(flow & is_next & (headers == packets)),           # its header is on offer
-            mine.eq(here | (gone & (position == packets))),           # the word on offer is the followed packet's
-            beats.eq(Mux(here, header.payload.length, length) >> (self.config.beat_bytes.bit_length() - 1)),
+            leaves.eq(flow & header.ready), due.eq(known & ~gone & (ahead == 0)),
+            Assert(~flow | (inside != 0)),   # nothing that was not admitted, nothing twice
+            Assert(~header.valid | (header.payload.flow_hash[0] == (flow & due))),
+            *(Assert(~(flow & due) | (Value.cast(header.payload[name]) == Value.cast(kept[name])))
+              for name in ("length", "flow_class", "epoch")),
         ]
-        with m.If(header.valid):
-            m.d.comb += Assert(header.payload.destination == number)
-            with m.If((header.payload.tenant == self.tenant) & (header.payload.epoch == self.epoch)):
-                m.d.comb += Assert(granted)
-        if not self.order:
-            return
-        with m.If(flow):
-            m.d.comb += Assert(left < count)              # nothing that was not admitted, nothing twice
-        with m.If(header.valid & header.ready):
-            m.d.sync += [headers.eq(headers + 1), left.eq(left + flow)]
-            with m.If(flow & is_next):
-                m.d.sync += [gone.eq(1), position.eq(headers), length.eq(header.payload.length)]
-        with m.If(word.valid):
-            m.d.comb += Assert(header.valid | (packets != headers))   # no word before its header
-            with m.If(mine):
-                m.d.comb += [Assert(word.payload.data == wanted), Assert(word.payload.last == (words + 1 == beats))]
-            with m.If(word.ready):
-                m.d.sync += [words.eq(Mux(word.payload.last, 0, words + 1)), packets.eq(packets + word.payload.last)]
+        m.d.sync += inside.eq(inside + admits - leaves)
+        with m.If(marked_in):
+            m.d.sync += [known.eq(1), kept.eq(event.header), ahead.eq(inside - leaves)]
+        with m.Elif(leaves & (ahead != 0)):
+            m.d.sync += ahead.eq(ahead - 1)
+        with m.If(leaves & due):
+            m.d.sync += gone.eq(1)
+        for number, output in enumerate(self.dut.outputs):   # no other output shows a mark
+            m.d.comb += Assert((self.output == number) | (
+                ~(output.header.valid & output.header.payload.flow_hash[0])
+                & ~(output.data.valid & output.data.payload.data[0])))
+        self._words(m, header, left.data, flow & due, gone, kept)
+
+    def _words(self, m, header, word, offered, gone, kept):
+        """Each header's words follow it; the marked one's are its own, all of them and in order.
+
+        offered: its header is on offer; gone: it was taken.
+        """
+        behind = Signal(signed(4))               # headers that left, less packets whose last word did
+        before, ended = Signal(4), Signal()      # packets under way before the marked one; it has left as well
+        words, rest, mine, ends = Signal.like(self.word), Signal.like(self.word), Signal(), Signal()
+        data, last, takes = word.payload.data, word.payload.last, Signal()
+        shift = self.config.beat_bytes.bit_length() - 1
+        m.d.comb += [
+            takes.eq(header.valid & header.ready),
+            ends.eq(word.valid & word.ready & last),
+            mine.eq(~ended & Mux(gone, before == 0, offered & (behind == 0))),
+            rest.eq((kept.length >> shift) - words),
+            Assert(~word.valid | (behind > 0) | ((behind == 0) & header.valid)),   # no word before its header
+            Assert(~word.valid | (data[0] == mine)),
+            Assert(~(word.valid & mine) | (data[1] == (rest == self.word))),
+            Assert(~(word.valid & mine) | (last == (rest == 1))),
+        ]
+        m.d.sync += behind.eq(behind + takes - ends)
+        with m.If(takes & offered):
+            m.d.sync += before.eq(behind - ends)
+        with m.Elif(ends & (before != 0)):
+            m.d.sync += before.eq(before - 1)
+        with m.If(word.valid & word.ready & mine):
+            m.d.sync += [words.eq(words + 1), ended.eq(last)]
 
 
 class Crossing(wiring.Component):

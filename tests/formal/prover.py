@@ -61,6 +61,14 @@ class Result(Enum):
     UNKNOWN = "UNKNOWN"
 
 
+#: What is done to a large design first. What a memory gives at an address that it does not have is made an input, which
+#: a counterexample can name.
+PASSES = {
+    Engine.YICES: "flatten\nopt -full\n",
+    Engine.ABC: "flatten\nopt -full\nmemory_map -formal\nsetundef -undriven -anyseq\nopt -full\n",
+}
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The result, the assertion that broke (file and line), the counterexample's waveform, the tool's output."""
@@ -114,7 +122,7 @@ def _run(contract: Any, folder: Path, mode: str, depth: int, engine: Engine, lar
     options = {"options": "--nopresat " if large else "", "command": "pdr" if mode == "prove" else "bmc3"}
     (folder / "contract.sby").write_text(SCRIPT.format(
         mode=mode, depth=depth, engine=engine.value.format(**options),
-        passes="flatten\nopt -full\n" if large or engine is Engine.ABC else ""))
+        passes=PASSES[engine] if large or engine is Engine.ABC else ""))
     programs = {name: program(name) for name in PROGRAMS}
     search = os.pathsep.join([str(Path(programs["yices-smt2"]).parent), os.environ.get("PATH", os.defpath)])
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A crosspoint between admission and reader, on their ports: bounded; wrong ones are caught."""
+"""A crosspoint between admission and reader, and the whole fabric, on their ports: bounded; wrong ones are caught."""
 
 from dataclasses import replace
 
@@ -8,11 +8,13 @@ from amaranth import *
 from gateware.config import DeviceConfig
 from gateware.fabric import rows
 from gateware.fabric.crosspoint import Crosspoint
+from gateware.fabric.fabric import Fabric
 from tests.formal.fabric import Crossing, FabricContract, open_row
-from tests.formal.prover import check, pass_through
+from tests.formal.prover import Engine, check, pass_through
 
 SMALL = DeviceConfig(ports=2, data_width=32, tenants=2, slots=1, pages=32)
-DEPTH = 11  # cycles
+DEPTH = 13  # cycles
+WHOLE = 11  # cycles of the whole fabric, in which a packet has left under a table that was written
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ class WrongCrossing(Crossing):
 @pytest.mark.usefixtures("open_table")
 def test_what_leaves_a_crosspoint_was_admitted_once_whole_and_in_order(tmp_path, few_pages):
     contract = FabricContract(Crossing(few_pages), few_pages, inputs=[0], changing=False)
-    verdict = check(contract, tmp_path, DEPTH, large=True)
+    verdict = check(contract, tmp_path, DEPTH, engine=Engine.ABC)
     assert verdict.holds, verdict.log
 
 
@@ -72,5 +74,41 @@ def test_what_leaves_a_crosspoint_was_admitted_once_whole_and_in_order(tmp_path,
 @pytest.mark.parametrize("fault", ["eager", "overwrites", "ahead"])
 def test_wrong_crosspoint_is_refuted(tmp_path, few_pages, fault):
     contract = FabricContract(WrongCrossing(few_pages, fault), few_pages, inputs=[0], changing=False)
-    verdict = check(contract, tmp_path, DEPTH, large=True)
+    verdict = check(contract, tmp_path, DEPTH, engine=Engine.ABC)
+    assert verdict.refuted, verdict.log
+
+
+class WrongFabric(Fabric):
+    """Reads another table, one that grants every port (`generous`), or the one before (`stale`); or loses what a
+    stalled sink does not take (`loses`)."""
+
+    def __init__(self, config, fault):
+        self.fault = fault
+        super().__init__(config)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.inner = inner = Fabric(self.config)
+        pass_through(m, self, inner)
+        if self.fault == "generous":
+            m.d.comb += inner.allocation.row.ports.eq(~0)
+        elif self.fault == "stale":
+            late = Signal.like(self.allocation.active_bank)
+            m.d.sync += late.eq(self.allocation.active_bank)
+            m.d.comb += inner.allocation.active_bank.eq(late)
+        else:
+            m.d.comb += inner.outputs[0].data.ready.eq(1)
+        return m
+
+
+@pytest.mark.long_proof
+def test_what_leaves_the_fabric_was_admitted_by_its_table_once_whole_and_in_order(tmp_path, few_pages):
+    verdict = check(FabricContract(Fabric(few_pages), few_pages), tmp_path, WHOLE, engine=Engine.ABC)
+    assert verdict.holds, verdict.log
+
+
+@pytest.mark.long_proof
+@pytest.mark.parametrize("fault", ["generous", "stale", "loses"])
+def test_wrong_fabric_is_refuted(tmp_path, few_pages, fault):
+    verdict = check(FabricContract(WrongFabric(few_pages, fault), few_pages), tmp_path, WHOLE, engine=Engine.ABC)
     assert verdict.refuted, verdict.log
