@@ -114,7 +114,8 @@ class Output(wiring.Component):
     def _watch_sink(self, m):
         """High from the time-out of a stalled sink until it moves again."""
         cut = Signal()
-        patience = Signal(32)
+        # Cycles that the sink has made the port wait, and two; is this the last one of its time?
+        waited, is_last = Signal(33, init=2), Signal()
         blocked, moved = Signal(), Signal()
         for port in (self.packets.header, self.packets.data):
             with m.If(port.valid):
@@ -123,10 +124,10 @@ class Output(wiring.Component):
                 with m.Else():
                     m.d.comb += blocked.eq(1)
         with m.If(moved | ~blocked):
-            m.d.sync += [patience.eq(0), cut.eq(0)]
+            m.d.sync += [waited.eq(2), is_last.eq(self.stall_timeout <= 1), cut.eq(0)]
         with m.Elif(~cut & (self.stall_timeout != 0)):
-            m.d.sync += patience.eq(patience + 1)
-            with m.If(patience + 1 >= self.stall_timeout):
+            m.d.sync += [waited.eq(waited + 1), is_last.eq(waited >= self.stall_timeout)]
+            with m.If(is_last):
                 m.d.sync += cut.eq(1)
         return cut
 

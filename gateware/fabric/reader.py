@@ -22,7 +22,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import MAX_PACKET_BEATS, PAGE_BEATS, DeviceConfig
 from ..stream.packet import PacketHeader, beat_layout
 from .crosspoint import STORED, ReadSignature, stored_header
-from .scheduler import grant_layout
+from .scheduler import grant_layout, number_of
 from .shaper import SHOWN
 
 __all__ = ["Reader"]
@@ -37,6 +37,8 @@ class Reader(wiring.Component):
         self._config = config
         self._port = port
         self._position = data.StructLayout({"page": range(config.pages), "offset": range(PAGE_BEATS)})
+        # Behind a beat: its page, the offset of the next one, and whether that is on another page.
+        self._behind = data.StructLayout({**self._position.members, "full": 1})
         super().__init__({
             "crosspoints": Out(ReadSignature(config)).array(config.ports),
             "grant": In(stream.Signature(grant_layout(config))),
@@ -59,8 +61,8 @@ class Reader(wiring.Component):
         # A packet in *next*: which queue, and how its first beat is found; see `chain`.
         self.next = Signal(data.StructLayout({
             "valid": 1, "key": key, "mask": config.tenants, "fresh": 1, "skip": 1, "first": range(config.pages)}))
-        # The packet in *current*: position of the beat that was addressed last.
-        self.current = Signal(data.StructLayout({"key": key, "mask": config.tenants, "at": self._position}))
+        # The packet in *current*: `at` is behind the beat that was addressed last.
+        self.current = Signal(data.StructLayout({"key": key, "mask": config.tenants, "at": self._behind}))
         self.read = Signal(data.StructLayout({"valid": 1, "first": 1}))
         self.move, self.more = Signal(), Signal()
         begin, proceed = Signal(), Signal()
@@ -93,7 +95,7 @@ class Reader(wiring.Component):
         turn, turn_write = turns.read_port(domain="comb"), turns.write_port()
         tenant = Signal(range(config.tenants))
         candidates, above = Signal(config.ports), Signal(config.ports)
-        source = Signal(range(config.ports))
+        chosen = Signal(config.ports)   # one-hot: the lowest above the last one, else the lowest
         fire = Signal()
         m.d.comb += [
             tenant.eq(grant.payload.tenant),
@@ -105,32 +107,26 @@ class Reader(wiring.Component):
             self.void.eq(fire & ~candidates.any()),
             turn_write.en.eq(fire & candidates.any()),
             turn_write.addr.eq(tenant),
-            turn_write.data.eq(source),
+            turn_write.data.eq(number_of(chosen)),
+            chosen.eq(Cat(Mux(above.any(), above[number] & ~above[:number].any(),
+                              candidates[number] & ~candidates[:number].any()) for number in range(config.ports))),
         ]
-        for mask in (candidates, above):
-            for number in reversed(range(config.ports)):
-                with m.If(mask[number]):
-                    m.d.comb += source.eq(number)
         with m.If(grant.ready):
             m.d.sync += self.next.valid.eq(turn_write.en)
         with m.If(fire):
             m.d.sync += [
                 self.next.key.tenant.eq(tenant),
-                self.next.key.source.eq(source),
+                self.next.key.source.eq(number_of(chosen)),
                 self.next.mask.eq(grant.payload.mask),
+                *(self.next[name].eq(reduce(or_, (Mux(mine, getattr(crosspoint, name), 0) for mine, crosspoint in zip(
+                    chosen, self.crosspoints, strict=True)))) for name in ("fresh", "skip", "first")),
             ]
         for number, crosspoint in enumerate(self.crosspoints):
             m.d.comb += [
                 crosspoint.tenant.eq(tenant),
                 crosspoint.look.eq(fire),
-                crosspoint.claim.eq(turn_write.en & (source == number)),
+                crosspoint.claim.eq(fire & chosen[number]),
             ]
-            with m.If(crosspoint.claim):
-                m.d.sync += [
-                    self.next.fresh.eq(crosspoint.fresh),
-                    self.next.skip.eq(crosspoint.skip),
-                    self.next.first.eq(crosspoint.first),
-                ]
 
     def _measure(self, m):
         """Whether the current packet has more beats to address: from its header while the first beat is read."""
@@ -172,12 +168,11 @@ class Reader(wiring.Component):
     def _address(self, m, begin, proceed):
         """Addresses one beat a cycle, and sends pages home that have been read."""
         config, following, current = self._config, self.next, self.current
-        ends_layout = self._position
-        m.submodules.ends = ends = memory.Memory(shape=ends_layout, depth=config.ports << len(following.key.tenant),
+        m.submodules.ends = ends = memory.Memory(shape=self._behind, depth=config.ports << len(following.key.tenant),
                                                  init=[])
         end, end_write = ends.read_port(domain="comb"), ends.write_port()
-        before = Signal(ends_layout)                # the last beat of the queue's packet before
-        start, rest = Signal(ends_layout), Signal(ends_layout)
+        before = Signal(self._behind)               # behind the last beat of the queue's packet before
+        start, rest, address = (Signal(self._position, name=name) for name in ("start", "rest", "address"))
         link, follow = Signal(range(config.pages)), Signal(range(config.pages))
         full = Signal()
         m.d.comb += [
@@ -186,14 +181,13 @@ class Reader(wiring.Component):
             end_write.addr.eq(current.key.as_value()),
             end_write.data.eq(current.at),
             before.eq(Mux(following.key.as_value() == current.key.as_value(), current.at, end.data)),
-            full.eq((before.offset == PAGE_BEATS - 1) | following.skip),
+            full.eq(before.full | following.skip),
             start.page.eq(Mux(following.fresh, following.first, Mux(full, link, before.page))),
-            start.offset.eq(Mux(following.fresh | full, 0, before.offset + 1)),
-            rest.page.eq(Mux(current.at.offset == PAGE_BEATS - 1, follow, current.at.page)),
-            rest.offset.eq(current.at.offset + 1),
+            start.offset.eq(Mux(following.fresh | following.skip, 0, before.offset)),
+            rest.page.eq(Mux(current.at.full, follow, current.at.page)),
+            rest.offset.eq(current.at.offset),
+            address.eq(Mux(self.more, rest, start)),
         ]
-        address = Signal(ends_layout)
-        m.d.comb += address.eq(Mux(self.more, rest, start))
         for number, crosspoint in enumerate(self.crosspoints):
             begins_here = begin & (following.key.source == number)
             goes_on_here = proceed & (current.key.source == number)
@@ -203,7 +197,7 @@ class Reader(wiring.Component):
                 crosspoint.read.eq(begins_here | goes_on_here),
                 crosspoint.address.eq(Cat(address.offset, address.page)),
                 crosspoint.free.eq((begins_here & full & ~following.fresh)
-                                   | (goes_on_here & (current.at.offset == PAGE_BEATS - 1))),
+                                   | (goes_on_here & current.at.full)),
                 crosspoint.freed_page.eq(Mux(self.more, current.at.page, before.page)),
                 crosspoint.freed_tenant.eq(Mux(self.more, current.key.tenant, following.key.tenant)),
             ]
@@ -214,7 +208,11 @@ class Reader(wiring.Component):
         with m.If(begin):
             m.d.sync += [current.key.eq(following.key), current.mask.eq(following.mask)]
         with m.If(begin | proceed):
-            m.d.sync += current.at.eq(address)
+            m.d.sync += [
+                current.at.page.eq(address.page),
+                current.at.offset.eq(address.offset + 1),
+                current.at.full.eq(address.offset == PAGE_BEATS - 1),
+            ]
         with m.If(self.move):
             m.d.sync += [self.read.valid.eq(begin | proceed), self.read.first.eq(begin)]
 

@@ -98,27 +98,27 @@ class Scheduler(wiring.Component):
     def _choose(self, m, starving, quiet):
         """Round robin among the ready and solvent, or, when there are none, among those of the round that begins next.
 
-        One carry chain finds both: the difference to the place behind the last granted one changes a row of candidates
-        up to the first of them from there on. The row is this round's candidates twice, so that it may go on from the
-        lowest, and those of the next round.
+        A carry chain finds it: the difference to the place behind the last granted one changes a row of candidates up
+        to the first of them from there on. The row is this round's candidates twice, so that it may go on from the
+        lowest. The next round begins with its lowest.
         """
         tenants = self._config.tenants
         newest, fresh = Signal(tenants, init=1 << tenants - 1), Signal()   # the last grant; it is not offered yet
         unbilled = Signal(tenants)
         able, later, blocked, choice = (Signal(tenants, name=name) for name in ("able", "later", "blocked", "choice"))
-        difference = Signal(3 * tenants)
+        difference = Signal(2 * tenants + 1)   # the last bit: there is none
         moves, room = Signal(), Signal()
         m.d.comb += [
             blocked.eq(~self.again & (unbilled | Mux(fresh, newest, 0))),
             able.eq(self.ready & self.solvent & ~blocked),
             later.eq(self.ready & self.next_ok & ~blocked & quiet.replicate(tenants)),
-            difference.eq(Cat(able, able, later) - newest.rotate_left(1)),
-            choice.eq((able & ~(difference[:tenants] & difference[tenants:2 * tenants]))
-                      | (later & ~difference[2 * tenants:])),
+            difference.eq(Cat(able, able, C(0, 1)) - newest.rotate_left(1)),
+            choice.eq((able & ~(difference[:tenants] & difference[tenants:]))
+                      | (lowest(later) & difference[-1].replicate(tenants))),
             moves.eq(self.grant.ready | ~self.grant.valid),
             room.eq(~fresh | moves),
-            # The next round begins in the cycle after, so its grants are due already.
-            self.granted.eq(room & self.enable & Mux(starving, later.any(), able.any())),
+            # The next round begins in the cycle after nobody is solvent, so its grants are due already.
+            self.granted.eq(room & self.enable & (able.any() | (later.any() & ~(self.ready & self.solvent).any()))),
         ]
         with m.If(self.granted):
             m.d.sync += newest.eq(choice)
@@ -206,21 +206,24 @@ class Scheduler(wiring.Component):
 
     def _weigh(self, m, weighed, summed):
         """What a round is worth to a tenant: weight times a power of two that is the same for everybody."""
-        self.scale = Signal(range(self._limit.bit_length()))
+        bits = self._limit.bit_length() - 1   # of `_limit`, a power of two, below its own
+        self.scale = Signal(range(bits + 1))
         self.too_coarse = Signal()
-        weight, worth = Signal(16), Signal(range(self._limit + 1))
-        scaled = Signal(16 + self._limit.bit_length())
-        limited = Signal()
+        # Bit n: a weight's bit n is carried to the limit by the shift, or above it.
+        self.reaching = reaching = Signal(bits + 1, init=1 << bits)
+        weight, scaled, worth = Signal(16, name="weight"), Signal(bits, name="scaled"), Signal(range(self._limit + 1))
+        limited, passed = Signal(), Signal()
         row = self.rows.rows[0]
         m.d.comb += [
             self.rows.tenants[0].eq(weighed.tenant),
-            limited.eq(scaled > self._limit),
             worth.eq(Mux(limited, self._limit, scaled)),
         ]
         m.d.sync += [
             weight.eq(Mux(row.weight == 0, DRAIN_WEIGHT, row.weight)),
             scaled.eq(weight << self.scale),
-            self.too_coarse.eq(summed.fill & limited),
+            limited.eq((weight & reaching[:16]).any()),
+            passed.eq((weight[1:] & reaching[:15]).any()),
+            self.too_coarse.eq(summed.fill & (passed | (limited & scaled.any()))),
         ]
         return worth
 
@@ -231,8 +234,8 @@ class Scheduler(wiring.Component):
         """
         spent = Signal(range(2 * ROUND + 3 * MAX_PACKET_BEATS))
         idle, late = Signal(), Signal()   # nobody was granted since the last round began; it cannot end yet
-        early = Signal()                  # a grant of the next round
         long = Signal()
+        early = Signal()                  # a grant of the next round
         m.d.sync += [
             long.eq((spent >= 2 * ROUND) & ~long),
             spent.eq(Mux(swap | long, 0, spent + Mux(self.charge, self.cost, 0))),
@@ -242,6 +245,6 @@ class Scheduler(wiring.Component):
         ]
         with m.If(self.too_coarse | long):
             with m.If(self.scale != 0):
-                m.d.sync += self.scale.eq(self.scale - 1)
+                m.d.sync += [self.scale.eq(self.scale - 1), self.reaching.eq(self.reaching << 1)]
         with m.Elif(swap & (idle | late) & (self.scale != self._limit.bit_length() - 1)):
-            m.d.sync += self.scale.eq(self.scale + 1)
+            m.d.sync += [self.scale.eq(self.scale + 1), self.reaching.eq(Cat(self.reaching[1:], 1))]

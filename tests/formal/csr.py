@@ -9,7 +9,7 @@ from amaranth import *
 from tests.formal.prover import Assert, Assume, free_inputs, internals
 
 REQUEST = ("write", "address", "w_data", "w_mask")
-ANSWER = 5  # cycles after which a target has answered, in the proof of bounded waiting
+ANSWER = 6  # cycles after which a target has answered, in the proof of bounded waiting
 
 
 def obeys(m, bus, name):

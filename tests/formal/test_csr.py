@@ -117,7 +117,7 @@ def test_arbiter_lets_an_initiator_wait_for_one_access_of_each_other(tmp_path, c
 
 @pytest.mark.slow
 def test_unfair_arbiter_is_refuted(tmp_path):
-    verdict = prove(ArbiterWaitContract(UnfairArbiter(2), 1), tmp_path, depth=14)
+    verdict = prove(ArbiterWaitContract(UnfairArbiter(2), 1), tmp_path, depth=16)
     assert verdict.refuted, verdict.log
 
 
