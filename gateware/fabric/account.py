@@ -149,7 +149,8 @@ class Account(wiring.Component):
     def _walk(self, m):
         """Brings pages home, else looks at the walked tenant: what is found is done in the cycle after."""
         pool, booking = self.pool, self.booking
-        freed, busy, in_use, awaited = Signal(), Signal(), Signal(), Signal()
+        freed = Signal()
+        busy, in_use, awaited = Signal(), Signal(), Signal()
         self.closing = closing = Signal()
         freed_page = Signal.like(self.freed_page, name="freed_page")
         freed_tenant = Signal.like(self.freed_tenant, name="freed_tenant")
