@@ -7,9 +7,9 @@ answered by `fits` and `hold` in the same cycle; `reserve` books it, with the qu
 is home three cycles later.
 
 A walk shows one tenant a cycle, in the cycles in which no page comes home. It finds an open queue that is empty: no
-packet is booked that was not claimed, and none is `held` by the output. Unless it is booked for in that very cycle, the
-queue is closed in the next (`closed`) and its page comes home (`home`, `home_page`); who asked before it was found is
-told to `hold`.
+packet is booked that was not claimed, none is `held` by the output, and no booking is `near`. Unless it is booked for
+in that very cycle, the queue is closed in the next (`closed`) and its page comes home (`home`, `home_page`); who asked
+before it was found is told to `hold`.
 `walk_page` is the walked tenant's last page, by return. `waiting` are the tenants with complete packets that are not
 claimed; `writing`, that a packet of `writer` was booked and is not complete yet. `closings_of` asks how often the
 queue of a tenant was closed, modulo 2.
@@ -34,6 +34,7 @@ class BookingSignature(wiring.Signature):
 
     ask: a tenant. Answered in the next cycle, as of this one: `place`, `asked_used`, and `asked_raced`: a page of that
     tenant comes home in this cycle or the next.
+    near: a booking of `near_tenant` is expected in the next cycle.
     tenant, need, left, above, exact: a booking. Answered in the same cycle: `fits`, and `hold`: ask again. `used` and
     `quota` of the tenant are what `left` was computed from.
     reserve: books it; only with `fits` and without `hold`. `after` is where the queue ends then.
@@ -45,6 +46,8 @@ class BookingSignature(wiring.Signature):
             "place": In(place_layout()),
             "asked_used": In(range(2 * config.pages)),
             "asked_raced": In(1),
+            "near": Out(1),
+            "near_tenant": Out(range(config.tenants)),
             "tenant": Out(range(config.tenants)),
             "used": Out(range(2 * config.pages)),
             "need": Out(range(32)),
@@ -146,7 +149,8 @@ class Account(wiring.Component):
     def _walk(self, m):
         """Brings pages home, else looks at the walked tenant: what is found is done in the cycle after."""
         pool, booking = self.pool, self.booking
-        freed, busy, in_use = Signal(), Signal(), Signal()
+        freed = Signal()
+        busy, in_use, awaited = Signal(), Signal(), Signal()
         self.closing = closing = Signal()
         freed_page = Signal.like(self.freed_page, name="freed_page")
         freed_tenant = Signal.like(self.freed_tenant, name="freed_tenant")
@@ -161,8 +165,9 @@ class Account(wiring.Component):
                       | (self.writing & (self.writer == pool.scan_tenant))
                       | Cat(held & (who == pool.scan_tenant)
                             for held, who in zip(self.held, self.held_tenant, strict=True)).any()),
+            awaited.eq(self.booking.near & (self.booking.near_tenant == pool.scan_tenant)),
             # The queue that is closed in this cycle looks open still.
-            closing.eq(~freed & is_open & ~in_use & ~self.closed),
+            closing.eq(~freed & is_open & ~in_use & ~awaited & ~self.closed),
             # Also when a booking keeps the queue open: the walk must not depend on bookings.
             busy.eq(freed | closing),
             pool.busy.eq(busy),

@@ -141,7 +141,7 @@ class Admission(wiring.Component):
         ]
         with m.If(first):
             m.d.sync += [held.eq(header), placed.eq(decision.placed), destination.eq(decision.here),
-                         left.eq(decision.beats - 1), final.eq(decision.beats == 2)]
+                         left.eq(decision.behind), final.eq(decision.behind == 1)]
         with m.Elif(write):
             m.d.sync += [left.eq(left - 1), final.eq(left == 2)]
         for crosspoint, here in zip(self.crosspoints, Mux(first, decision.here, destination), strict=True):

@@ -3,7 +3,7 @@
 Contract: `room[t]` high means that a packet of at most `CREDIT_BEATS` of tenant *t* that asks now does not wait: its
 pages are within the tenant's quota, or what is above it fits the shared pool, or it never will (then admission drops
 it, and waiting for credit would be for ever). `own[t]`: nobody else's packet changes that. The bits follow a
-reservation after one cycle and a release after two. After a commit they are made anew as the walk of the page account
+reservation after one cycle and a release after three. After a commit they are made anew as the walk of the page account
 passes the tenants (it also finds what can never fit); until then a bit may be high for a packet that has to wait at
 the head of the port, or low for one that would not: nothing is lost by either.
 """

@@ -7,8 +7,8 @@ the oldest header is judged: at most one of `admit`, `drop` and `wait` (no pages
 active in that cycle; with none (or without `judged`) it is judged again. `admit` and `drop` are done with the header;
 the next one is judged in the cycle after, so that one a cycle is sustained. `granted`: it is judged, and its tenant
 exists and may send to its destination, so that `placed` is a place of that tenant's. `header` is as offered, with the
-destination resolved (`here[n]`: to output n); `beats` as announced (`single`: just one); `placed` says where the
-packet goes. A header is judged from two cycles after it was offered.
+destination resolved (`here[n]`: to output n); `behind` is how many beats are announced behind the first (`single`:
+none); `placed` says where the packet goes. A header is judged from two cycles after it was offered.
 
 soon: `now` may be high in the next cycle, because the packet under way ends in this one. A wrong guess, a first
 judgement that was not the last, and a first beat that came later than its header cost up to two cycles before the
@@ -23,18 +23,18 @@ lookup void, as another epoch does.
 """
 
 from functools import reduce
-from itertools import pairwise
 from operator import or_
 
 from amaranth import *
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import MAX_PACKET_BEATS, PAGE_BEATS, DeviceConfig
+from ..config import MAX_PACKET_BEATS, DeviceConfig
 from ..manager.allocation import AllocationSignature
 from ..stream.packet import PROCESS, FlowClass, PacketHeader
 from ..stream.skid import ReadyBuffer
 from .account import BookingSignature
+from .lookup import known_layout, left_of, number_of, read_layout, recent_layout, resolve, size_layout, size_of
 from .place import place_layout, place_packet, placement_layout
 from .rows import Rows
 
@@ -65,7 +65,7 @@ class Decision(wiring.Component):
             "header": Out(PacketHeader),
             "here": Out(config.ports),
             "answer": Out(1),
-            "beats": Out(range(MAX_PACKET_BEATS + 1)),
+            "behind": Out(range(MAX_PACKET_BEATS)),
             "single": Out(1),
             "placed": Out(placement_layout()),
             "pending": Out(config.tenants),
@@ -77,11 +77,13 @@ class Decision(wiring.Component):
         # The header that is judged, and the one behind it; what was read for one of them, and found of the judged one.
         self.held, self.valid = Signal(PacketHeader, name="held"), Signal(name="valid")
         self.next, self.next_valid = Signal(PacketHeader, name="next"), Signal(name="next_valid")
-        self.read = Signal(_read_layout(config), name="read")
-        self.known = Signal(_known_layout(config), name="known")
+        self.size, self.next_size = Signal(size_layout(), name="size"), Signal(size_layout(), name="next_size")
+        self.read = Signal(read_layout(config), name="read")
+        self.known = Signal(known_layout(config), name="known")
         self.right = Signal(name="right")                     # `known` is, for this very cycle
-        self.recent = Signal(_recent_layout(config), name="recent")   # what was booked in the cycle before
+        self.recent = Signal(recent_layout(config), name="recent")   # what was booked in the cycle before
         self.done = Signal(name="done")
+        self.near = Signal(name="near")                       # who is looked up is judged next
         # The judged header is expected to stay; the header behind the one that is judged next is read.
         self.stay, self.ahead = Signal(name="stay"), Signal(name="ahead")
         self.read_same = Signal(name="read_same")             # what is read now is of the judged header's tenant
@@ -99,7 +101,7 @@ class Decision(wiring.Component):
 
     def _advance(self, m):
         """Moves headers up, and chooses who is looked up."""
-        incoming, known, read = self.incoming.o, self.known, self.read
+        config, incoming, known, read = self._config, self.incoming.o, self.known, self.read
         stuck, moves = Signal(), Signal()   # stuck: it has been judged before
         m.d.comb += [
             self.judged.eq(self.valid & self.now & self.right & (known.epoch == self.allocation.epoch[:2])),
@@ -108,9 +110,10 @@ class Decision(wiring.Component):
             incoming.ready.eq(~self.next_valid | moves),
         ]
         with m.If(moves):
-            m.d.sync += [self.held.eq(self.next), self.valid.eq(self.next_valid)]
+            m.d.sync += [self.held.eq(self.next), self.size.eq(self.next_size), self.valid.eq(self.next_valid)]
         with m.If(incoming.ready):
-            m.d.sync += [self.next.eq(incoming.payload), self.next_valid.eq(incoming.valid)]
+            m.d.sync += [self.next.eq(incoming.payload), self.next_size.eq(size_of(config, incoming.payload.length)),
+                         self.next_valid.eq(incoming.valid)]
 
         # Who is expected to be judged in the next cycle is looked up in this one. Is there one who will be, then the
         # header behind is read, else the same one once more.
@@ -125,6 +128,8 @@ class Decision(wiring.Component):
                      & ~(self.drop & (self.next.tenant == self.held.tenant) & (known.welcome | known.process))),
             kept.eq(~(self.drop & self.read_same & known.process)),
         ]
+        # One that has waited does not keep a queue open: it may wait for the page.
+        m.d.comb += self.near.eq(looked_up & ~stuck)
         m.d.sync += [
             self.right.eq(right),
             leaves.eq(right & self.ahead),
@@ -149,15 +154,15 @@ class Decision(wiring.Component):
         with m.Else():
             m.d.comb += header.eq(self.incoming.o.payload)
         # Packets for processing of that tenant that are judged before this one, and are not in its accumulator yet.
-        judged, between = Signal(), Signal()
+        judged, between, next_same = Signal(), Signal(), Signal()
         m.d.comb += [
             self.rows.tenants[0].eq(header.tenant),
             accumulator.addr.eq(header.tenant),
             *(crosspoint.ask.eq(header.tenant) for crosspoint in self.crosspoints),
             self.read_same.eq(header.tenant == self.held.tenant),
             judged.eq(self.valid & (~self.stay | self.ahead) & self.read_same & known.process),
-            between.eq(self.ahead & ~self.stay & self.next_valid & (header.tenant == self.next.tenant)
-                       & (self.next.destination == PROCESS)),
+            next_same.eq(header.tenant == self.next.tenant),
+            between.eq(self.ahead & ~self.stay & self.next_valid & next_same & (self.next.destination == PROCESS)),
         ]
         share = row.host_share
         m.d.sync += [
@@ -166,37 +171,34 @@ class Decision(wiring.Component):
             read.total[0].eq(accumulator.data),
             read.total[1].eq(accumulator.data + share),
             read.total[2].eq(accumulator.data + (share << 1)),
-            read.total[3].eq(accumulator.data + share + (share << 1)),
+            # If there are two, the later one was read in the cycle before: of the same tenant.
+            read.total[3].eq(accumulator.data + (read.share + (read.share << 1))),
+            read.share.eq(share),
+            read.follows.eq(Mux(self.stay, self.read_same, next_same)),
+            read.succeeds.eq(self.read_same),
             read.judged.eq(judged),
             read.between.eq(between),
             read.process.eq(header.destination == PROCESS),
             read.here.eq(Cat(header.destination == number for number in range(config.ports))),
         ]
 
-    def _resolve(self, m, found):
-        """Where the packet that was read goes."""
-        config, read = self._config, self.read
-        to_host = Signal()
-        for before, (low, high) in enumerate(pairwise(read.total)):
-            with m.If(read.judged + read.between == before):
-                m.d.comb += [found.total.eq(high[:8]), to_host.eq(low[8:] != high[8:])]
-        m.d.comb += [
-            found.process.eq(read.process),
-            found.here.eq(read.here),
-        ]
-        with m.If(read.process):
-            m.d.comb += found.here.eq(Mux(to_host, 1 << config.host_port, 1 << config.engine_port))
-
     def _look_up(self, m):
         """Second cycle: what the judgement has to know, if the header that is judged meanwhile is admitted."""
         config, read, known, recent = self._config, self.read, self.known, self.recent
         header, found = Signal(PacketHeader, name="looked_up"), Signal(known.shape(), name="found")
-        m.d.comb += header.eq(Mux(self.stay, self.held, self.next))
-        self._resolve(m, found)
+        size, shared = Signal.like(self.size), Signal(range(config.pages + 1))
+        m.d.comb += [
+            header.eq(Mux(self.stay, self.held, self.next)),
+            size.eq(Mux(self.stay, self.size, self.next_size)),
+        ]
+        # Pages of a crosspoint that the table which was read guarantees to nobody.
+        m.d.sync += shared.eq(Mux(self.allocation.sum_pages <= config.pages,
+                                  config.pages - self.allocation.sum_pages, 0))
+        resolve(m, config, read, found)
         answers = (Cat(crosspoint.place, crosspoint.asked_used, crosspoint.asked_raced)
                    for crosspoint in self.crosspoints)
         place, used, raced = Signal(place_layout()), Signal(range(2 * config.pages)), Signal()
-        follows, succeeds = self._find_before(m, header, found.here)
+        follows, succeeds = self._find_before(m, found.here)
         m.d.comb += Cat(place, used, raced).eq(reduce(or_, (Mux(here, answer, 0) for here, answer
                                                             in zip(found.here, answers, strict=True))))
         end = Signal(place_layout())
@@ -207,64 +209,43 @@ class Decision(wiring.Component):
         with m.Else():
             m.d.comb += end.eq(place)
 
-        beats = Signal(range(16 * MAX_PACKET_BEATS + 1))   # of any 12-bit length
-        shift = config.beat_bytes.bit_length() - 1
-        behind = Signal(range(MAX_PACKET_BEATS))   # beats behind the first, of a legal length
-        legal = (beats != 0) & (beats <= MAX_PACKET_BEATS)
-        granted, hopeless = Signal(), Signal()
+        granted, welcome = Signal(), Signal()
         m.d.comb += [
-            beats.eq((header.length + config.beat_bytes - 1) >> shift),
-            behind.eq((header.length - 1)[:len(header.length)] >> shift),
-            granted.eq((header.tenant < config.tenants) & found.here.any() & legal
+            granted.eq((header.tenant < config.tenants) & found.here.any() & size.legal
                        & (self._is_answer(header) | self._is_granted(read, found.here))),
-            hopeless.eq(((beats + PAGE_BEATS - 1) >> 4) > read.pages + self._shared_pages(m)),
+            # Else it can never be admitted.
+            welcome.eq((size.behind >> 4) < read.pages + shared),
             found.epoch.eq(read.epoch),
             found.destination.eq(header.destination),
-            found.beats.eq(beats),
-            found.single.eq(beats == 1),
+            found.behind.eq(size.behind),
+            found.single.eq(size.behind == 0),
             found.quota.eq(read.pages),
             found.exact.eq(~raced),
-            found.placed.eq(place_packet(m, end, behind)),
+            found.placed.eq(place_packet(m, end, size.behind)),
             found.granted.eq(granted),
-            found.welcome.eq(granted & ~hopeless),
+            found.welcome.eq(granted & welcome),
         ]
-        # What is left of the quota, made for each case before it is known which one it is.
-        one, two = known.placed.need, recent.need
-        cases = [0, one, two, one + two]
-        booked, left = Signal(range(64)), Signal(signed(len(used) + 2))
-        rest = Signal.like(left)
-        for number, case in enumerate(cases):
-            with m.If(Cat(follows, succeeds) == number):
-                m.d.comb += [booked.eq(case), rest.eq(read.pages - case)]
-        m.d.comb += [
-            left.eq(rest - used),
-            found.left.eq(Mux(left < 0, 0, left)),
-            found.used.eq(used + booked),
-        ]
+        left, booked = left_of(m, read.pages, used, (follows, known.placed.need), (succeeds, recent.need))
+        m.d.comb += [found.left.eq(left), found.used.eq(used + booked)]
+        for here, crosspoint in zip(found.here, self.crosspoints, strict=True):
+            m.d.comb += [crosspoint.near.eq(self.near & here), crosspoint.near_tenant.eq(header.tenant)]
         m.d.sync += known.eq(found)
 
-    def _find_before(self, m, header, here):
-        """Whether the queue of `header` gets a packet in this cycle, and got one in the last, that was not read of."""
-        held, known, recent = self.held, self.known, self.recent
+    def _find_before(self, m, here):
+        """Whether the queue gets a packet in this cycle, and got one in the last, that was not read of."""
+        known, recent, read = self.known, self.recent, self.read
         follows, succeeds = Signal(), Signal()
         m.d.comb += [
-            follows.eq(self.valid & ~self.stay & known.welcome & (header.tenant == held.tenant)
-                       & (here & known.here).any()),
-            succeeds.eq(recent.valid & (header.tenant == recent.tenant) & (here & recent.here).any()),
+            follows.eq(self.valid & ~self.stay & known.welcome & read.follows & (here & known.here).any()),
+            succeeds.eq(recent.valid & read.succeeds & (here & recent.here).any()),
         ]
         m.d.sync += [
             recent.valid.eq(self.admit),
-            recent.tenant.eq(held.tenant),
             recent.here.eq(known.here),
             recent.need.eq(known.placed.need),
             recent.after.eq(known.placed.after),
         ]
         return follows, succeeds
-
-    def _number(self, known):
-        """Number of the resolved destination; that of a port that does not exist stays as it is."""
-        resolved = reduce(or_, (Mux(here, number, 0) for number, here in enumerate(known.here)))
-        return Mux(known.here.any(), resolved, known.destination)
 
     def _is_answer(self, header):
         return (self._port == self._config.engine_port) & (header.flow_class == FlowClass.RESPONSE)
@@ -274,13 +255,6 @@ class Decision(wiring.Component):
         back = ~here[self._config.engine_port] | row.ports[self._port]
         return row.admits & (row.ports & here).any() & back
 
-    def _shared_pages(self, m):
-        """Pages of a crosspoint that the active table guarantees to nobody."""
-        shared = Signal(range(self._config.pages + 1))
-        with m.If(self.allocation.sum_pages <= self._config.pages):
-            m.d.comb += shared.eq(self._config.pages - self.allocation.sum_pages)
-        return shared
-
     def _judge(self, m):
         """Asks the destination's page account, and books what is admitted."""
         held, known, judged = self.held, self.known, self.judged
@@ -288,9 +262,9 @@ class Decision(wiring.Component):
         m.d.comb += [
             self.header.eq(held),
             self.answer.eq(self._is_answer(held)),
-            self.header.destination.eq(self._number(known)),
+            self.header.destination.eq(number_of(known)),
             self.here.eq(known.here),
-            self.beats.eq(known.beats),
+            self.behind.eq(known.behind),
             self.single.eq(known.single),
             self.placed.eq(known.placed),
         ]
@@ -324,33 +298,3 @@ class Decision(wiring.Component):
             write.addr.eq(held.tenant),
             write.data.eq(known.total),
         ]
-
-
-def _read_layout(config):
-    """What the first cycle of a lookup finds, of the header that is judged or of the one behind it, or of none.
-
-    total: the accumulator, and with as many shares more; judged, between: packets that count before this one.
-    """
-    return data.StructLayout({
-        "of_held": 1, "of_next": 1, "epoch": 2, "admits": 1, "ports": config.ports, "pages": range(config.pages + 1),
-        "process": 1, "total": data.ArrayLayout(11, 4), "judged": 1, "between": 1, "here": config.ports,
-    })
-
-
-def _known_layout(config):
-    """What a lookup finds. used: pages held, too many unless `exact`; left: of the quota. welcome: granted, and may be
-    admitted one day.
-
-    epoch: two bits of it are enough, since it goes up by one and a lookup is two cycles old.
-    """
-    return data.StructLayout({
-        "epoch": 2, "destination": 4, "here": config.ports, "process": 1, "total": 8,
-        "beats": range(MAX_PACKET_BEATS + 1), "single": 1, "used": range(2 * config.pages),
-        "quota": range(config.pages + 1), "left": range(config.pages + 1), "exact": 1, "granted": 1, "welcome": 1,
-        "placed": placement_layout(),
-    })
-
-
-def _recent_layout(config):
-    return data.StructLayout({"valid": 1, "tenant": 6, "here": config.ports, "need": range(32),
-                              "after": place_layout()})

@@ -181,9 +181,15 @@ class AdmissionContract(Elaboratable):
                                  Assert(inside["final"] == (to_come == 1)),
                                  Assert(to_come < MAX_PACKET_BEATS), Assert(header.length == length)]
         if self.invariant:
+            for valid, header, size in (("valid", "held", "size"), ("next_valid", "next", "next_size")):
+                announced = beats_of(PacketHeader(inside[f"decision.{header}"]).length)
+                legal = (announced != 0) & (announced <= MAX_PACKET_BEATS)
+                found = inside[f"decision.{size}"]
+                m.d.comb += Assert(~inside[f"decision.{valid}"]
+                                   | ((found[8] == legal) & (~legal | (found[:8] + 1 == announced))))
             with m.If(inside["decision.granted"]):
                 announced = beats_of(PacketHeader(inside["decision.held"]).length)
-                m.d.comb += Assert((self.dut.decision.beats == announced) & (announced != 0)
+                m.d.comb += Assert((announced != 0) & (self.dut.decision.behind + 1 == announced)
                                    & (self.dut.decision.single == (announced == 1)))
 
 

@@ -13,6 +13,8 @@ from gateware.config import MAX_PACKET_BEATS
 from gateware.fabric.place import place_layout, place_packet
 from tests.formal.prover import Assert, free_inputs, internals
 
+LENGTH = (MAX_PACKET_BEATS - 1).bit_length()
+
 
 class PlacementContract(Elaboratable):
     """Ports of `decision` and `account` are those of `Decision(config, port)` and of its account at output 0.
@@ -36,20 +38,22 @@ class PlacementContract(Elaboratable):
         end = Signal(place_layout())
         m.d.comb += [end.open.eq(booked.openings ^ released.closings), end.beats.eq(booked.beats),
                      end.descriptors.eq(booked.descriptors)]
-        behind = Signal(range(MAX_PACKET_BEATS))
-        length = decision.header.length
-        m.d.comb += behind.eq((length - 1)[:len(length)] >> (self.config.beat_bytes.bit_length() - 1))
+        behind = self._behind(decision.header.length)
         right = place_packet(m, end, behind)
         here = (decision.header.destination == 0) & (tenant < self.config.tenants)
         same = decision.placed.as_value() == right.as_value()
         m.d.comb += [
-            Assert(~(decision.granted & here) | (same & (decision.beats == behind + 1))),   # what is stored on trial
+            Assert(~(decision.granted & here) | (same & (decision.behind == behind))),   # what is stored on trial
             Assert(~account.booking.reserve | (here & same)),
         ]
         if self.invariant:
             m.d.comb += Assert(~(inside["valid"] & inside["right"] & here) | same)
             self._reads(m, inside, books)
         return m
+
+    def _behind(self, length):
+        """Beats behind the first, of a legal length."""
+        return ((length - 1)[:len(length)] >> (self.config.beat_bytes.bit_length() - 1))[:LENGTH]
 
     def _reads(self, m, inside, books):
         """What was read of a header's queue is its end, but for what was booked since; one being closed is closed."""
@@ -61,11 +65,13 @@ class PlacementContract(Elaboratable):
             return booked, booked.openings ^ released.closings
 
         m.d.comb += Assert(~closed | (books["home"] & end_of(closed_tenant)[1]))
-        booked, is_open = end_of(recent.tenant)
+        recent_tenant = Signal.like(self.decision.held.tenant)
+        m.d.sync += recent_tenant.eq(self.decision.held.tenant)
+        booked, is_open = end_of(recent_tenant)
         as_booked = is_open & (booked.beats == recent.after.beats) & (booked.descriptors == recent.after.descriptors)
         mine = recent.valid & recent.here[0]
-        m.d.comb += [Assert(~mine | (as_booked & (recent.tenant < self.config.tenants) & recent.after.open)),
-                     Assert(~(mine & closed) | (closed_tenant != recent.tenant))]
+        m.d.comb += [Assert(~mine | (as_booked & (recent_tenant < self.config.tenants) & recent.after.open)),
+                     Assert(~(mine & closed) | (closed_tenant != recent_tenant))]
         for flag, header in ((read.of_held & inside["valid"], self.decision.held),
                              (read.of_next & inside["next_valid"], self.decision.next)):
             tenant = header.tenant
@@ -73,5 +79,10 @@ class PlacementContract(Elaboratable):
             closes = closed & (closed_tenant == tenant)
             as_read = ((answer.open == (is_open & ~closes)) & (answer.beats == booked.beats)
                        & (answer.descriptors == booked.descriptors))
-            unknown = (tenant >= self.config.tenants) | (mine & (recent.tenant == tenant))
-            m.d.comb += Assert(~flag | unknown | as_read)
+            unknown = (tenant >= self.config.tenants) | (mine & (recent_tenant == tenant))
+            m.d.comb += Assert(~flag | ((unknown | as_read) & (read.succeeds == (tenant == recent_tenant))))
+        for valid, header, size in ((inside["valid"], self.decision.held, self.decision.size),
+                                    (inside["next_valid"], self.decision.next, self.decision.next_size)):
+            m.d.comb += Assert(~valid | (size.behind == self._behind(header.length)))
+        both = read.of_next & inside["next_valid"] & inside["valid"]
+        m.d.comb += Assert(~both | (read.follows == (self.decision.next.tenant == self.decision.held.tenant)))

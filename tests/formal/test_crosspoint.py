@@ -80,25 +80,25 @@ class HastyAccount(Account):
 class ForgetfulDecision(Decision):
     """Does not count the packet that it admits while it looks up the next one."""
 
-    def _find_before(self, m, header, here):
-        _, succeeds = super()._find_before(m, header, here)
+    def _find_before(self, m, here):
+        _, succeeds = super()._find_before(m, here)
         return C(0), succeeds
 
 
 class ShortDecision(Decision):
     """Does not count the packet that it admitted while what the crosspoint knows was read."""
 
-    def _find_before(self, m, header, here):
-        follows, _ = super()._find_before(m, header, here)
+    def _find_before(self, m, here):
+        follows, _ = super()._find_before(m, here)
         return follows, C(0)
 
 
 class EagerDecision(Decision):
     """Counts a packet that it looked up before and did not admit."""
 
-    def _find_before(self, m, header, here):
-        _, succeeds = super()._find_before(m, header, here)
-        return self.valid & (header.tenant == self.held.tenant) & (here & self.known.here).any(), succeeds
+    def _find_before(self, m, here):
+        _, succeeds = super()._find_before(m, here)
+        return self.valid & self.read.follows & (here & self.known.here).any(), succeeds
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ class Result:
         self.requests = []    # (tenant, lba, opcode, sequence)
         self.stalled = 0
         self.taken = 0        # beats that the input took
+        self.near = 0         # cycles in which a stalled input kept a queue open
 
     def kinds(self):
         return [kind for kind, _ in self.events]
@@ -47,14 +48,16 @@ class Input:
                                  Cat(point.first, point.end), point.header, point.tenant, point.placed)]
         i = dut.ingress
         ticks = ctx.tick().sample(i.admit, i.drop, i.header, i.stalled, i.request, i.request_tenant, i.request_word,
-                                  dut.packets.data.valid & dut.packets.data.ready, *written)
-        async for (_, _, admit, drop, header, stalled, request, tenant, word, taken, *rest) in ticks:
+                                  dut.packets.data.valid & dut.packets.data.ready,
+                                  Cat(booking.near for booking in dut.bookings), *written)
+        async for (_, _, admit, drop, header, stalled, request, tenant, word, taken, near, *rest) in ticks:
             if admit or drop:
                 result.events.append(("admit" if admit else "drop", header_dict(header)))
             if request:
                 result.requests.append((tenant, int(word.lba), int(word.opcode.value), int(word.sequence)))
             result.stalled += stalled
             result.taken += taken
+            result.near += bool(stalled and near)
             for number in range(self.config.ports):
                 self.follow(number, *rest[8 * number:8 * number + 8])
 
@@ -209,6 +212,7 @@ def test_a_port_without_pages_waits_until_there_are_some(port):
     assert result.kinds() == ["admit"]
     assert result.events[0][1]["timestamp"] == (0 if port == HOST else 1030)
     assert 20 <= result.stalled <= 30
+    assert result.near <= 2, "it may wait for the page of the queue that it keeps open"
 
 
 @pytest.mark.parametrize(("port", "kept"), [(HOST, True), (NET, False), (ENGINE, False)])

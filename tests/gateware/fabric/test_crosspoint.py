@@ -364,6 +364,22 @@ def test_a_booking_may_come_in_any_cycle_around_the_end_of_a_queue(beats):
     simulator.run()
 
 
+def test_the_queue_of_a_booking_that_is_near_is_not_closed():
+    async def testbench(ctx, dut, model, driver):
+        booking = dut.booking
+        assert await driver.ask(0, 1)
+        ctx.set(booking.near_tenant, 0)
+        ctx.set(booking.near, 1)
+        await driver.put(0, 1)
+        await driver.take(0)
+        for near, is_open in ((1, 1), (0, 0)):
+            ctx.set(booking.near, near)
+            await driver.settle()
+            assert ctx.get(booking.place.open) == is_open
+
+    run([8, 8, 8, 8], testbench)
+
+
 def test_short_packets_share_pages():
     """Eight one-beat packets need one page, not eight."""
     async def testbench(ctx, dut, model, driver):
