@@ -175,7 +175,7 @@ BLOCKS: dict[str, list[Target]] = {
     "link": [Target("link", _link, _files("bridge", (
         "cobs crc32c executor framing link mux operations receive session window")), ("tests/gateware/bridge",))],
     "fabric": [
-        Target("admission", _admission, _files("fabric", "admission decision place"), _FABRIC),
+        Target("admission", _admission, _files("fabric", "admission decision lookup place"), _FABRIC),
         Target("crosspoint", _crosspoint, _files("fabric", "crosspoint account chain credit pool waiting"), _FABRIC),
         Target("scheduler", _scheduler, _files("fabric", "scheduler"), _FABRIC),
         Target("shaper", _shaper, _files("fabric", "shaper"), _FABRIC),
