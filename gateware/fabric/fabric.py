@@ -8,11 +8,10 @@ Unloaded, the first beat is offered 7 cycles after the last one was; 8 if header
 inputs and outputs packets follow each other without a pause.
 
 An output arbitrates its column alone; nothing but the allocation bus, and what its rows grant the shapers, is shared
-between columns. `credit[t]` tells
-the host's queues that a packet of tenant *t*, up to `CREDIT_BEATS`, is admitted without waiting (see `credit`); it
-follows the page accounts after two cycles. While a header of the host is undecided, it is low for that header's
-tenant, and for all whose next packet would need shared pages. `engine` is what the engines let their column send (see
-`events`).
+between columns. `credit[t]` tells the host's queues that a packet of tenant *t*, up to `CREDIT_BEATS`, is admitted
+without waiting (see `credit`); it follows the page accounts after two cycles. While a header of the host is undecided,
+it is low for that header's tenant, and for all whose next packet would need shared pages. `engine` is what the engines
+let their column send (see `events`).
 """
 
 from functools import reduce
