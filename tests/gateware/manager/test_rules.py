@@ -606,7 +606,8 @@ def test_long_hold_and_interval_are_counted_to_the_end(hold, interval):
         await session.rewrite(0, **rule, hold=hold, interval=interval, target=1, row=granted(9))
         for windows in range(min(2 * max(hold, interval) + 4, 2200)):
             await session.send(1, DEPTH, 3 if session.rules.rules[0].armed else 9)
-            await harness.tick(ctx, 16 if session.rules.waiting else 2)
+            # The strobe's cycle has passed: a rule's table is in force, and it has fired, 20 cycles after the strobe.
+            await harness.tick(ctx, 19 if session.rules.waiting else 2)
             session.rules.act()
             assert len(harness.mirror.firings) == session.rules.firings, windows
         assert session.rules.firings > (interval < 0x1000)

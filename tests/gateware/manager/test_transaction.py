@@ -557,7 +557,7 @@ def test_every_bit_of_a_deadline_counts():
             await commit(harness, ctx, [], confirm_within=within)
             for wait in (0, 45):
                 await harness.tick(ctx, wait)
-                read_at = harness.cycle
+                read_at = harness.cycle + 1   # a register is read in the second cycle of its access
                 assert await harness.read(ctx, "rm.confirm_left") == within - (read_at - harness.mirror.changes[-1])
             assert (await harness.finish(ctx))[0] == AWAITING
             assert await harness.command(ctx, "rollback") == (model.OK, 0)
