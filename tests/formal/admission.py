@@ -138,7 +138,8 @@ class AdmissionContract(Elaboratable):
         for number, (crosspoint, booking) in enumerate(zip(self.dut.crosspoints, self.dut.bookings, strict=True)):
             mine = event.header.destination == number
             m.d.comb += Assert(booking.reserve == (event.admit & mine))
-            m.d.comb += [Assert(~crosspoint.write | crosspoint.put), Assert(~crosspoint.put | crosspoint.first | busy)]
+            m.d.comb += [Assert(~crosspoint.write | crosspoint.put),
+                         Assert(~crosspoint.put | (crosspoint.first == ~busy))]
             with m.If(crosspoint.write):
                 m.d.comb += [Assert(crosspoint.first == ~busy), Assert(crosspoint.first == event.admit)]
                 m.d.sync += busy.eq(~crosspoint.end)

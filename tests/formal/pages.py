@@ -1,9 +1,10 @@
 """Contract of the writing side of a crosspoint's lists, on their ports: a beat goes where nobody else's is.
 
-A page is *out* from the beat that it is taken for until it comes home. Assumed: packets are written beat by beat, one
-after another; a page comes home only while it is out, and not that of the packet under way; a packet shares a page only
-with the packet of its tenant that ended last, while that page is out; a page is wanted only while one is vacant. All
-else is free: what is read, and which pages come home and when.
+A page is *out* from the beat that it is taken for until it comes home. Assumed: only a beat that is put counts, and
+what is put are packets, beat by beat, one after another; a page comes home only while it is out, and not that of the
+packet under way; a packet shares a page only with the packet of its tenant that ended last, while that page is out; a
+page is wanted only while one is vacant. All else is free: what is read, which pages come home and when, and how often
+a beat is put before it counts, if it ever does. Of a cycle in which nothing is put, nothing is assumed.
 """
 
 from amaranth import *
@@ -35,9 +36,9 @@ class PagesContract(Elaboratable):
         tail = tails[w.tenant]
         m.d.comb += [
             begins.eq(Mux(w.first, ~w.placed.shares, offset_before == PAGE_BEATS - 1)),
-            Assume(w.tenant < self.config.tenants), Assume(w.first == ~under_way),
-            Assume(~under_way | (w.tenant == tenant)),
-            Assume(~(w.first & w.placed.shares) | (
+            Assume(w.tenant < self.config.tenants), Assume(~w.write | w.put),
+            Assume(~w.put | (w.first == ~under_way)), Assume(~(w.put & under_way) | (w.tenant == tenant)),
+            Assume(~(w.put & w.first & w.placed.shares) | (
                 ended.bit_select(w.tenant, 1) & out.bit_select(tail, 1) & (owners[tail] == w.tenant))),
             Assume(~(w.write & begins) | dut.vacant),
             Assume(~dut.home | out.bit_select(dut.home_page, 1)),
@@ -45,11 +46,11 @@ class PagesContract(Elaboratable):
             Assume(~(dut.home & w.first & w.write & w.placed.shares) | (dut.home_page != tail)),
 
             Assert(dut.vacant == ~out.all()),
-            # Also of a first beat that does not count: it is stored all the same.
-            Assert(~(begins & dut.vacant) | ~out.bit_select(page, 1)),
-            Assert(begins | ~(w.first | w.write) | (page == Mux(w.first, tail, page_before))),
+            # Also of a beat that does not count: it is stored all the same.
+            Assert(~(w.put & begins & dut.vacant) | ~out.bit_select(page, 1)),
+            Assert(begins | ~(w.first | w.put) | (page == Mux(w.first, tail, page_before))),
             Assert(begins | ~w.write | (out.bit_select(page, 1) & (owners[page] == w.tenant))),
-            Assert(offset == Mux(w.first, w.placed.start, (offset_before + 1)[:len(offset)])),
+            Assert(~(w.first | w.put) | (offset == Mux(w.first, w.placed.start, (offset_before + 1)[:len(offset)]))),
             Assert(dut.descriptor_place == Cat(w.placed.slot, page)),
         ]
         assert len(dut.descriptor_place) == len(page) + (PAGE_DESCRIPTORS - 1).bit_length()

@@ -121,7 +121,8 @@ def test_packet_that_is_laid_down_elsewhere_is_refuted(tmp_path, decision, accou
 
 class WrongChain(Chain):
     """A list that gets back another page than comes home (`swaps`), forgets one (`forgets`), keeps a page for each beat
-    that is put, if it counts or not (`eager`), or lets a packet go on where the next page should begin (`runs`)."""
+    that is put, if it counts or not (`eager`), keeps the place of a first beat only if it does not count (`strays`),
+    or lets a packet go on where the next page should begin (`runs`)."""
 
     def __init__(self, config, fault):
         self.config, self.fault = config, fault
@@ -137,6 +138,8 @@ class WrongChain(Chain):
             m.d.comb += inner.home.eq(self.home & ~self.w.write)
         elif self.fault == "eager":
             m.d.comb += inner.w.write.eq(self.w.put)
+        elif self.fault == "strays":
+            m.d.comb += inner.w.put.eq(self.w.put & ~self.w.write)
         else:
             m.d.comb += inner.w.placed.shares.eq(self.w.placed.open)
         return m
@@ -149,7 +152,7 @@ def test_beat_goes_where_nobody_elses_is(tmp_path, few_pages):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["swaps", "forgets", "eager", "runs"])
+@pytest.mark.parametrize("fault", ["swaps", "forgets", "eager", "strays", "runs"])
 def test_chain_that_gives_a_page_twice_or_loses_it_is_refuted(tmp_path, few_pages, fault):
     verdict = prove(PagesContract(WrongChain(few_pages, fault), few_pages), tmp_path, engine=Engine.ABC)
     assert verdict.refuted, verdict.log
