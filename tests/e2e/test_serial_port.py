@@ -27,7 +27,7 @@ PARAMETERS = ["ports=2", "data_width=32", "tenants=2", "slots=1", "pages=32", "c
 LONG = 60.0  # seconds, where something is expected to come: how long it takes is the machine's affair
 
 #: Building the model takes minutes on a machine that does other things besides.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 class Bench:

@@ -48,10 +48,15 @@ def pytest_generate_tests(metafunc):
             case for bench in benches().values() for case in bench.matrix()]
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
-    # A simulation of the whole device takes longer to build than all the others; named, a case runs whatever it is.
-    metafunc.parametrize("case", [
-        pytest.param(case, marks=pytest.mark.long if case.bench.name in ("device", "pcie_device") and not texts else ())
-        for case in cases], ids=str)
+    # What takes longer to build than all the others; named, a case runs whatever it is.
+    metafunc.parametrize("case", [pytest.param(case, marks=pytest.mark.long if _takes_long(case) and not texts else ())
+                                  for case in cases], ids=str)
+
+
+def _takes_long(case):
+    """Simulations of a whole device, and of a PCIe core with wide beats."""
+    return case.bench.name in ("device", "pcie_device") or (
+        case.bench.name == "pcie" and case.parameters["width"] > 64)
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def test_unloaded_packet_is_offered_eight_cycles_after_its_last_beat(beats):
     assert seen["out"] - seen["in"] <= 8
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_shares_follow_weights_under_overload():
     """A network port offers four times what the sink takes and drops the rest: every queue stays full."""
     weights, sizes = [1000, 2000, 4000, 1000], [64, 4, 32, 64]
