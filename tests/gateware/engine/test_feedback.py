@@ -160,6 +160,7 @@ def busy_shares(config, lengths, weights, slots_of, cycles):
     return busy
 
 
+@pytest.mark.long
 def test_shared_slots_are_shared_by_weight_and_engine_time_whatever_the_sizes_of_requests():
     config = DeviceConfig(tenants=TENANTS, slots=2)
     busy = busy_shares(config, {0: 32, 1: 256, 2: 256}, [1000, 3000, 2000, 0], {}, 14_000)
