@@ -1,8 +1,9 @@
 """What a guest needs and few machines have: QEMU >= 10.1 (the first with vfio-user), virtiofsd, and a kernel.
 
-They come from Debian 13 and its backports, are unpacked into the cache and installed nowhere. apt does the work, with a
-state of its own there: it checks the signature of Debian's lists, and each package's SHA-256 against them. Ordinary
-users may. The programs run by their own loader and libraries: this machine's may be older.
+They come from Debian 13 and its backports, out of the archive that this machine's apt uses, are unpacked into the cache
+and installed nowhere. apt does the work, with a state of its own there: it checks the signature of Debian's lists, and
+each package's SHA-256 against them. Ordinary users may. The programs run by their own loader and libraries: this
+machine's may be older.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from sim.toolchain import cache_directory
 
 FETCH = "python -m sim.guest.packages"
 VERSION = "1"  # of what is below: another one is fetched anew
-MIRROR = "http://deb.debian.org/debian"
 SUITES = ("trixie", "trixie-backports")
 PACKAGES = ("qemu-system-x86", "virtiofsd", "linux-image-cloud-amd64")
 FROM_BACKPORTS = "qemu-* seabios"
@@ -77,19 +77,32 @@ def fetch() -> Packages:
         final = cache_directory() / f"guest-{VERSION}"
         with tempfile.TemporaryDirectory(dir=cache_directory(), prefix="guest-") as name:
             made = Path(name) / "made"
-            _unpack(_download(Path(name)), made / "root")
+            _unpack(_download(Path(name), _archive()), made / "root")
             _make_programs(made / "bin")
             made.rename(final)
         return Packages(final)
 
 
-def _download(folder: Path) -> list[Path]:
+def _archive() -> str:
+    """Where this machine's apt has Debian from."""
+    known = _run(["apt-get", "indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI)", "Created-By: Packages"],
+                 dict(os.environ))
+    for line in known.splitlines():
+        origin, _, rest = line.partition(" ")
+        label, _, place = rest.partition(" ")
+        if origin == label == "Debian":
+            return place
+    raise EnvironmentFault("this machine's apt knows no archive of Debian, where a guest is fetched from: "
+                           "`sudo apt-get update`, or name one in /etc/apt/sources.list.d")
+
+
+def _download(folder: Path, archive: str) -> list[Path]:
     """The packages and all that they depend on, as files."""
     for part in ("state/lists/partial", "cache/archives/partial", "etc"):
         (folder / part).mkdir(parents=True)
     (folder / "status").touch()
     (folder / "etc/sources.list").write_text("".join(
-        f"deb [signed-by={KEYRING}] {MIRROR} {suite} main\n" for suite in SUITES))
+        f"deb [signed-by={KEYRING}] {archive} {suite} main\n" for suite in SUITES))
     (folder / "etc/preferences").write_text(
         f"Package: {FROM_BACKPORTS}\nPin: release n={SUITES[1]}\nPin-Priority: 900\n")
     (folder / "apt.conf").write_text(
@@ -123,7 +136,8 @@ def _make_programs(folder: Path) -> None:
         path.chmod(0o755)
 
 
-def _run(command: list[str], environment: dict[str, str]) -> None:
+def _run(command: list[str], environment: dict[str, str]) -> str:
+    """What a command prints."""
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_FETCH_SECONDS,
                               stdin=subprocess.DEVNULL, check=False)
@@ -131,9 +145,10 @@ def _run(command: list[str], environment: dict[str, str]) -> None:
         raise EnvironmentFault(f"{' '.join(command[:3])} did not end within {_FETCH_SECONDS:g} s") from error
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("E:")] or done.stderr.splitlines()
-        raise EnvironmentFault(f"what a guest needs cannot be fetched from {MIRROR} "
+        raise EnvironmentFault("what a guest needs cannot be fetched "
                                f"({lines[0] if lines else f'exit code {done.returncode}'}): is there a network? "
                                f"On a machine with one, `{FETCH}` fills {cache_directory()}, which can be copied")
+    return done.stdout
 
 
 def main() -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,13 +24,38 @@ def cache(tmp_path, monkeypatch) -> Path:
     return tmp_path / "cache/morphnic"
 
 
-@pytest.mark.skipif(shutil.which("apt-get") is None or not packages.KEYRING.exists(), reason="Debian's apt is not here")
-def test_fetch_without_a_network_says_what_to_do_and_leaves_nothing_half_done(cache, monkeypatch):
-    monkeypatch.setattr(packages, "MIRROR", "http://127.0.0.1:9/debian")
-    with pytest.raises(EnvironmentFault, match="is there a network"):
+@pytest.fixture
+def apt(tmp_path, monkeypatch) -> Path:
+    """Stand-ins for apt-get and dpkg-deb, alone on the PATH; the script of the first is to be written."""
+    for tool in ("apt-get", "dpkg-deb"):
+        (tmp_path / tool).write_text("#!/bin/sh\n")
+        (tmp_path / tool).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(packages, "KEYRING", tmp_path / "apt-get")
+    return tmp_path / "apt-get"
+
+
+@pytest.mark.parametrize(("archives", "asked", "words"), [
+    ("Debian Debian http://near/debian/", "http://near/debian/", "E: no route to it.*is there a network"),
+    ("Other Debian http://far/\nDebian Debian-Security http://far/\nDebian Debian http://near/", "http://near/",
+     "E: no route to it.*is there a network"),
+    ("Other Debian http://far/", None, "knows no archive of Debian.*apt-get update"),
+    ("", None, "knows no archive of Debian.*apt-get update"),
+])
+def test_fetch_that_fails_asked_this_machines_archive_and_leaves_nothing_half_done(cache, apt, archives, asked, words):
+    sources = apt.parent / "sources"
+    apt.write_text(f"""#!/bin/sh
+[ "$1" = indextargets ] && {{ printf '{archives}\\n'; exit; }}
+while read -r line; do echo "$line"; done < "${{APT_CONFIG%/*}}/etc/sources.list" > {sources}
+echo "E: no route to it" >&2; exit 100
+""")
+    with pytest.raises(EnvironmentFault, match=words):
         fetch()
     assert fetched() is None
     assert [path.name for path in cache.iterdir()] == ["guest.lock"]
+    assert sources.exists() == (asked is not None)
+    if asked:
+        assert sources.read_text().count(f" {asked} trixie") == 2
 
 
 def test_fetch_names_the_tool_or_the_keys_that_are_missing(cache, monkeypatch, tmp_path):
@@ -86,7 +110,7 @@ LISTENS = 'while [ "$1" != --socket-path ]; do shift; done; touch "$2"; exec sle
 @pytest.mark.parametrize(("virtiofsd", "qemu", "words"), [
     ("echo no namespaces >&2; exit 1", "exec sleep 60", "has ended: no namespaces"),
     (LISTENS, "echo no such device >&2; exit 1", "has ended: no such device"),
-    (LISTENS, "echo waiting >&2; exec sleep 60", "does not answer in time: waiting"),
+    (LISTENS, "echo waiting >&2; exec sleep 600", "does not answer in time: waiting"),
 ])
 def test_a_guest_that_does_not_come_up_tells_why_and_leaves_no_process(tmp_path, monkeypatch, virtiofsd, qemu, words):
     started = []
@@ -98,7 +122,8 @@ def test_a_guest_that_does_not_come_up_tells_why_and_leaves_no_process(tmp_path,
 
     monkeypatch.setattr(subprocess, "Popen", Recorded)
     with pytest.raises(EnvironmentFault, match=words):
-        Guest(guest_of(tmp_path, virtiofsd, qemu), timeout=1.0)
+        # What ends is noticed; only who never answers is waited for to the end.
+        Guest(guest_of(tmp_path, virtiofsd, qemu), timeout=3.0 if "in time" in words else 60.0)
     assert started
     assert all(process.returncode is not None for process in started)
 
