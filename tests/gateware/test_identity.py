@@ -1,11 +1,11 @@
 """The device's description of itself, its clock and its interrupt, over the register bus."""
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.config import DeviceConfig
 from gateware.csr import regmap
 from gateware.identity import Identity
+from tests.gateware.simulation import simulate
 
 CONFIG = DeviceConfig(ports=3, tenants=5, pages=32, slot_bytes=2, rules=5, access_patterns=False, uartbone=True,
                       clock_hz=50_000_000)
@@ -37,10 +37,7 @@ def run(bench):
         ctx.set(dut.uid, 0xA << 32 | 0xB)
         await bench(ctx, dut)
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(wrapped)
-    simulator.run()
+    simulate(dut, wrapped)
 
 
 def test_identification_tells_magic_map_build_and_configuration():

@@ -3,12 +3,12 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.analyzer.aggregation import Rule
 from gateware.analyzer.analyzer import RULES
 from gateware.analyzer.collector import MOST_PACKETS, Collector, walk_cycles
 from gateware.config import DeviceConfig
+from tests.gateware.simulation import simulate
 
 CONFIG = DeviceConfig(ports=2, tenants=3)
 SETTLE = 2
@@ -117,10 +117,7 @@ def totals(windows, full, seed):
                         again.append(await read_rows(ctx, dut))
             found.append(await read_rows(ctx, dut))
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
     return found, again
 
 

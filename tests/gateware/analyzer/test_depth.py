@@ -3,10 +3,10 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.analyzer.depth import SPAN, DepthTracker
 from gateware.config import DeviceConfig
+from tests.gateware.simulation import simulate
 
 CONFIG = DeviceConfig(ports=3, tenants=3)
 TENANTS, PORTS = range(CONFIG.tenants), range(CONFIG.ports)
@@ -45,8 +45,6 @@ def track(windows):
     """Drive windows, each a list of (admitted, left, credit) a cycle; found and expected answers, asked while the next
     window is counted."""
     dut, model, found, wanted = DepthTracker(CONFIG), Model(), [], []
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
 
     async def bench(ctx):
         before = {}
@@ -72,8 +70,7 @@ def track(windows):
                 model.step(admitted, left, credit, number == len(window) - 1)
                 await ctx.tick()
 
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
     return found, wanted
 
 

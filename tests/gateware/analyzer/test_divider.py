@@ -3,15 +3,13 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.analyzer.divider import DIVIDEND_BITS, Divider
+from tests.gateware.simulation import simulate
 
 
 def divide(pairs, after=0):
     dut, quotients = Divider(), []
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
 
     async def bench(ctx):
         for dividend, divisor in pairs:
@@ -28,8 +26,7 @@ def divide(pairs, after=0):
                 await ctx.tick()
                 assert ctx.get(dut.quotient) == quotients[-1], "it stays until the next start"
 
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
     return quotients
 
 
@@ -50,8 +47,6 @@ def test_quotient_stays_until_the_next_start():
 @pytest.mark.parametrize("cycles", [1, 20, DIVIDEND_BITS - 1])
 def test_start_during_a_division_begins_anew(cycles):
     dut, quotients = Divider(), []
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
 
     async def bench(ctx):
         for dividend, wait in (((1 << 44) - 1, cycles - 1), (123_456_789, DIVIDEND_BITS)):
@@ -64,6 +59,5 @@ def test_start_during_a_division_begins_anew(cycles):
                 await ctx.tick()
         quotients.append(ctx.get(dut.quotient))
 
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
     assert quotients == [123_456_789 // 1001]

@@ -5,10 +5,10 @@ from fractions import Fraction
 
 import pytest
 from amaranth.lib import data
-from amaranth.sim import Simulator
 
 from gateware.analyzer.flags import FlagBits, Flags
 from gateware.config import DeviceConfig
+from tests.gateware.simulation import simulate
 
 CONFIG = DeviceConfig(slots=2)
 CYCLES = 16_000
@@ -21,8 +21,6 @@ CALM = {"cycles": CYCLES, "rate": FULL_RATE, "eligible": 0b11,
 def evaluated(windows):
     """Names of the flags that are set for each of the windows, given as inputs by name."""
     dut, found = Flags(CONFIG), []
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
     names = list(data.Layout.cast(FlagBits).members)
 
     async def bench(ctx):
@@ -37,8 +35,7 @@ def evaluated(windows):
             flags = ctx.get(dut.flags)
             found.append({name for name in names if getattr(flags, name)})
 
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
     return found
 
 

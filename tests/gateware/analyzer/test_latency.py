@@ -4,12 +4,12 @@ import random
 from collections import Counter
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.analyzer.latency import BINS, CARRY, LatencyHistogram
 from gateware.config import DeviceConfig
 from tests.gateware.analyzer.model import latency_bin
 from tests.gateware.csr.initiator import access
+from tests.gateware.simulation import simulate
 
 CONFIG = DeviceConfig(ports=3, tenants=3)
 
@@ -19,8 +19,6 @@ def run(config, cycles, *, reads=()):
     every place that was counted in. Returns (place, least, found, most) for each read, between the count when it
     began and that when it ended."""
     dut = LatencyHistogram(config)
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
     counted, found, finished = Counter(), [], []
 
     async def drive(ctx):
@@ -53,9 +51,7 @@ def run(config, cycles, *, reads=()):
         ctx.set(dut.bus.valid, 0)
         return (least if not finished else counted[place]), value, counted[place]
 
-    simulator.add_testbench(drive)
-    simulator.add_testbench(read)
-    simulator.run()
+    simulate(dut, drive, read)
     return found
 
 
@@ -113,8 +109,6 @@ def test_every_latency_finds_its_bin_at_every_port(port):
 
 def test_bins_nobody_counted_in_are_zero_and_writes_and_other_tenants_refused():
     dut, answers = LatencyHistogram(CONFIG), []
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
 
     async def software(ctx):
         for tenant in (0, 1, 2, 3, 4, 8, 16, 32, 63):
@@ -123,8 +117,7 @@ def test_bins_nobody_counted_in_are_zero_and_writes_and_other_tenants_refused():
                     answers.append((tenant, written,
                                     *await access(ctx, dut.bus, 4 * (tenant * BINS + number), written)))
 
-    simulator.add_testbench(software)
-    simulator.run()
+    simulate(dut, software)
     for tenant, written, error, value, cycles in answers:
         assert error == (written is not None or tenant >= CONFIG.tenants)
         assert error or value == 0

@@ -4,10 +4,10 @@ import random
 from fractions import Fraction
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.analyzer.load import MAX_LENGTH, Load
 from gateware.config import DeviceConfig
+from tests.gateware.simulation import simulate
 
 CONFIG = DeviceConfig(ports=2, tenants=3, slots=2)
 PORTS, SLOTS = range(CONFIG.ports), range(CONFIG.slots)
@@ -22,8 +22,6 @@ def masks_of(part):
 def run(windows):
     """Drive windows, lists of parts, lists of cycles, and compare in every cycle with what ended last."""
     dut = Load(CONFIG)
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
 
     async def bench(ctx):
         masks, busy = None, None
@@ -46,8 +44,7 @@ def run(windows):
                 masks = masks_of(part)
             busy = [sum(cycle["slots"][slot] is not None for part in window for cycle in part) for slot in SLOTS]
 
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
 
 
 def part_of(rng, cycles, totals, slots):

@@ -4,11 +4,11 @@ import random
 from collections import defaultdict
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.analyzer.pattern import HORIZON, Access, StreamDetector
 from gateware.config import DeviceConfig
 from tests.gateware.analyzer.model import Streams
+from tests.gateware.simulation import simulate
 
 CONFIG = DeviceConfig(tenants=3)
 NAMES = {Access.RANDOM: "random", Access.SEQUENTIAL: "sequential", Access.STRIDED: "strided"}
@@ -18,8 +18,6 @@ S, T, R = "sequential", "strided", "random"
 def verdicts(requests, *, idle=lambda: False):
     """Answer for each (tenant, sector), offered as soon as the detector is ready but for `idle` cycles."""
     dut, answers = StreamDetector(CONFIG), []
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
 
     async def drive(ctx):
         for tenant, sector in requests:
@@ -39,9 +37,7 @@ def verdicts(requests, *, idle=lambda: False):
             if done:
                 answers.append(NAMES[kind])
 
-    simulator.add_testbench(drive)
-    simulator.add_testbench(listen, background=True)
-    simulator.run()
+    simulate(dut, drive, background=[listen])
     return answers
 
 

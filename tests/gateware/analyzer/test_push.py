@@ -3,10 +3,10 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.analyzer.push import HEADER_WORDS, SCHEMA, WindowPush
 from gateware.config import DeviceConfig
+from tests.gateware.simulation import simulate
 
 CONFIG = DeviceConfig(tenants=3)
 WORDS = 16 * CONFIG.tenants
@@ -19,8 +19,6 @@ INFO = {"number": 32, "start": 64, "cycles": 32, "epoch": 8, "tag": 32}
 def test_windows_are_sent_whole_and_those_that_find_it_busy_are_skipped_and_counted(seed, ready, enabled):
     rng = random.Random(seed)
     dut, sent, expected = WindowPush(CONFIG), [], []
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
     state = {"busy": False, "skipped": 0, "refused": 0}
 
     async def drive(ctx):
@@ -73,9 +71,7 @@ def test_windows_are_sent_whole_and_those_that_find_it_busy_are_skipped_and_coun
                     words = []
                     state["busy"] = False
 
-    simulator.add_testbench(take, background=True)
-    simulator.add_testbench(drive)
-    simulator.run()
+    simulate(dut, drive, background=[take])
     assert sent == expected[:len(sent)], f"seed {seed}"
     assert len(expected) - len(sent) <= 1
     assert len(sent) > 3

@@ -4,11 +4,11 @@ import random
 from collections import defaultdict
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.analyzer.requests import QUEUE, RequestTap, settle
 from gateware.config import DeviceConfig
 from tests.gateware.analyzer.model import Streams
+from tests.gateware.simulation import simulate
 
 CONFIG = DeviceConfig(ports=4, tenants=3)
 PORTS = CONFIG.ports - 1
@@ -18,8 +18,6 @@ EVENTS = 1 << 12
 def classify(offers, banks):
     """Offer lists of (tenant, sector) or None by port, a list a cycle; totals by (bank, tenant), and passed over."""
     dut, totals, passed = RequestTap(CONFIG, EVENTS), {}, []
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
 
     async def bench(ctx):
         for offer, bank in zip(offers, banks, strict=True):
@@ -40,8 +38,7 @@ def classify(offers, banks):
                 totals[bank, tenant] = ctx.get(dut.total_sequential), ctx.get(dut.total_strided)
         passed.append(ctx.get(dut.passed_over))
 
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
     return totals, passed[0]
 
 

@@ -4,11 +4,11 @@ read and emptied."""
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.analyzer.aggregation import Rule
 from gateware.analyzer.slices import CounterSlice, Figure
 from gateware.config import DeviceConfig
+from tests.gateware.simulation import simulate
 
 CONFIG = DeviceConfig(tenants=3)
 EVENTS = 64
@@ -21,8 +21,6 @@ def count(slices):
     """Drive slices, each a list of (tenant, amounts) or None a cycle, in alternating banks. Each is read while the
     next one is counted, then emptied. Rows found and expected, by slice and tenant."""
     dut, found, wanted = CounterSlice(CONFIG, FIGURES, EVENTS), [], []
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
 
     async def bench(ctx):
         previous = {}
@@ -53,8 +51,7 @@ def count(slices):
                     wanted.append((number, asked, previous.get(asked, NOBODY)))
             previous = rows
 
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
     return found, wanted
 
 

@@ -4,11 +4,11 @@ import itertools
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.analyzer.trend import CYCLES, GAINS, Trend
 from gateware.config import DeviceConfig
 from tests.gateware.analyzer.model import Forecast
+from tests.gateware.simulation import simulate
 
 CONFIG = DeviceConfig(tenants=3)
 
@@ -16,8 +16,6 @@ CONFIG = DeviceConfig(tenants=3)
 def predictions(updates):
     """What the block predicts after each (tenant, value)."""
     dut, answers = Trend(CONFIG), []
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
 
     async def bench(ctx):
         for tenant, value in updates:
@@ -34,8 +32,7 @@ def predictions(updates):
             ctx.set(dut.value, 0)
             await ctx.tick()
 
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
     return answers
 
 

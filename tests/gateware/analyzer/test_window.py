@@ -3,9 +3,9 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.analyzer.window import PARTS, WindowClock
+from tests.gateware.simulation import simulate
 
 SHORTEST, RESET, SLICE = 40, 70, 8
 
@@ -23,8 +23,6 @@ def edges(length):
 def clocked(setting_of, base, cycles):
     """Run for `cycles`; `setting_of(window)` is the setting while that window runs. Compares every output."""
     dut = WindowClock(RESET, SHORTEST, SLICE)
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
 
     async def bench(ctx):
         number, length, start, bank, now = 0, RESET, 0, 0, 0
@@ -42,8 +40,7 @@ def clocked(setting_of, base, cycles):
                     return
             start, length, number = base + now, max(setting_of(number), SHORTEST), number + 1
 
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
 
 
 @pytest.mark.slow

@@ -1,17 +1,10 @@
 """What a board adds to the device: the number of a start, and lamps."""
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.board.core import BoardCore, BootNonce, Stretcher
 from gateware.config import DeviceConfig
-
-
-def simulate(dut, testbench):
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(testbench)
-    simulator.run()
+from tests.gateware.simulation import simulate
 
 
 @pytest.mark.parametrize("quiet", [1, 7, 100])

@@ -4,9 +4,9 @@ import pytest
 from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.sim import Simulator
 
 from gateware.board.harness import Harness
+from tests.gateware.simulation import simulate
 
 
 class Mirror(wiring.Component):
@@ -39,10 +39,7 @@ def run(bits):
             await ctx.tick()
             seen.append(ctx.get(dut.serial_out))
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(testbench)
-    simulator.run()
+    simulate(dut, testbench)
     return seen
 
 

@@ -1,9 +1,9 @@
 """When a board's device may run: after the PLL has locked and stayed so, and never again once the lock was lost."""
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.board.start import Start
+from tests.gateware.simulation import simulate
 
 SYNCHRONISER = 2
 
@@ -19,10 +19,7 @@ def resets(cycles, levels):
             await ctx.tick()
             seen.append(ctx.get(dut.reset))
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(testbench)
-    simulator.run()
+    simulate(dut, testbench)
     return seen
 
 

@@ -3,11 +3,11 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.bridge.autobaud import BREAK_BITS, BaudDetector
 from gateware.bridge.uart import MIN_PERIOD
 from tests.gateware.bridge.test_uart import levels
+from tests.gateware.simulation import simulate
 
 SYNC = 0x55
 
@@ -27,10 +27,7 @@ def periods(waveform, initial=8 * 20):
                     found.append(period)
             total = round(time)
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
     return found
 
 

@@ -3,11 +3,11 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from device_link.framing import cobs_encode, encode_frame
 from gateware.bridge.cobs import CobsDecoder, CobsEncoder
 from gateware.bridge.framing import FrameDecoder, FrameEncoder
+from tests.gateware.simulation import simulate
 
 
 def run_stream(dut, transfers, *, seed=0, idle=0.0, stalls=0.0, count=None, limit=20_000):
@@ -36,11 +36,10 @@ def run_stream(dut, transfers, *, seed=0, idle=0.0, stalls=0.0, count=None, limi
                 if count is not None and len(seen) >= count:
                     return
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(drive)
-    simulator.add_testbench(watch, background=count is None)
-    simulator.run()
+    if count is None:
+        simulate(dut, drive, background=[watch])
+    else:
+        simulate(dut, drive, watch)
     return seen
 
 
@@ -94,11 +93,7 @@ def test_cobs_encoder_keeps_a_slow_line_busy():
                 gaps.append(waited)
             started = True
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(drive, background=True)
-    simulator.add_testbench(watch)
-    simulator.run()
+    simulate(dut, watch, background=[drive])
     assert max(gaps) == 0
 
 

@@ -3,9 +3,9 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.bridge.receive import MessageBuffer
+from tests.gateware.simulation import simulate
 
 DEPTH, LONGEST = 64, 30
 
@@ -65,11 +65,7 @@ def run_buffer(items, *, seed, pause):
         ctx.set(dut.output.ready, 0)
         return bytes(data)
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(push, background=True)
-    simulator.add_testbench(take)
-    simulator.run()
+    simulate(dut, take, background=[push])
     return seen
 
 

@@ -3,9 +3,9 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.bridge.session import REMEMBERED, SequenceTable
+from tests.gateware.simulation import simulate
 
 
 def drive(steps):
@@ -23,10 +23,7 @@ def drive(steps):
                 "status", "index")})
             await ctx.tick()
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
     return seen
 
 

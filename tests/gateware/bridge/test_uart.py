@@ -5,10 +5,10 @@ import random
 from itertools import pairwise
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.bridge.serial import SerialPort
 from gateware.bridge.uart import MIN_PERIOD, period_of
+from tests.gateware.simulation import simulate
 
 
 def levels(byte, stop=1):
@@ -46,10 +46,7 @@ class UartBench:
             total = round(time)
 
     def run(self):
-        simulator = Simulator(self.dut)
-        simulator.add_clock(1e-8)
-        simulator.add_testbench(self._drive)
-        simulator.run()
+        simulate(self.dut, self._drive)
         return self
 
 
@@ -154,11 +151,7 @@ def test_bytes_are_sent_bit_by_bit_and_one_behind_the_other(divisor, idle):
             _, _, level = await ctx.tick().sample(dut.tx_pin)
             line.append(level)
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(send)
-    simulator.add_testbench(watch, background=True)
-    simulator.run()
+    simulate(dut, send, background=[watch])
     received, due, waited = [], 0.0, 0
     while 0 in line[math.ceil(due):]:
         start = line.index(0, math.ceil(due))

@@ -3,12 +3,12 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from device_link.registers import register_map
 from gateware.bridge.uartbone import REFUSED, UartBone
 from gateware.config import DeviceConfig
 from tests.device_link.line import RegisterModel
+from tests.gateware.simulation import simulate
 
 SILENCE = 400  # cycles; longer than the bench ever pauses within a command
 HOLE = range(0x400, 0x4_0000)  # byte addresses that no register answers
@@ -83,12 +83,7 @@ class Bench:
         self._rng, self._busy, self._stalls, self._latency = random.Random(seed), busy, stalls, latency
 
     def run(self):
-        simulator = Simulator(self.dut)
-        simulator.add_clock(1e-8)
-        simulator.add_testbench(self._send)
-        simulator.add_testbench(self._receive, background=True)
-        simulator.add_testbench(self._serve, background=True)
-        simulator.run()
+        simulate(self.dut, self._send, background=[self._receive, self._serve])
         return self
 
     async def _send(self, ctx):
@@ -257,10 +252,7 @@ def test_pause_shorter_than_the_silence_does_not_end_a_command():
                 written.append((ctx.get(dut.bus.address), ctx.get(dut.bus.w_data)))
             await ctx.tick()
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
     assert written == [(0x10, 7)]
 
 
@@ -274,10 +266,7 @@ def test_windows_are_taken_and_go_nowhere():
             assert not ctx.get(dut.tx.valid)
             await ctx.tick()
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
 
 
 def test_silence_is_a_tenth_of_a_second_of_the_devices_clock():

@@ -3,9 +3,9 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.bridge.window import WindowPusher
+from tests.gateware.simulation import simulate
 
 pytestmark = pytest.mark.slow  # together more than `make test-fast` has time for
 
@@ -62,12 +62,7 @@ def run(dut, snapshots, *, gap, taken, push=lambda number: True, limit=200_000):
         async for _, _, value in ctx.tick().sample(dut.skipped):
             skipped = value
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(send)
-    simulator.add_testbench(receive)
-    simulator.add_testbench(count, background=True)
-    simulator.run()
+    simulate(dut, send, receive, background=[count])
     assert not message, "a message was left unfinished"
     return left, skipped
 

@@ -4,11 +4,11 @@ import random
 
 import pytest
 from amaranth import Cat
-from amaranth.sim import Simulator
 
 from gateware.csr import regmap
 from gateware.csr.registers import RegisterBlock
 from tests.gateware.csr.initiator import access, outputs
+from tests.gateware.simulation import simulate
 
 BLOCKS = {"id": None, "rm": None, "generator": None, "slot": 3, "classifier": 2}
 LIMITS = {"slot": 3, "classifier": 2}
@@ -25,13 +25,6 @@ def registers_of(names):
                 found[block.address + index * block.stride + register.offset] = (
                     f"{base}_{register.name}", register)
     return found
-
-
-def simulate(dut, test):
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(test)
-    simulator.run()
 
 
 class Model:
@@ -225,12 +218,7 @@ def test_external_block_gets_absolute_addresses_and_answers_in_its_own_time():
         assert (await access(ctx, dut.bus, 0x1008, 9))[::2] == (0, 3)
         assert not served
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(test)
-    simulator.add_testbench(target(dut.guarantee, 0x1800), background=True)
-    simulator.add_testbench(target(dut.histogram, 0x10000), background=True)
-    simulator.run()
+    simulate(dut, test, background=[target(dut.guarantee, 0x1800), target(dut.histogram, 0x10000)])
 
 
 @pytest.mark.parametrize(("names", "error", "message"), [

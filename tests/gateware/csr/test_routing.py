@@ -5,12 +5,12 @@ import random
 import pytest
 from amaranth import Module
 from amaranth.lib import wiring
-from amaranth.sim import Simulator
 
 from gateware.csr import regmap
 from gateware.csr.arbiter import CsrArbiter
 from gateware.csr.decoder import CsrDecoder
 from tests.gateware.csr.initiator import access
+from tests.gateware.simulation import simulate
 
 RANGES = [regmap.word_ranges(["rm", "guarantee"]), range(0x4000, 0x4010), range(0x4010, 0x4018)]
 
@@ -65,16 +65,6 @@ class Bus(wiring.Component):
         return m
 
 
-def run(dut, *tests, background=()):
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    for test in background:
-        simulator.add_testbench(test, background=True)
-    for test in tests:
-        simulator.add_testbench(test)
-    simulator.run()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("initiators", [1, 2, 3])
 @pytest.mark.parametrize("seed", range(2))
@@ -110,8 +100,8 @@ def test_accesses_of_several_initiators_under_stalls(initiators, seed):
                 await ctx.tick().repeat(rng.choice([1, 1, 5]))
         return test
 
-    run(dut, *(initiator(number) for number in range(initiators)),
-        background=[memory.serve for memory in memories])
+    simulate(dut, *(initiator(number) for number in range(initiators)),
+             background=[memory.serve for memory in memories])
     assert [memory.accesses for memory in memories] == sent
     assert all(sent)
 
@@ -137,7 +127,7 @@ def test_arbiter_serves_saturating_initiators_in_turn():
             await ctx.tick()
             ctx.set(dut.bus.ready, 0)
 
-    run(dut, *(initiator(number) for number in range(4)), background=[target])
+    simulate(dut, *(initiator(number) for number in range(4)), background=[target])
     assert len(order) > 30
     start = order.index(0)
     assert order[start:] == [(0, 1, 3)[turn % 3] for turn in range(len(order) - start)]
@@ -159,7 +149,7 @@ def test_arbiter_passes_ready_to_the_owner_only():
         assert ctx.get(dut.initiators[1].ready)
         assert not ctx.get(dut.initiators[0].ready)
 
-    run(dut, test)
+    simulate(dut, test)
 
 
 @pytest.mark.parametrize(("ranges", "message"), [

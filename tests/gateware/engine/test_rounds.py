@@ -5,11 +5,11 @@ import random
 from itertools import pairwise
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.config import DeviceConfig
 from gateware.engine.rounds import LARGEST, ROUND, EngineRounds
 from tests.gateware.fabric.bench import commit, row
+from tests.gateware.simulation import simulate
 
 ASK_AHEAD = 40    # cycles before it is idle, a slot asks for its next request
 UNDER_WAY = 8     # cycles from the choice of a request to its first charge
@@ -32,8 +32,6 @@ class Engines:
         self._charges, self._prices, self._last = [], [0] * len(weights), 0
 
     def run(self, cycles):
-        simulator = Simulator(self.dut)
-        simulator.add_clock(1e-8)
 
         async def testbench(ctx):
             rows = [row(self.config, weight=weight) for weight in self._weights]
@@ -58,8 +56,7 @@ class Engines:
                 self._bill(ctx, cycle)
                 await ctx.tick()
 
-        simulator.add_testbench(testbench)
-        simulator.run()
+        simulate(self.dut, testbench)
         return self.served
 
     def _begin(self, tenant, start, cycle):

@@ -3,11 +3,11 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.scope import recorder
 from gateware.scope.recorder import Recorder, State
 from tests.gateware.scope.model import capture_of
+from tests.gateware.simulation import simulate
 
 WIDTH = 5
 LONGEST = 8  # cycles of a run, with three bits for them: long runs end in a test
@@ -59,10 +59,7 @@ def record(samples, *, rows, before, trigger=None, stop=None, after=0, early=())
         ctx.set(dut.stop, 0)
         await read(ctx)
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(test)
-    simulator.run()
+    simulate(dut, test)
     return found
 
 

@@ -8,6 +8,7 @@ from amaranth.sim import Simulator
 from gateware.config import DeviceConfig
 from gateware.stream.fork import StreamFork
 from gateware.stream.mux import PacketMux
+from tests.gateware.simulation import simulate
 
 CONFIG = DeviceConfig()
 
@@ -100,10 +101,7 @@ def test_a_source_that_always_offers_waits_for_one_packet_of_each_other():
             if went:
                 order.append(source)
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)
     assert all(sorted(order[start:start + 3]) == [0, 1, 2] for start in range(0, 12, 3))
 
 
@@ -133,10 +131,5 @@ def test_fork_gives_every_word_to_every_consumer_once(seed):
             ctx.set(output.ready, 0)
         return run
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(source)
-    simulator.add_testbench(sink(0))
-    simulator.add_testbench(sink(1))
-    simulator.run()
+    simulate(dut, source, sink(0), sink(1))
     assert seen == [words, words]

@@ -4,9 +4,9 @@ import random
 
 import pytest
 from amaranth.hdl import unsigned
-from amaranth.sim import Simulator
 
 from gateware.stream.skid import ReadyBuffer, SkidBuffer
+from tests.gateware.simulation import simulate
 
 
 def exchange(buffer, words, idle, busy, cycles):
@@ -41,11 +41,7 @@ def exchange(buffer, words, idle, busy, cycles):
                 queue.pop(0)
                 offering = False
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(watch, background=True)
-    simulator.add_testbench(drive)
-    simulator.run()
+    simulate(dut, drive, background=[watch])
     return sent, received
 
 
