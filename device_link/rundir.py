@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from morphnic.errors import DeviceNotFound, EnvironmentFault
+from morphnic.files import replace_text
 
 READY_SCHEMA = 1
 READY_NAME = "device.json"
@@ -106,16 +107,7 @@ class ReadyFile:
 def write_ready(folder: Path, ready: ReadyFile) -> Path:
     """Publish `ready` in `folder`, atomically."""
     path = folder / READY_NAME
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".device-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(asdict(ready), file)
-            file.write("\n")
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    replace_text(path, json.dumps(asdict(ready)) + "\n")
     return path
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 
 from host_agent.collect.collector import Sample
 from morphnic.errors import EnvironmentFault, InputError
+from morphnic.files import replace_text
 
 __all__ = ["Baseline", "Statistic"]
 
@@ -99,12 +98,7 @@ class Baseline:
         path = folder / FILE
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=folder, prefix=".host-baseline-")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(self.document(), file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            replace_text(path, json.dumps(self.document(), indent=1))
         except OSError as error:
             raise EnvironmentFault(
                 f"the baseline cannot be kept in {folder} ({error.strerror}); "

@@ -24,6 +24,7 @@ from host_agent.collect.collector import Collector, Sample
 from host_agent.report import baseline_report, identity, report
 from morphnic import log as logs
 from morphnic.errors import DeviceBusy, EnvironmentFault, MorphnicError
+from morphnic.files import replace_text
 from morphnic.settings import AgentSettings, run_directory
 
 __all__ = ["Backoff", "Daemon", "single_instance"]
@@ -176,9 +177,7 @@ def single_instance() -> Iterator[Callable[[], None]]:
 
 
 def _publish(path: Path) -> None:
-    temporary = path.with_suffix(".new")
-    temporary.write_text(json.dumps({"schema": "1.0", "pid": os.getpid()}) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    replace_text(path, json.dumps({"schema": "1.0", "pid": os.getpid()}) + "\n")
 
 
 def _holder(ready: Path) -> str:

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from morphnic.errors import BuildError
+from morphnic.files import replace_text
 
 from .toolchain import Toolchain, cache_directory, find_toolchain, package_version
 
@@ -124,10 +125,7 @@ def cached_verilog(key_parts: Sequence[str], sources: Sequence[Path], make: Call
                              "start it again")
         progress(f"elaborating {what} (once after a change of the gateware)")
         text = make()
-        descriptor, name = tempfile.mkstemp(dir=folder, suffix=".tmp")
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        os.replace(name, path)
+        replace_text(path, text)
         for old in sorted(folder.glob("*.v"), key=lambda one: one.stat().st_mtime)[:-KEPT_MODELS]:
             old.unlink(missing_ok=True)
     return text

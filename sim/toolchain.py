@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 
 from morphnic.errors import EnvironmentFault
+from morphnic.files import replace_text
 
 OLDEST_VERILATOR = (5, 36)
 
@@ -144,11 +145,7 @@ def _shim_directory(tools: Toolchain) -> Path:
     # Another environment may have left a shim to a Verilator that is gone: the text is compared, not the name.
     if not shim.exists() or shim.read_text() != text:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=folder)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        os.chmod(name, 0o755)
-        os.replace(name, shim)
+        replace_text(shim, text, mode=0o755)
     python3 = folder / "python3"
     if not python3.exists() and shutil.which("python3") is None:
         python3.symlink_to(sys.executable)
