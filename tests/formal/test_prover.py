@@ -65,10 +65,12 @@ def test_bounded_check_says_nothing_beyond_its_depth(tmp_path):
     assert check(Counter(2), tmp_path, depth=3).refuted
 
 
+@pytest.mark.slow
 def test_engine_on_bits_finds_the_invariant_that_induction_lacks(tmp_path):
     assert prove(UnreachableLimit(), tmp_path, engine=Engine.ABC).holds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decide", [prove, check])
 def test_engine_on_bits_refutes_a_false_claim_with_a_waveform_and_its_line(tmp_path, decide):
     verdict = decide(Counter(2), tmp_path, depth=5, engine=Engine.ABC)

@@ -96,9 +96,9 @@ def test_list_without_devices_is_no_failure(typed):
     assert json.loads(typed("list", "--json").stdout) == {"schema": "1.0", "kind": "list", "devices": []}
 
 
-@pytest.mark.parametrize("order", [("--json", "doctor"), ("doctor", "--json")])
+@pytest.mark.parametrize("order", [("--json", "list"), ("list", "--json")])
 def test_global_flag_works_before_and_after_the_command(typed, order):
-    assert json.loads(typed(*order).stdout)["kind"] == "doctor"
+    assert json.loads(typed(*order).stdout)["kind"] == "list"
 
 
 def test_log_goes_to_stderr_in_json_and_leaves_stdout_alone(type_command):
@@ -115,7 +115,7 @@ def test_closed_pipe_is_no_error(home):
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = subprocess.run([sys.executable, "-m", "morphnic", "doctor", "--json"], stdout=writer,
+        done = subprocess.run([sys.executable, "-m", "morphnic", "list", "--json"], stdout=writer,
                               stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=60, check=False)
     finally:
         os.close(writer)

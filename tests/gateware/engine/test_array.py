@@ -114,6 +114,7 @@ def test_long_and_short_requests_of_one_tenant_stay_in_order():
     assert {slot for slot, _ in busy} == {0, 1}, "both slots work for the one tenant"
 
 
+@pytest.mark.slow
 def test_two_slots_match_the_rate_of_a_64_bit_port():
     config = DeviceConfig(tenants=TENANTS, slot_bytes=4)
     rng = random.Random(6)

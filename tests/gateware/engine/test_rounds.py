@@ -156,6 +156,7 @@ def test_newcomers_to_an_engine_that_one_tenant_had_alone_wait_at_most_for_a_rou
     assert shares(served, 4, 24_000, 60_000) == pytest.approx([0.25] * 4, abs=2 * 2000 / 72_000)
 
 
+@pytest.mark.slow
 def test_a_tenant_without_weight_still_drains():
     served = Engines([4096, 0], lambda tenant: 40).run(16_000)
     assert shares(served, 2, 2000)[1] == pytest.approx(1024 / 5120, abs=0.03)

@@ -68,6 +68,7 @@ def test_a_stalled_sink_is_cut_off_and_served_again_when_it_returns(size, seed):
         assert is_cut_version(packet, packets[packet.flow_hash])
 
 
+@pytest.mark.slow
 def test_headers_that_are_not_taken_are_a_stall_too():
     bench = Bench(Fabric(CONFIG), CONFIG, stall_timeout=40)
     bench.source(0, numbered(random.Random(1), 8, 16))

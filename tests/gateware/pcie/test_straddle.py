@@ -90,6 +90,7 @@ def inserter_beats(dut, tlps, rng):
     return beats, sides
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "idle", "busy"), [(0, 0.0, 0.0), (1, 0.4, 0.0), (2, 0.0, 0.4), (3, 0.3, 0.3)])
 @pytest.mark.parametrize("length", [3, 4])
 def test_every_tlp_is_inserted_once_whole_and_in_order(seed, idle, busy, length):
