@@ -8,9 +8,11 @@ the two can be compared.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -171,20 +173,30 @@ class SqliteStore(Store):
             raise EnvironmentFault(f"store {path}: {error}: name another file with --store, or remove this one "
                                    "if it is no store of Morphnic's") from error
 
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of it is in the file, or nothing is; a file that takes nothing more is `EnvironmentFault`."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:   # after some errors (a full disk) SQLite has taken it back already
+                    self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise EnvironmentFault(f"store {self._path} cannot be written: {error}; make room, or end what else "
+                                   "writes there, and start the manager again") from error
+
     def _open(self) -> None:
         """Make the tables of a new file, refuse a file of another major version."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            exists = self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
-            if not exists:
+        with self._transaction():
+            if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
                 for statement in _TABLES.split(";\n"):
                     if statement.strip():
                         self._db.execute(statement)
                 self._db.execute("INSERT INTO meta VALUES ('schema', ?)", (SCHEMA,))
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
         found = self._db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
         version = found[0] if found else "none"
         if version.split(".")[0] != SCHEMA_MAJOR:
@@ -194,8 +206,7 @@ class SqliteStore(Store):
 
     def intend(self, record: Record) -> Record:
         """Insert the row; the file has it when this returns."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction():
             cursor = self._db.execute(
                 "INSERT INTO decisions (outcome, boot_nonce, document, before, after) VALUES (?, ?, '', ?, ?)",
                 (record.decision.outcome.value, record.boot_nonce, _table(record.before), _table(record.after)))
@@ -203,10 +214,6 @@ class SqliteStore(Store):
             self._db.execute("UPDATE decisions SET document = ? WHERE id = ?",
                              (written.decision.model_dump_json(), written.decision.id))
             fault_point("store")
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
         return written
 
     def conclude(self, tag: int, outcome: Outcome, *, detail: str = "", epoch: int | None = None,
@@ -216,15 +223,10 @@ class SqliteStore(Store):
         if record is None:
             raise ValueError(f"tag must be that of a decision in the store, not {tag!r}")
         decision = _concluded(record.decision, outcome, detail, epoch, timing)
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction():
             self._db.execute("UPDATE decisions SET outcome = ?, document = ? WHERE id = ?",
                              (outcome.value, decision.model_dump_json(), decision.id))
             fault_point("store")
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
         return decision
 
     def records(self, *, limit: int = 100, before: int | None = None) -> list[Record]:
@@ -254,7 +256,8 @@ class SqliteStore(Store):
 
     def put_setting(self, key: str, value: object) -> None:
         """Insert or replace."""
-        self._db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?, ?)", (key, SCHEMA, json.dumps(value)))
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?, ?)", (key, SCHEMA, json.dumps(value)))
 
     def setting(self, key: str) -> object | None:
         """The value; one of another major version is refused."""

@@ -142,6 +142,54 @@ def test_folder_that_cannot_be_made_is_an_environment_fault(tmp_path: Path) -> N
         SqliteStore(tmp_path / "file" / "s.db")
 
 
+def test_write_that_fails_half_way_leaves_nothing_and_the_next_one_works(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SqliteStore(tmp_path / "s.db")
+    kept = store.intend(record())
+
+    def fails(point: str) -> None:
+        raise RuntimeError(f"at {point}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("offload_manager.store.fault_point", fails)
+        for write in (lambda: store.intend(record()), lambda: store.conclude(kept.decision.tag, Outcome.CONFIRMED)):
+            with pytest.raises(RuntimeError, match="at store"):
+                write()
+    assert store.records() == [kept]
+    assert store.intend(record()).decision.tag == 2
+
+
+def test_full_disk_is_an_environment_fault_that_changes_nothing(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db")
+    kept = store.intend(record())
+    (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+
+    def fill() -> None:
+        while True:
+            store.intend(record(reason="long " * 500))
+
+    with pytest.raises(EnvironmentFault, match=r"s\.db cannot be written: .*full; make room"):
+        fill()
+    written = store.records(limit=1)[0].decision.id
+    with pytest.raises(EnvironmentFault, match="cannot be written"):
+        store.put_setting("a", "b" * 100_000)
+    assert store.setting("a") is None
+    store._db.execute("PRAGMA max_page_count = 10000")
+    assert store.intend(record()).decision.id == written + 1
+    assert store.record(1) == kept
+
+
+def test_file_that_another_process_is_writing_is_an_environment_fault(tmp_path: Path) -> None:
+    first, second = (SqliteStore(tmp_path / "s.db") for _ in range(2))
+    second._db.execute("PRAGMA busy_timeout = 0")
+    first._db.execute("BEGIN IMMEDIATE")
+    with pytest.raises(EnvironmentFault, match=r"locked.* end what else writes there"):
+        second.intend(record())
+    first._db.execute("ROLLBACK")
+    assert second.intend(record()).decision.tag == 1
+
+
 WRITER = """
 import sys
 from pathlib import Path
