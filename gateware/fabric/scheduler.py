@@ -85,6 +85,7 @@ class Scheduler(wiring.Component):
         # Nobody who is ready is solvent, now and in the cycle before; nothing is coming; `starving` of the cycle before
         # did not know of an account that was filled just then. So the next round begins.
         starving, starved, quiet, filled, swap = Signal(), Signal(), Signal(init=1), Signal(), Signal()
+        self.starving, self.swap = starving, swap
         m.d.comb += [
             starving.eq(self.ready.any() & ~(self.ready & self.solvent).any()),
             swap.eq(starved & quiet & ~filled),

@@ -50,6 +50,28 @@ def test_saturated_inputs_and_full_buffers_lose_and_mix_up_nothing(sizes, seed):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("sizes", "seed", "most"), [
+    ((1,), 1, 284), ((1,), 2, 257), ((4,), 1, 0), ((16,), 1, 0), ((1, 4, 16), 1, 107), ((1, 4, 16), 2, 119),
+])
+def test_a_permutation_leaves_no_more_beats_idle_than_before(sizes, seed, most):
+    """Every input sends to an output of its own. Of 40,000 beats, `most` were missing when this was written: a tenant's
+    only packet is granted twice while the first grant is on its way. Who loses fewer lowers the figures.
+    """
+    config = DeviceConfig(ports=2, tenants=4, pages=32)
+    with Rig(config, seed=seed) as rig:
+        rig.commit([Row(weight=1000, pages=8)] * 4)
+        rig.offer(*(Flow(port, ANY, 1 - port, sizes) for port in range(2)))
+        rig.run(4000)
+        rig.run(-rig.cycle % 1000)   # windows end at multiples of their length
+        rig.sample(1000)
+        rig.run(20_000)
+        idle = 2 * 20_000 - int(rig.samples()[0].sum())
+        rig.drain()
+        assert rig.faults == 0
+        assert idle <= most
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(1,), (4,), (1, 4, 16)])
 def test_random_traffic_reaches_line_rate(sizes):
     config = DeviceConfig(ports=2, tenants=4, pages=32)

@@ -7,7 +7,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from gateware.config import DeviceConfig
-from gateware.fabric.scheduler import Scheduler
+from gateware.fabric.scheduler import ROUND, Scheduler
 from tests.gateware.fabric.bench import commit, row
 
 
@@ -207,3 +207,71 @@ def test_no_round_begins_while_somebody_who_is_ready_is_solvent(weight):
     simulator.run()
     assert len(rounds) > 10
     assert not [entry for entry in rounds if entry[1]]
+
+
+def expected_scales(events, limit):
+    """What the scale should be in each cycle: up by one when a round was in vain, down when one was long or too coarse.
+
+    A round is in vain when nobody was granted in it, or when it could not end at once. A grant made when nobody who is
+    ready is solvent belongs to the next round.
+    """
+    scale, grants, early, stuck, wanted, long, spent = 0, 0, 0, False, False, False, 0
+    for event in events:
+        yield scale
+        swap, starving, granted = event["swap"], event["starving"], event["granted"]
+        coarse = event["too_coarse"] or long
+        if coarse:
+            scale -= scale > 0
+        elif swap and (not grants or stuck):
+            scale += scale < limit
+        long, ended = spent >= 2 * ROUND and not long, long
+        spent = 0 if swap or ended else spent + event["cost"]
+        if swap:
+            grants, stuck = early, False
+        else:
+            stuck |= wanted
+        grants += granted
+        early = granted and starving
+        wanted = starving and not swap
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("weights", "costs"), [
+    ([1, 2, 3, 4], (1, 4, 16, 256)), ([1000, 40, 4000, 7], (1, 4, 16, 256)), ([3, 3, 65000, 3], (1, 4, 16, 256)),
+    ([2048] * 4, (16,)),   # a packet a round, often granted before the round begins
+])
+def test_rounds_are_adapted_in_the_very_cycle_in_which_they_end(weights, costs, seed):
+    rng = random.Random(f"{weights} {seed}")
+    config = DeviceConfig(ports=2, tenants=4, pages=32)
+    dut = Scheduler(config)
+    events, scales = [], []
+
+    async def testbench(ctx):
+        await commit(ctx, dut.allocation, [row(config, weight=weight) for weight in weights])
+        ctx.set(dut.again, 0b1111)
+        until, bills = 0, []
+        for cycle in range(1500):
+            if cycle % 50 == 0:
+                ctx.set(dut.ready, rng.choice([0b1111, 0b1111, 0b0011, 0b1000, 0]))
+            bill = bills.pop(0) if bills and rng.random() < 0.7 else None
+            ctx.set(dut.charge, bill is not None)
+            if bill is not None:
+                ctx.set(dut.tenant, bill[0])
+                ctx.set(dut.cost, bill[1])
+            taken = cycle >= until and len(bills) < 4
+            ctx.set(dut.grant.ready, taken)
+            if taken and ctx.get(dut.grant.valid):
+                bills.append((ctx.get(dut.grant.payload.tenant), rng.choice(costs)))
+                until = cycle + rng.choice([1, 1, bills[-1][1]])
+            events.append({name: ctx.get(getattr(dut, name)) for name in ("swap", "starving", "granted", "too_coarse")}
+                          | {"cost": bill[1] if bill else 0})
+            scales.append(ctx.get(dut.scale))
+            await ctx.tick()
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
+    assert scales == list(expected_scales(events, len(dut.reaching) - 1)), f"seed {seed}"
+    assert len(set(scales)) >= 2
