@@ -25,6 +25,8 @@ from morphnic.errors import EnvironmentFault
 from . import init
 from .packages import Packages
 
+__all__ = ["Completed", "Guest"]
+
 BOOT_SECONDS = 300.0  # on a busy machine; alone it takes a few
 STOP_SECONDS = 10.0
 MEMORY_MIB = 512
@@ -164,6 +166,3 @@ class Guest:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self.close()
-
-
-__all__ = ["Completed", "Guest"]
