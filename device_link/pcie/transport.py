@@ -28,6 +28,8 @@ from .windows import SnapshotWindows
 class BarTransport(Transport):
     """Transport over an open `function`, which it closes."""
 
+    window_switches = ()  # nothing is pushed: what the serial link does is left to those who are at it
+
     def __init__(self, function: Function, *, url: str, timeout: float = 1.0, writer: bool = False) -> None:
         super().__init__(url, timeout=timeout, writer=writer)
         self.function = function
