@@ -16,6 +16,7 @@ from device_link import conformance, rundir
 from device_link.discovery import discover
 from device_link.operations import Read
 from device_link.pcie.transport import BarTransport
+from device_link.selftest import run_selftest
 from device_link.transport import BusError, Capability
 from morphnic.errors import DeviceBusy, DeviceNotFound, LinkLost, UnsupportedCapability
 from offload_manager.allocation import Limits
@@ -77,6 +78,9 @@ def test_registers_memory_and_interrupts_over_the_simulated_function(process):
         with pytest.raises(BusError, match=r"port\[0\].admitted"):
             device.port[0].admitted.read()
 
+        tested = run_selftest(device, only=["dma", "interrupts"]).results
+        assert [(one.outcome, one.message) for one in tested] == [("pass", ""), ("pass", "")]
+        assert not int(device.region[0].rights.read())
         with device.transport.map_memory(10_000) as memory:
             content = rng.randbytes(len(memory.view))
             memory.view[:] = content
