@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from device_link import Device
-from morphnic.errors import DeviceNotFound, LinkError
+from morphnic.errors import DeviceNotFound, LinkError, LinkTimeout
 from offload_manager import api, openapi
 from offload_manager.events import EventHub
 from offload_manager.loop import ControlLoop
@@ -321,6 +321,22 @@ def test_device_that_does_not_answer_at_start_is_an_error_at_once(tmp_path: Path
     owner = DeviceOwner(ManagerSettings(), MemoryStore(), missing, EventHub())
     with pytest.raises(DeviceNotFound, match="morphnic sim start"):
         owner.start()
+
+
+def test_device_that_never_comes_to_an_end_at_start_is_an_error_that_names_it() -> None:
+    released = threading.Event()
+
+    def stuck() -> Device:
+        released.wait(20)
+        raise DeviceNotFound("it was let go")
+
+    owner = DeviceOwner(ManagerSettings(device="pcie://0000:03:00.0"), MemoryStore(), stuck, EventHub())
+    try:
+        with pytest.raises(LinkTimeout, match=r"pcie://0000:03:00\.0 was not taken within 0\.05 s"):
+            owner.start(0.05)
+    finally:
+        released.set()
+        owner.stop()
 
 
 def test_events_carry_the_window_number(service: Service) -> None:
