@@ -7,7 +7,6 @@ file), what it sets does not. Programs of this Python's environment are found. E
 from __future__ import annotations
 
 import argparse
-import os
 import readline  # noqa: F401  input() edits lines and remembers them
 import sys
 from collections.abc import Sequence
@@ -47,7 +46,7 @@ def converse(guest: Guest) -> int:
     code = 0
     while True:
         try:
-            line = input(PROMPT if os.isatty(0) else "")
+            line = input(PROMPT if sys.stdin.isatty() else "")
         except EOFError:
             return code
         done = guest.run(["/usr/bin/env", path, "/bin/sh", "-c", line], timeout=SECONDS)

@@ -146,6 +146,7 @@ def test_manager_and_host_agent_in_a_guest_are_a_servers_own(device, operator):
             other.active[tenant].weight for tenant in range(other.identity.config.tenants))]
         assert weights[1] / int(other.rm.weight_capacity.read()) >= answer["after"] / 100 - 0.001
 
+        assert not other.link.control.read().push  # the serial line is not this manager's
         moved = int(other.dma.transfers.read())
         tests = ["identity", "scratch", "allocation", "dma", "interrupts"]
         report = operator.ask("morphnic", "agent", "selftest", *(word for one in tests for word in ("--only", one)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -9,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from device_link import rundir
 from morphnic.errors import EnvironmentFault
+from sim.guest import __main__ as prompt
 from sim.guest import packages
 from sim.guest.machine import Completed, Guest
 from sim.guest.packages import Packages, fetch, fetched
+from sim.vfio_user import SOCKET_NAME
 
 ROOT = Path(__file__).parents[2]
 
@@ -157,3 +161,24 @@ def test_commands_run_one_after_the_other_with_their_output_and_a_time_of_this_m
         assert len(guest.run(["sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x"]).output) == 300000
         with pytest.raises(EnvironmentFault, match="does not answer in time"):
             guest.run(["sleep", "5"], timeout=0.5)
+
+
+def test_lines_of_the_prompt_run_in_the_guest_and_the_code_of_the_last_is_its_own(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "agent.py").write_text(AGENT)
+    stand_in = guest_of(tmp_path, LISTENS, f'PYTHONPATH={ROOT} exec {sys.executable} {tmp_path}/agent.py "$@"')
+    monkeypatch.setattr(prompt, "fetch", lambda: stand_in)
+    socket = rundir.device_dir("card") / SOCKET_NAME
+    socket.parent.mkdir(parents=True)
+    socket.touch()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("echo one; false\nexec python3 -c 'import sys; print(sys.prefix)'\n"
+                                                  "echo two >&2; exit 3\n"))
+    assert prompt.main(["card"]) == 3
+    shown = capfd.readouterr()
+    assert (shown.out, shown.err) == (f"one\n{sys.prefix}\n", "two\n")
+
+
+def test_prompt_names_the_device_that_does_not_run(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert prompt.main(["nobody"]) == 1
+    assert "morphnic sim run --name nobody --set pcie_width=64" in capfd.readouterr().err

@@ -181,6 +181,7 @@ def test_a_control_loop_owns_a_device_over_pcie(tmp_path, monkeypatch):
                            LoopSettings(window_cycles=100_000))
         loop.start()
         assert loop.commits == 1
+        assert not device.link.control.read().push
         windows = [step.window for _ in range(4) if (step := loop.step(60)) is not None]
         assert len(windows) == 4
         assert [one.epoch for one in windows[1:]] == [loop.active.epoch] * 3
