@@ -17,6 +17,7 @@ import device_link
 from device_link.discovery import KNOWN_FUNCTIONS, pcie_functions
 from device_link.operations import Read, Write, WriteList
 from device_link.pcie import linux, vfio, windows
+from device_link.pcie import transport as transport_module
 from device_link.pcie.function import ALL_ONES, BAR_BYTES, Function
 from device_link.pcie.linux import is_address, open_function
 from device_link.pcie.transport import BarTransport
@@ -130,6 +131,13 @@ def test_a_function_that_is_not_there_or_of_another_kind_is_refused():
     (BDF, True), ("03:00.0", True), ("0001:ff:1f.7", True), ("sim0", False), ("0000:03:00.8", False), ("03:00", False)])
 def test_addresses_of_functions_are_told_from_names(text, valid):
     assert is_address(text) is valid
+
+
+@pytest.mark.parametrize("typed", ["0000:0a:00.0", "0A:00.0", "0000:0A:00.0"])
+def test_a_function_has_one_url_however_it_was_typed(monkeypatch, typed):
+    monkeypatch.setattr(transport_module, "open_function", lambda address, *, writer: ModelFunction())
+    with device_link.open(f"pcie://{typed}") as device:
+        assert device.url == "pcie://0000:0a:00.0"
 
 
 # --- windows ---
