@@ -125,7 +125,7 @@ def test_manager_and_host_agent_in_a_guest_are_a_servers_own(device, operator):
     bus, manager, agent = "/sys/bus/pci", "/run/manager/ready", "/run/morphnic/host-agent.json"
     address = CARD.removeprefix("pcie://")
     operator.shell(f"echo vfio-pci >{bus}/devices/{address}/driver_override; echo {address} >{bus}/drivers_probe")
-    operator.start("manager", manager, "offload_manager", "--device", CARD, "--window", "250000",
+    operator.start("manager", manager, "offload_manager", "--device", CARD, "--window", "500000",
                    "--ready-file", manager)
     operator.start("agent", agent, "morphnic", "agent", "run", "--interval", "10")
     with other_link(device) as other:
