@@ -30,6 +30,7 @@ __all__ = ["Completed", "Guest"]
 BOOT_SECONDS = 300.0  # on a busy machine; alone it takes a few
 STOP_SECONDS = 10.0
 MEMORY_MIB = 512
+_ACCEPTS = 1 << 16  # among the flags in /proc/net/unix
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,8 @@ class Guest:
             self._started.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors))
 
     def _wait_for(self, path: Path, deadline: float) -> None:
-        """Until a process of the guest's listens there."""
-        while not path.exists():
+        """Until a process of the guest's listens there: the name is there before that."""
+        while not _listens(path):
             self._check_alive(deadline)
             time.sleep(0.01)
 
@@ -166,3 +167,12 @@ class Guest:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self.close()
+
+
+def _listens(path: Path) -> bool:
+    """Whether somebody listens at a Unix socket; not by connecting: virtiofsd serves one connection, QEMU's."""
+    for line in Path("/proc/net/unix").read_text().splitlines():
+        words = line.split(maxsplit=7)
+        if words[7:] == [str(path)] and int(words[3], 16) & _ACCEPTS:
+            return True
+    return False

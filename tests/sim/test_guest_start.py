@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -108,7 +109,17 @@ def guest_of(folder: Path, virtiofsd: str, qemu: str) -> Packages:
     return made
 
 
-LISTENS = 'while [ "$1" != --socket-path ]; do shift; done; touch "$2"; exec sleep 60'
+#: The name is there a while before somebody listens, as on a busy machine.
+LISTENER = """
+import socket, sys, time
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+time.sleep(0.3)
+listener.listen()
+time.sleep(60)
+"""
+LISTENS = ('while [ "$1" != --socket-path ]; do shift; done; '
+           f'exec {sys.executable} -c {shlex.quote(LISTENER)} "$2"')
 
 
 @pytest.mark.parametrize(("virtiofsd", "qemu", "words"), [
@@ -134,11 +145,14 @@ def test_a_guest_that_does_not_come_up_tells_why_and_leaves_no_process(tmp_path,
 
 #: Stands where QEMU is: the agent of a guest, on this machine.
 AGENT = """
-import json, socket, sys
+import json, socket, sys, time
 from sim.guest import init
-path = next(word for word in sys.argv if word.startswith("socket,id=agent")).split("path=")[1].split(",")[0]
+files, path = (next(word for word in sys.argv if word.startswith(f"socket,id={name},")).split("path=")[1].split(",")[0]
+               for name in ("files", "agent"))
+socket.socket(socket.AF_UNIX).connect(files)
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(path)
+time.sleep(0.3)
 listener.listen()
 peer, _ = listener.accept()
 peer.sendall(json.dumps({"ready": "6.0"}).encode() + b"\\n")
