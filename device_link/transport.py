@@ -46,7 +46,7 @@ class Capability(Flag):
     REGISTERS = auto()
     """Reads and writes registers."""
     WINDOWS = auto()
-    """Delivers window snapshots that the device pushes."""
+    """Delivers window snapshots, once the registers in `window_switches` are 1."""
     TIME_GRANTS = auto()
     """Lockstep: device time passes only when granted with `advance`."""
     EXCLUSIVE = auto()
@@ -82,6 +82,8 @@ class Transport(ABC):
     """
 
     capabilities: Capability = Capability.REGISTERS
+    #: Registers to write 1 to, so that the device pushes windows to this link.
+    window_switches: tuple[str, ...] = ("analyzer.control", "link.control")
 
     def __init__(self, url: str, *, timeout: float = 1.0, writer: bool = False) -> None:
         if not timeout > 0:

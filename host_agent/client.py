@@ -8,7 +8,7 @@ this version understands.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -24,6 +24,8 @@ __all__ = ["Event", "ManagerAway", "ManagerClient", "ManagerRefused", "ManagerUn
 START_COMMAND = "morphnic manager --device URL"
 #: The manager sends a comment every 15 s when it has no event: so long a silence is a dead connection.
 SILENCE_S = 60.0
+#: A self-test of a device that does not do what it must: each of its tests gives up at its own time.
+SELFTEST_S = 180.0
 Answer = TypeVar("Answer", bound=api.Document)
 
 
@@ -98,6 +100,10 @@ class ManagerClient:
         """The control loop."""
         return self._get("/loop", api.LoopStatus)
 
+    def allocation(self) -> api.AllocationView:
+        """The table in force."""
+        return self._get("/allocation", api.AllocationView)
+
     def tenants(self) -> api.TenantList:
         """All tenants: promised, granted, measured."""
         return self._get("/tenants", api.TenantList)
@@ -124,6 +130,11 @@ class ManagerClient:
     def report(self, figures: api.HostFigures) -> api.HostFiguresAccepted:
         """Report what the tenants use on this host."""
         return self._post("/host-figures", figures, api.HostFiguresAccepted)
+
+    def selftest(self, only: Sequence[str] = ()) -> api.SelftestReport:
+        """Have the manager test its device, which may take as long as its tests do."""
+        timeout = httpx.Timeout(self._http.timeout.connect, read=max(SELFTEST_S, self._http.timeout.read or 0.0))
+        return self._post("/selftest", api.SelftestRequest(only=list(only)), api.SelftestReport, timeout=timeout)
 
     def events(self) -> Iterator[Event]:
         """Server-sent events as they come, until the manager goes away (which raises `ManagerAway`)."""
@@ -161,8 +172,8 @@ class ManagerClient:
     def _get(self, path: str, form: type[Answer], query: dict[str, Any] | None = None) -> Answer:
         return self._exchange("GET", path, form, params=query)
 
-    def _post(self, path: str, body: api.Document, form: type[Answer]) -> Answer:
-        return self._exchange("POST", path, form, json=body.model_dump(mode="json"))
+    def _post(self, path: str, body: api.Document, form: type[Answer], **rest: Any) -> Answer:
+        return self._exchange("POST", path, form, json=body.model_dump(mode="json"), **rest)
 
     def _exchange(self, method: str, path: str, form: type[Answer], **rest: Any) -> Answer:
         try:

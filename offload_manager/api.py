@@ -20,6 +20,7 @@ Paths (all below `API_PREFIX`):
 | POST /host-figures | `HostFigures` | `HostFiguresAccepted` |
 | GET, PUT /policy | `PolicyDocument` | `PolicyView` (422 with `Problem` when it is refused) |
 | GET, POST /loop | `LoopControl` | `LoopStatus` |
+| POST /selftest | `SelftestRequest` | `SelftestReport` (409 while a table awaits its confirmation) |
 | GET /events | | server-sent events: `window`, `decision`, `loop`; `id:` is the window number |
 
 Every failure is a `Problem` with the HTTP status 404, 409 (state), 422 (wrong input or refused document) or 503
@@ -352,6 +353,30 @@ class LoopStatus(Document):
     refusals: int
     awaiting_confirmation: bool
     detail: str = ""
+
+
+class SelftestRequest(Input):
+    """Test the device now, between two windows; `only`: these tests, instead of all."""
+
+    only: Annotated[list[str], Field(max_length=64)] = []
+
+
+class SelftestResult(BaseModel):
+    """One test. `message` says why it failed, was skipped, or what is odd though it passed."""
+
+    name: str
+    outcome: Literal["pass", "warn", "fail", "skip"]
+    seconds: float
+    message: str
+    description: str
+
+
+class SelftestReport(Document):
+    """The device's self-test; `window`: the last one before it."""
+
+    device: str
+    window: int | None
+    results: list[SelftestResult]
 
 
 class DeviceInfo(Document):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from device_link import Device, Identity
-from morphnic.errors import AllocationRefused, EnvironmentFault, LinkError, MorphnicError
+from morphnic.errors import AllocationRefused, EnvironmentFault, LinkError, LinkTimeout, MorphnicError
 from offload_manager.allocation import Allocation, Limits
 from offload_manager.api import (
     AllocationView,
@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 STEP_TIMEOUT = 0.2
+START_TIMEOUT = 300.0  # some thousand registers, each of which may take milliseconds
 RETRY_FIRST, RETRY_LAST = 0.5, 10.0
 
 
@@ -102,10 +103,14 @@ class DeviceOwner:
 
     # --- from other threads ---
 
-    def start(self, timeout: float = 60.0) -> None:
+    def start(self, timeout: float = START_TIMEOUT) -> None:
         """Start the thread and wait until the device is ours; what prevents that is raised here."""
         self._thread.start()
-        self._first.result(timeout)
+        try:
+            self._first.result(timeout)
+        except TimeoutError:
+            raise LinkTimeout(f"{self.settings.device} was not taken within {timeout:g} s: its link is too slow, or "
+                              "the device does not come to an end with what it was asked for") from None
 
     def stop(self) -> None:
         """End the thread after the step under way."""

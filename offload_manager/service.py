@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, FastAPI, Query, Request
@@ -16,7 +17,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from morphnic.errors import AllocationRefused, EnvironmentFault, InputError, LinkError, MorphnicError
+from device_link.selftest import longest, run_selftest
+from morphnic.errors import AllocationRefused, DeviceBusy, EnvironmentFault, InputError, LinkError, MorphnicError
 from morphnic.version import __version__
 from offload_manager import api, requests
 from offload_manager.loop import ControlLoop
@@ -27,7 +29,8 @@ CALL_TIMEOUT = 30.0
 
 #: Which HTTP status an expected error gets; the first that fits.
 _STATUS: tuple[tuple[type[MorphnicError], int], ...] = (
-    (AllocationRefused, 409), (InputError, 422), (LinkError, 503), (EnvironmentFault, 503), (MorphnicError, 500))
+    (AllocationRefused, 409), (DeviceBusy, 409), (InputError, 422), (LinkError, 503), (EnvironmentFault, 503),
+    (MorphnicError, 500))
 _PROBLEMS: dict[int | str, dict[str, object]] = {
     404: {"model": api.Problem, "description": "there is no such thing"},
     409: {"model": api.Problem, "description": "the device refused"},
@@ -87,10 +90,10 @@ async def _no_such_thing(request: Request, error: Exception) -> JSONResponse:
 # --- routes -----------------------------------------------------------------------------------------------------
 
 
-async def _call(owner: DeviceOwner, function: Callable[[ControlLoop], Result]) -> Result:
-    """Have the owner do it."""
+async def _call(owner: DeviceOwner, function: Callable[[ControlLoop], Result], *, longer: float = 0.0) -> Result:
+    """Have the owner do it; `longer`: seconds that it may take more than others."""
     try:
-        return await asyncio.wait_for(asyncio.wrap_future(owner.call(function)), CALL_TIMEOUT)
+        return await asyncio.wait_for(asyncio.wrap_future(owner.call(function)), CALL_TIMEOUT + longer)
     except TimeoutError:
         raise LinkError("the device's owner did not answer in time; see the manager's log") from None
 
@@ -181,7 +184,7 @@ def _decision_routes(owner: DeviceOwner) -> APIRouter:
 
 
 def _control_routes(owner: DeviceOwner) -> APIRouter:
-    """The policy, the loop, the stream of events."""
+    """The policy, the loop, the self-test, the stream of events."""
     router = APIRouter(tags=["control"], responses={code: _PROBLEMS[code] for code in (409, 422, 503)})
 
     def policy_view(loop: ControlLoop) -> api.PolicyView:
@@ -215,6 +218,19 @@ def _control_routes(owner: DeviceOwner) -> APIRouter:
         status = await _call(owner, control)
         owner.hub.publish("loop", status.window, {"loop": status})
         return status
+
+    @router.post("/selftest")
+    async def selftest(body: api.SelftestRequest) -> api.SelftestReport:
+        def test(loop: ControlLoop) -> api.SelftestReport:
+            if loop.awaiting:
+                raise DeviceBusy("a table awaits its confirmation, and its effect is being measured\n"
+                                 "try again when it is confirmed or rolled back, a few windows from now")
+            report = run_selftest(loop.device, only=body.only)
+            return api.SelftestReport.model_validate({
+                "device": loop.device.url, "window": loop.latest.window.number if loop.latest else None,
+                "results": [asdict(one) for one in report.results]})
+
+        return await _call(owner, test, longer=longest(body.only))
 
     @router.get("/events", response_class=StreamingResponse,
                 responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}})

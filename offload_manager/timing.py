@@ -71,13 +71,13 @@ class DeviceTime:
         self._longest = window_cycles  # of a window that may still run
 
     def start(self) -> None:
-        """Set the window's length and ask for pushes; drop what was pushed before."""
+        """Set the window's length and ask for pushes where they are pushed; drop windows of before."""
         device = self.device
         # A new length takes effect at the next boundary: the window that runs may be much longer, and what it was set
         # to may have been overwritten since, by a manager that did not live to see its end.
         self._longest = max(self.window_cycles, int(device.analyzer.running.read()))
-        device.write([(device.analyzer.window, self.window_cycles), (device.analyzer.control, 1),
-                      (device.link.control, 1)])
+        device.write([(device.analyzer.window, self.window_cycles),
+                      *((device.register(name), 1) for name in device.transport.window_switches)])
         device.windows(0)
         self._queue.clear()
 

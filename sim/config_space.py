@@ -10,6 +10,8 @@ import struct
 
 from device_link.discovery import KNOWN_FUNCTIONS
 
+__all__ = ["SPACE_BYTES", "ConfigSpace"]
+
 SPACE_BYTES = 4096
 COMMAND, BUS_MASTER = 0x04, 1 << 2
 _EXPRESS, _MSIX = 0x40, 0x80
@@ -80,6 +82,3 @@ class ConfigSpace:
     def max_read(self) -> int:
         """As encoded in device control."""
         return self._bytes[_DEVICE_CONTROL + 1] >> 4 & 7
-
-
-__all__ = ["SPACE_BYTES", "ConfigSpace"]

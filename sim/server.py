@@ -49,6 +49,7 @@ from morphnic.errors import EnvironmentFault, LinkError, LinkTimeout, MorphnicEr
 
 from .board import Board, Stop
 from .control import Controller
+from .function_socket import FunctionSocket
 from .options import ServerOptions, add_arguments, from_arguments
 from .pcie import PcieSocket
 from .pty import VirtualSerialPort
@@ -99,7 +100,7 @@ class Server(LinkServer):
         self.options, self.board, self.folder = options, board, folder
         self.serial: VirtualSerialPort | None = None
         self.root: RootComplex | None = None
-        self.functions: list[PcieSocket | VfioUserSocket] = []
+        self.functions: list[FunctionSocket] = []
         self.controller = Controller(board, options)
         self._bus = BoardBus(board)
         self._build = {"map_hash": 0, "build_id": 0}

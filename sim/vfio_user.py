@@ -14,7 +14,6 @@ import json
 import logging
 import mmap
 import os
-import select
 import selectors
 import socket
 import struct
@@ -26,7 +25,7 @@ from device_link.registers import register_map
 from morphnic.errors import InputError, LinkTimeout
 
 from .config_space import SPACE_BYTES, ConfigSpace
-from .pcie import listener, received_descriptors
+from .function_socket import FunctionSocket, close_all
 from .root_complex import BAR_BYTES, RootComplex
 
 log = logging.getLogger(__name__)
@@ -49,8 +48,6 @@ _READ_WRITE = 0b11
 _UNMAP_ALL = 0b10
 _LARGEST = 1 << 16  # bytes of a message
 _MOST_DESCRIPTORS = 16  # the most that QEMU takes
-_BATCH = 256  # messages that are carried out before others get their turn
-_LINGER = 0.001  # seconds in which the next message is waited for
 
 
 class Command(IntEnum):
@@ -216,74 +213,44 @@ class GuestFunction:
         return b""
 
 
-class VfioUserSocket:
-    """Listens at `path`; `selector` calls it, with the callback as data, when something arrives."""
+class VfioUserSocket(FunctionSocket):
+    """The function for a guest, through its QEMU."""
+
+    most_descriptors = _MOST_DESCRIPTORS
 
     def __init__(self, root: RootComplex, path: Path, selector: selectors.BaseSelector) -> None:
-        self._root, self._path, self._selector = root, path, selector
-        self._client: socket.socket | None = None
+        super().__init__(root, path, socket.SOCK_STREAM, selector)
         self._function: GuestFunction | None = None
         self._waiting = bytearray()
         self._descriptors: list[int] = []
-        self._listener = listener(path, socket.SOCK_STREAM)
-        selector.register(self._listener, selectors.EVENT_READ, self._accept)
-
-    def close(self) -> None:
-        """Let the client go, and stop listening."""
-        self._drop("the device stops")
-        self._selector.unregister(self._listener)
-        self._listener.close()
-        self._path.unlink(missing_ok=True)
 
     def deliver(self, vectors: list[int]) -> None:
-        """Tell the client, if there is one, of interrupts."""
+        """As `FunctionSocket`."""
         if self._function is not None:
             self._function.deliver(vectors)
 
-    def _accept(self) -> None:
-        try:
-            peer, _ = self._listener.accept()
-        except OSError:
-            return  # gone before it was taken
-        if self._client is not None or not self._root.take(self):
-            log.warning("a guest wants the PCIe function, which is held by another")
-            peer.close()
-            return
-        peer.setblocking(False)
-        self._client, self._function = peer, GuestFunction(self._root)
-        self._selector.register(peer, selectors.EVENT_READ, self._receive)
+    def _greet(self, peer: socket.socket, *, taken: bool) -> None:
+        if not taken:
+            self._function = GuestFunction(self._root)
 
-    def _receive(self) -> None:
-        for _ in range(_BATCH):
-            if self._client is None:
-                return
-            try:
-                # Header and payload are read apart, so that descriptors, which come with the first byte of a message,
-                # are those of this one.
-                data, ancillary, _, _ = self._client.recvmsg(self._missing(), socket.CMSG_SPACE(4 * _MOST_DESCRIPTORS))
-            except BlockingIOError:
-                # A guest that reads one register after another must not wait for a slice of device time each time.
-                if select.select([self._client], [], [], _LINGER)[0]:
-                    continue
-                return
-            except OSError as error:
-                self._drop(str(error))
-                return
-            self._descriptors += received_descriptors(ancillary)
-            self._waiting += data
-            if not data:
-                self._drop("it left")
-            elif len(self._waiting) >= HEADER.size and not HEADER.size <= self._size() <= _LARGEST:
-                self._drop(f"a message of {self._size()} bytes is none")
-            elif not self._missing():
-                self._serve()
+    def _wanted(self) -> int:
+        """Bytes of the header, or with it of the message, that have not come.
+
+        Header and payload are read apart, so that descriptors, which come with the first byte of a message, are those
+        of this one.
+        """
+        return (self._size() if len(self._waiting) >= HEADER.size else HEADER.size) - len(self._waiting)
 
     def _size(self) -> int:
         return int(HEADER.unpack_from(self._waiting)[2])
 
-    def _missing(self) -> int:
-        """Bytes of the header, or with it of the message, that have not come."""
-        return (self._size() if len(self._waiting) >= HEADER.size else HEADER.size) - len(self._waiting)
+    def _take(self, data: bytes, descriptors: list[int]) -> None:
+        self._descriptors += descriptors
+        self._waiting += data
+        if len(self._waiting) >= HEADER.size and not HEADER.size <= self._size() <= _LARGEST:
+            self._drop(f"a message of {self._size()} bytes is none")
+        elif not self._wanted():
+            self._serve()
 
     def _serve(self) -> None:
         number, command, _, flags, _ = HEADER.unpack_from(self._waiting)
@@ -300,30 +267,13 @@ class VfioUserSocket:
             log.error("%s", error)
             kind, fault = REPLY | ERROR, errno.ETIMEDOUT
         finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
-        if flags & NO_REPLY or self._client is None:
-            return
-        try:
-            self._client.sendall(HEADER.pack(number, command, HEADER.size + len(result), kind, fault) + result)
-        except OSError as error:
-            self._drop(str(error))
+            close_all(descriptors)
+        if not flags & NO_REPLY:
+            self._answer(HEADER.pack(number, command, HEADER.size + len(result), kind, fault) + result)
 
-    def _drop(self, why: str) -> None:
-        if self._client is None or self._function is None:
-            return
-        log.info("the guest that held the PCIe function is gone: %s", why)
-        self._selector.unregister(self._client)
-        self._client.close()
-        try:
-            self._function.release()
-        except LinkTimeout as error:
-            log.error("%s", error)
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-        self._client = self._function = None
-        self._descriptors, self._waiting = [], bytearray()
-        self._root.give_back(self)
-
-
-__all__ = ["SOCKET_NAME", "Command", "VfioUserSocket"]
+    def _release(self) -> None:
+        function, self._function = self._function, None
+        close_all(self._descriptors)
+        self._waiting = bytearray()
+        assert function is not None
+        function.release()

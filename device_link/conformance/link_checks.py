@@ -111,17 +111,16 @@ def long_lists(bench: Bench) -> None:
 
 
 def windows(bench: Bench) -> None:
-    """Window snapshots are pushed, numbered without a gap but for those told as skipped."""
+    """Window snapshots arrive, numbered without a gap but for those told as skipped."""
     bench.skip_unless(Capability.WINDOWS)
     device = bench.device
-    registers = [device.analyzer.window, device.analyzer.control, device.link.control]
+    switches = [device.register(name) for name in device.transport.window_switches]
     cycles, found = _WINDOW_CYCLES, list[Window]()
-    with bench.restored(registers):
+    with bench.restored([device.analyzer.window, *switches]):
         device.windows()  # those of before
-        device.write([(device.analyzer.window, cycles), (device.analyzer.control, {"push": 1}),
-                      (device.link.control, {"push": 1})])
+        device.write([(device.analyzer.window, cycles), *((switch, {"push": 1}) for switch in switches)])
         while len(found) < 4:
-            bench.in_time("the push of four windows")
+            bench.in_time("the arrival of four windows")
             bench.pass_time(cycles if Capability.TIME_GRANTS in device.capabilities else 1000)
             # The first ones may have begun before the length was changed.
             found += [window for window in device.windows(0.1) if found or window.cycles == cycles]

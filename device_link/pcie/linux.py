@@ -26,9 +26,14 @@ def is_address(text: str) -> bool:
     return bool(_ADDRESS.fullmatch(text))
 
 
+def full_address(text: str) -> str:
+    """The address as sysfs has it."""
+    return text.lower() if text.count(":") == 2 else f"0000:{text.lower()}"
+
+
 def open_function(address: str, *, writer: bool, sysfs: Path = SYSFS, dev: Path = Path("/dev")) -> Function:
     """The function at `address`: whole if vfio-pci has it, else its registers. `writer`: nobody else may have it so."""
-    address = address.lower() if address.count(":") == 2 else f"0000:{address.lower()}"
+    address = full_address(address)
     folder = sysfs / "bus/pci/devices" / address
     if not folder.exists():
         raise DeviceNotFound(f"there is no PCIe function {address}: `morphnic list` shows those that may be meant; "
@@ -102,4 +107,4 @@ def _refusal(path: Path, error: OSError) -> Exception:
     return LinkError(f"{path} cannot be mapped: {error.strerror}")
 
 
-__all__ = ["SysfsFunction", "is_address", "open_function"]
+__all__ = ["SysfsFunction", "full_address", "is_address", "open_function"]

@@ -20,13 +20,15 @@ from ..operations import Operation, Read, ReadList, Write, touched
 from ..registers import MAGIC, register_map
 from ..transport import BusError, Capability, Transport
 from .function import ALL_ONES, Function, HostMemory
-from .linux import is_address, open_function
+from .linux import full_address, is_address, open_function
 from .simulated import SimulatedFunction
 from .windows import SnapshotWindows
 
 
 class BarTransport(Transport):
     """Transport over an open `function`, which it closes."""
+
+    window_switches = ()  # nothing is pushed: what the serial link does is left to those who are at it
 
     def __init__(self, function: Function, *, url: str, timeout: float = 1.0, writer: bool = False) -> None:
         super().__init__(url, timeout=timeout, writer=writer)
@@ -126,8 +128,12 @@ class BarTransport(Transport):
 def open_pcie(target: str, *, url: str, timeout: float = 1.0, writer: bool = False) -> BarTransport:
     """Transport to the function `target`: its address on the bus, or the name of a running simulated device."""
     target = unquote(target)
-    function = open_function(target, writer=writer) if is_address(target) else SimulatedFunction.find(
-        target, timeout=timeout)
+    function: Function
+    if is_address(target):
+        url = f"pcie://{full_address(target)}"  # as it is found, however it was typed
+        function = open_function(target, writer=writer)
+    else:
+        function = SimulatedFunction.find(target, timeout=timeout)
     return BarTransport(function, url=url, timeout=timeout, writer=writer)
 
 

@@ -14,6 +14,7 @@ from ..registers import register_map
 from ..window import Window, WindowRow
 
 POLL_SECONDS = 0.001
+REST = 4.0  # of the time that a look took: where a function is emulated, that is long, and keeps a processor waiting
 _MODULO = 1 << 32
 _HEAD = ("analyzer.sequence", "analyzer.start_lo", "analyzer.start_hi", "analyzer.cycles", "rm.active", "rm.changed_at",
          "rm.active_tag", "id.cycle_lo")
@@ -36,12 +37,14 @@ class SnapshotWindows:
         """The body of the newest window as a device pushes it, when it has ended within `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while True:
+            began = time.monotonic()
             (sequence,) = self._read(self._head[:1])
+            took = time.monotonic() - began
             if sequence not in (0, self._last) and (window := self._snapshot(sequence)) is not None:
                 return [window.encode()]
             if time.monotonic() >= deadline:
                 return []
-            time.sleep(POLL_SECONDS)
+            time.sleep(max(POLL_SECONDS, REST * took))
 
     def _snapshot(self, number: int) -> Window | None:
         """Window `number`; None when it is not the newest any more, or its epoch is not known."""

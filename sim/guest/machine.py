@@ -25,9 +25,12 @@ from morphnic.errors import EnvironmentFault
 from . import init
 from .packages import Packages
 
+__all__ = ["Completed", "Guest"]
+
 BOOT_SECONDS = 300.0  # on a busy machine; alone it takes a few
 STOP_SECONDS = 10.0
 MEMORY_MIB = 512
+_ACCEPTS = 1 << 16  # among the flags in /proc/net/unix
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,8 @@ class Guest:
             self._started.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors))
 
     def _wait_for(self, path: Path, deadline: float) -> None:
-        """Until a process of the guest's listens there."""
-        while not path.exists():
+        """Until a process of the guest's listens there: the name is there before that."""
+        while not _listens(path):
             self._check_alive(deadline)
             time.sleep(0.01)
 
@@ -166,4 +169,10 @@ class Guest:
         self.close()
 
 
-__all__ = ["Completed", "Guest"]
+def _listens(path: Path) -> bool:
+    """Whether somebody listens at a Unix socket; not by connecting: virtiofsd serves one connection, QEMU's."""
+    for line in Path("/proc/net/unix").read_text().splitlines():
+        words = line.split(maxsplit=7)
+        if words[7:] == [str(path)] and int(words[3], 16) & _ACCEPTS:
+            return True
+    return False

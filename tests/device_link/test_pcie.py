@@ -9,17 +9,20 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import device_link
 from device_link.discovery import KNOWN_FUNCTIONS, pcie_functions
 from device_link.operations import Read, Write, WriteList
-from device_link.pcie import linux, vfio
+from device_link.pcie import linux, vfio, windows
+from device_link.pcie import transport as transport_module
 from device_link.pcie.function import ALL_ONES, BAR_BYTES, Function
 from device_link.pcie.linux import is_address, open_function
 from device_link.pcie.transport import BarTransport
 from device_link.pcie.vfio import VfioFunction
+from device_link.pcie.windows import POLL_SECONDS
 from device_link.registers import MAGIC, register_map
 from device_link.transport import BusError, Capability
 from morphnic.errors import DeviceBusy, DeviceNotFound, EnvironmentFault, LinkError, LinkLost, RegisterMapMismatch
@@ -130,6 +133,13 @@ def test_addresses_of_functions_are_told_from_names(text, valid):
     assert is_address(text) is valid
 
 
+@pytest.mark.parametrize("typed", ["0000:0a:00.0", "0A:00.0", "0000:0A:00.0"])
+def test_a_function_has_one_url_however_it_was_typed(monkeypatch, typed):
+    monkeypatch.setattr(transport_module, "open_function", lambda address, *, writer: ModelFunction())
+    with device_link.open(f"pcie://{typed}") as device:
+        assert device.url == "pcie://0000:0a:00.0"
+
+
 # --- windows ---
 
 TENANTS = 2
@@ -160,6 +170,28 @@ def test_windows_are_read_once_each_and_those_that_passed_unread_are_told(model)
     assert transport.windows(0.01) == []
     end_window(function, 8, 1 << 33)
     assert [(one.number, one.start, one.skipped) for one in transport.windows(0)] == [(8, 1 << 33, 2)]
+
+
+@pytest.mark.parametrize(("took", "slept"), [(0.0, POLL_SECONDS), (0.01, 0.04)])
+def test_a_function_that_answers_slowly_is_looked_at_less_often(model, monkeypatch, took, slept):
+    """While a processor waits for an emulated function, nobody else has it."""
+    function, transport = model
+    end_window(function, 0, 0)
+    clock, pauses, read = [0.0], [], function.read32
+
+    def slow_read(offset: int) -> int:
+        clock[0] += took
+        return read(offset)
+
+    def pause(seconds: float) -> None:
+        clock[0] += seconds
+        pauses.append(seconds)
+
+    function.read32 = slow_read
+    monkeypatch.setattr(windows, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=pause))
+    assert transport.windows(1.0) == []
+    assert pauses == pytest.approx([slept] * len(pauses))
+    assert len(pauses) == pytest.approx(1.0 / (slept + took), rel=0.1)
 
 
 @pytest.mark.parametrize("at", [SNAPSHOT[0], SNAPSHOT[-1], address("analyzer.sequence"), address("analyzer.cycles")])

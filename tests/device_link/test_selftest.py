@@ -1,11 +1,14 @@
 """The self-test: what it says of a sound device, and of each fault that it looks for."""
 
+import os
 import time
 
 import pytest
 
+from device_link import selftest
 from device_link.device import Device
 from device_link.linked import SessionTransport
+from device_link.pcie.function import HostMemory
 from device_link.selftest import SELFTESTS, run_selftest
 from device_link.transport import Capability
 from gateware.config import DeviceConfig
@@ -50,7 +53,10 @@ def outcomes(model, *, writer=True, **options):
 
 @pytest.mark.parametrize("config", [DeviceConfig(), DeviceConfig(tenants=2, ports=2, slots=1, pages=32)])
 def test_sound_device_passes_every_test(config):
-    assert outcomes(good_model(config=config)) == {check.name: ("pass", "") for check in SELFTESTS}
+    found = outcomes(good_model(config=config))
+    assert {found.pop(name) for name in ("dma", "interrupts")} == {
+        ("skip", "the link has no DMA"), ("skip", "the link has no INTERRUPTS")}
+    assert found == {check.name: ("pass", "") for check in SELFTESTS if check.name in found}
 
 
 def test_device_is_left_as_it_was_found():
@@ -65,7 +71,8 @@ def test_nothing_is_written_to_a_device_opened_for_reading():
     model = good_model()
     model.write = lambda address, word: pytest.fail(f"{address:#x} was written")
     found = outcomes(model, writer=False)
-    assert {name for name, (outcome, _) in found.items() if outcome == "skip"} == {"scratch", "traffic"}
+    assert {name for name, (outcome, _) in found.items() if outcome == "skip"} == {
+        "scratch", "traffic", "dma", "interrupts"}
     assert all(outcome in ("pass", "skip") for outcome, _ in found.values())
 
 
@@ -131,6 +138,155 @@ def test_each_fault_is_told(name, fault, outcome, words):
     model = good_model()
     fault(model)
     found, message = outcomes(model, only=[name])[name]
+    assert (found, words in message) == (outcome, True), message
+
+
+# --- DMA and interrupts ---
+
+PCIE = DeviceConfig(tenants=2, pcie_width=64)
+READ, WRITE = 1, 2
+
+
+class DmaModel(TimedModel):
+    """A model whose `dma` block moves bytes of `memory`, mapped at bus address `BUS`, and interrupts at the end."""
+
+    BUS = 0x1234_5000
+
+    def __init__(self):
+        super().__init__(config=PCIE)
+        self.memory, self.buffer, self.events = bytearray(), bytearray(4096), []
+        self.written = {}  # every register that was ever written, with its value before
+
+    def write(self, address, word):
+        self.written.setdefault(address, self.words.get(address, 0))
+        super().write(address, word)
+        if address == self.map.register("dma.command").address:
+            self.poke("dma.status", self.transfer(word) << 8)
+            self.interrupt()
+
+    def transfer(self, command):
+        """The outcome, 1 without a region of the owner's that has all bytes."""
+        start, size = self.peek("dma.address_lo") | self.peek("dma.address_hi") << 32, self.peek("dma.length")
+        for number in range(8):
+            row = f"region[{8 * (self.peek('dma.owner') & 63) + number}]"
+            base, length, bus = (self.peek(f"{row}.{name}_lo") | self.peek(f"{row}.{name}_hi") << 32
+                                 for name in ("base", "size", "bus"))
+            if self.peek(f"{row}.rights") & 3 and base <= start and start + size <= base + length:
+                self.move(command, start - base + bus - self.BUS, size)
+                return 0
+        return 1
+
+    def move(self, command, at, size):
+        if command == READ:
+            self.buffer[:size] = self.memory[at:at + size]
+        else:
+            self.memory[at:at + size] = self.buffer[:size]
+
+    def interrupt(self):
+        if self.events:
+            os.eventfd_write(self.events[3], 1)
+
+
+class DmaTransport(SessionTransport):
+    """A session, with memory and interrupts of the model's."""
+
+    def __init__(self, model):
+        super().__init__(DirectPipe(model), url="test://model", writer=True, seed=1)
+        self.model = model
+        self.capabilities |= Capability.DMA | Capability.INTERRUPTS
+
+    def _map_memory(self, size):
+        self.model.memory = bytearray(size)
+        return HostMemory(memoryview(self.model.memory), self.model.BUS, lambda: None)
+
+    def _interrupts(self, count):
+        for event in self.model.events:
+            os.close(event)
+        self.model.events = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(count)]
+        return list(self.model.events)
+
+
+def dma_outcomes(model):
+    results = run_selftest(Device(DmaTransport(model)), only=["dma", "interrupts"], timeout=0.5).results
+    assert not model.events
+    return {one.name: (str(one.outcome), one.message) for one in results}
+
+
+def test_dma_and_interrupts_of_a_sound_device_pass_and_all_is_put_back():
+    model = DmaModel()
+    model.poke("region[0].rights", 3)  # somebody's: not to be touched
+    model.poke("region[1].base_lo", 77)
+    model.poke("dma.length", 5)
+    assert dma_outcomes(model) == {"dma": ("pass", ""), "interrupts": ("pass", "")}
+    command = model.map.register("dma.command").address
+    assert {at: model.words[at] for at in model.written if at != command} == {
+        at: before for at, before in model.written.items() if at != command}
+    assert model.map.register("region[0].rights").address not in model.written
+    assert model.map.register("region[1].rights").address in model.written
+
+
+def off_by_one(model):
+    move = model.move
+    model.move = lambda command, at, size: move(command, at + 1, size)
+
+
+def short(model):
+    move = model.move
+    model.move = lambda command, at, size: move(command, at, size - 1)
+
+
+def unguarded(model):
+    own = model.transfer
+
+    def transfer(command):
+        outcome = own(command)
+        if outcome:
+            at = model.peek("dma.address_lo")
+            model.move(command, at, model.peek("dma.length"))
+        return outcome
+    model.transfer = transfer
+
+
+def told_as_done(model):
+    own = model.transfer
+    model.transfer = lambda command: own(command) * 0
+
+
+def stuck(model):
+    own = model.transfer
+    model.transfer = lambda command: model.poke("dma.status", 1) or own(command)
+    poke = model.poke
+    model.poke = lambda name, word: poke(name, 1 if name == "dma.status" else word)
+
+
+def twice(model):
+    own = model.interrupt
+    model.interrupt = lambda: (own(), own())
+
+
+def elsewhere(model):
+    model.interrupt = lambda: [os.eventfd_write(event, 1) for event in model.events[2:4]]
+
+
+def occupied(model):
+    for number in range(8):
+        model.poke(f"region[{number}].rights", 1)
+
+
+@pytest.mark.parametrize(("name", "fault", "outcome", "words"), [
+    ("dma", off_by_one, "fail", "memory does not hold"), ("dma", short, "fail", "memory does not hold"),
+    ("dma", unguarded, "fail", "memory was written that was not granted"),
+    ("dma", told_as_done, "fail", "a byte beyond what was granted is 0x0, not 0x1"),
+    ("dma", stuck, "fail", "the end of a transfer did not happen within 0.5 s"),
+    ("dma", occupied, "skip", "all 8 rows"),
+    ("interrupts", lambda model: setattr(model, "interrupt", lambda: None), "fail", "no interrupt came"),
+    ("interrupts", twice, "fail", "the number of interrupts of one transfer is 0x2, not 0x1"),
+    ("interrupts", elsewhere, "fail", "a vector interrupted whose cause did not occur")])
+def test_each_fault_of_dma_and_interrupts_is_told(monkeypatch, name, fault, outcome, words):
+    monkeypatch.setattr(selftest, "INTERRUPT_SECONDS", 0.05)
+    model = DmaModel()
+    fault(model)
+    found, message = dma_outcomes(model)[name]
     assert (found, words in message) == (outcome, True), message
 
 

@@ -38,6 +38,25 @@ def decision(number, **fields):
     return api.Decision(id=number, **(values | fields))
 
 
+def allocation(**fields):
+    values = {"epoch": 3, "tag": 7, "awaiting_confirmation": False,
+              "rows": [row(0), row(3, weight=12288, rate=16384, slots=2, host_share=64)]}
+    return api.AllocationView(**(values | fields))
+
+
+def device(**fields):
+    values = {"url": "sim://x", "uid": "00000000000000ab", "boot_nonce": 5, "build_id": "00000000000000cd",
+              "map_hash": "000000ef", "ports": 4, "data_width": 64, "tenants": 16, "slots": 2, "pages": 64,
+              "clock_hz": 100_000_000, "cycle": 9}
+    return api.DeviceInfo(**(values | fields))
+
+
+def selftest(**outcomes):
+    return api.SelftestReport(device="sim://x", window=12, results=[
+        {"name": name, "outcome": outcome, "seconds": 0.25, "message": message, "description": "what it tests"}
+        for name, (outcome, message) in outcomes.items()])
+
+
 def loop(**fields):
     values = {"state": "running", "window": 12, "policy": "latency", "decision_latency": "measured", "commits": 5,
               "rollbacks": 1, "refusals": 2, "awaiting_confirmation": False}
@@ -64,6 +83,9 @@ class Manager:
             ("GET", "/v1/health"): api.Health(status="ok", detail="", version="0.1.0", device="sim://x",
                                               loop="running", window=12),
             ("GET", "/v1/loop"): loop(),
+            ("GET", "/v1/device"): device(),
+            ("GET", "/v1/allocation"): allocation(),
+            ("POST", "/v1/selftest"): selftest(link=("pass", ""), dma=("pass", "")),
             ("GET", "/v1/tenants"): api.TenantList(window=12, tenants=tenants),
             ("GET", "/v1/window"): window(),
             ("GET", "/v1/decisions"): api.DecisionList(decisions=[decision(2), decision(1, outcome="rolled back")]),

@@ -10,8 +10,22 @@ from pathlib import Path
 
 import pytest
 
+from device_link import discovery
+from device_link.discovery import Candidate
 from offload_manager import api
-from tests.host_agent.manager import Manager, answer, decision, event, loop, problem, window
+from tests.host_agent.manager import (
+    Manager,
+    allocation,
+    answer,
+    decision,
+    device,
+    event,
+    loop,
+    problem,
+    row,
+    selftest,
+    window,
+)
 from tests.morphnic.test_command_line import one_line
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +42,8 @@ def nobody(home, monkeypatch):
 
 
 @pytest.mark.parametrize("command", [
-    ("status",), ("watch", "--once"), ("request", "3", "--weight", "+25%"), ("run", "--once", "--interval", "0.05")])
+    ("status",), ("allocation",), ("selftest",), ("watch", "--once"),
+    ("request", "3", "--weight", "+25%"), ("run", "--once", "--interval", "0.05")])
 def test_manager_that_is_away_is_named_with_the_command_that_starts_it(typed, nobody, command):
     message = one_line(typed("agent", *command), 3)
     assert nobody in message
@@ -70,6 +85,97 @@ def test_status_of_a_failed_manager_exits_1(typed, manager):
     done = typed("agent", "status")
     assert done.returncode == 1
     assert "the device does not answer" in done.stdout
+
+
+def test_allocation_in_words_and_as_document(typed, manager):
+    done = typed("agent", "allocation")
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert done.stdout.startswith("epoch 3, decision 7\n")
+    assert lines[2] == ["0", "4096", "25.0%", "65536", "512", "4", "0xf", "0x0", "0%"]
+    assert lines[3] == ["3", "12288", "75.0%", "16384", "512", "4", "0xf", "0x2", "25%"]
+    found = json.loads(typed("agent", "allocation", "--json").stdout)
+    assert (found["kind"], found["schema"], found["epoch"]) == ("agent-allocation", "1.0", 3)
+    assert found["rows"][1]["weight"] == 12288
+
+
+def test_allocation_says_that_a_table_awaits_its_confirmation_and_has_no_shares_of_nothing(typed, manager):
+    manager.answers["GET", "/v1/allocation"] = allocation(awaiting_confirmation=True, tag=0, rows=[row(0, weight=0)])
+    lines = typed("agent", "allocation").stdout.splitlines()
+    assert lines[0] == "epoch 3, decision none, awaiting confirmation"
+    assert lines[2].split()[:3] == ["0", "0", "-"]
+
+
+@pytest.mark.parametrize(("outcomes", "code"), [
+    ({"link": ("pass", ""), "dma": ("skip", "the link has no DMA")}, 0),
+    ({"link": ("warn", "slow")}, 0), ({"link": ("pass", ""), "dma": ("fail", "memory was written")}, 1)])
+def test_selftest_is_the_managers_and_fails_when_a_test_does(typed, manager, outcomes, code):
+    manager.answers["POST", "/v1/selftest"] = selftest(**outcomes)
+    done = typed("agent", "selftest")
+    assert done.returncode == code, done.stderr
+    shown = [line.split(maxsplit=3) for line in done.stdout.splitlines()]
+    assert [(one[0], one[3]) for one in shown] == [
+        (outcome, name + (f": {message}" if message else "")) for name, (outcome, message) in outcomes.items()]
+    kinds = [outcome for outcome, _ in outcomes.values()]
+    assert f"sim://x: {kinds.count('pass')} pass, {kinds.count('warn')} warn, {kinds.count('fail')} fail" in done.stderr
+    found = json.loads(typed("agent", "selftest", "--only", "dma", "--json").stdout)
+    assert [one["outcome"] for one in found["results"]] == kinds
+    assert [body["only"] for body in manager.posted("/v1/selftest")] == [[], ["dma"]]
+
+
+def test_selftest_that_the_manager_refuses_names_the_reason(typed, manager):
+    manager.answers["POST", "/v1/selftest"] = problem(409, "a table awaits its confirmation", "try again")
+    assert "a table awaits its confirmation; try again" in one_line(typed("agent", "selftest"), 1)
+
+
+@pytest.fixture
+def functions(monkeypatch):
+    """Two functions on the bus, of which a driver has the first."""
+    found = [Candidate("pcie://0000:02:00.0", "pcie", "Morphnic PCIe function", {"driver": "other"},
+                       in_use="driver other"),
+             Candidate("pcie://0000:03:00.0", "pcie", "Morphnic PCIe function", {"driver": "vfio-pci"})]
+    monkeypatch.setattr(discovery, "SOURCES", (lambda: iter(found),))
+    return found
+
+
+def test_devices_are_found_and_the_managers_is_described(typed, manager, functions):
+    manager.answers["GET", "/v1/device"] = device(url="pcie://0000:03:00.0")
+    done = typed("agent", "devices")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[1].split("  ")[0] == "pcie://0000:02:00.0"
+    assert lines[1].endswith("driver other")
+    assert lines[2].startswith("pcie://0000:03:00.0")
+    assert lines[2].endswith("the manager")
+    assert "uid         0x00000000000000ab   boot 0x00000005" in lines
+    assert "allocation  epoch 3, decision 7" in lines
+    found = json.loads(typed("agent", "devices", "--json").stdout)
+    assert [one["managed"] for one in found["devices"]] == [False, True]
+    assert (found["device"]["uid"], found["epoch"], found["manager_away"]) == ("00000000000000ab", 3, None)
+
+
+def test_devices_are_found_without_a_manager_which_is_said(typed, nobody, functions):
+    done = typed("agent", "devices")
+    assert done.returncode == 0
+    assert "pcie://0000:03:00.0" in done.stdout
+    assert nobody in done.stderr
+    found = json.loads(typed("agent", "devices", "--json").stdout)
+    assert ([one["managed"] for one in found["devices"]], found["device"]) == ([False, False], None)
+    assert nobody in found["manager_away"]
+
+
+def test_devices_are_found_when_the_manager_has_lost_its_own(typed, manager, functions):
+    manager.answers["GET", "/v1/device"] = problem(503, "the device does not answer")
+    done = typed("agent", "devices")
+    assert done.returncode == 0
+    assert "pcie://0000:03:00.0" in done.stdout
+    assert "the device does not answer" in done.stderr
+
+
+def test_host_without_a_device_says_so(typed, manager, monkeypatch):
+    monkeypatch.setattr(discovery, "SOURCES", ())
+    done = typed("agent", "devices")
+    assert (done.returncode, "no device is found" in done.stderr) == (0, True)
 
 
 @pytest.mark.parametrize(("words", "resource", "direction", "amount"), [

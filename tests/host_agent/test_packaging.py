@@ -36,7 +36,8 @@ sys.exit(code)
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [
     ("--help",), ("run", "--help"), ("figures", "--interval", "0.05"), ("watch", "--help"), ("request", "--help"),
-    ("status", "--help"), ("baseline", "--help")])
+    ("status", "--help"), ("baseline", "--help"), ("devices", "--json"), ("allocation", "--help"),
+    ("selftest", "--help")])
 def test_no_command_of_the_agent_imports_hdl_numpy_or_a_web_server(home, arguments):
     done = subprocess.run([sys.executable, "-c", GUARD, *arguments], cwd=ROOT, capture_output=True, text=True,
                           timeout=60, check=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from morphnic.commands.doctor import boards, software, virtual
+from morphnic.commands.doctor.finding import Finding
 from sim.guest import packages
 
 RULES = Path(__file__).parents[2] / "deploy" / "udev" / "70-morphnic.rules"
@@ -125,6 +126,56 @@ def test_udev_rules_cover_every_known_adapter():
     for vendor, product in KNOWN_ADAPTERS:
         rule = next(line for line in text.splitlines() if f'=="{vendor:04x}"' in line)
         assert f"{product:04x}" in rule
+
+
+@pytest.fixture
+def card(tmp_path):
+    """A machine with one PCIe function of ours, in an IOMMU group, that vfio-pci has and this user may open."""
+    folder = tmp_path / "sys/bus/pci/devices/0000:03:00.0"
+    folder.mkdir(parents=True)
+    for name, text in (("vendor", "0x1af4"), ("device", "0x10f4")):
+        (folder / name).write_text(text + "\n")
+    for link, place in (("iommu_group", "sys/kernel/iommu_groups/7"), ("driver", "sys/bus/pci/drivers/vfio-pci")):
+        (tmp_path / place).mkdir(parents=True)
+        (folder / link).symlink_to(tmp_path / place)
+    (tmp_path / "dev/vfio").mkdir(parents=True)
+    (tmp_path / "dev/vfio/7").touch()
+    return folder
+
+
+def found_card(tmp_path):
+    (finding,) = boards.pcie_functions(tmp_path / "sys", tmp_path / "dev")
+    return finding
+
+
+def test_card_that_vfio_has_is_ok_and_none_is_too(card, tmp_path):
+    assert found_card(tmp_path) == Finding("0000:03:00.0", "ok", f"{tmp_path}/dev/vfio/7, through vfio-pci")
+    (card / "device").write_text("0x1234\n")
+    assert found_card(tmp_path).state == "ok"
+    assert "no card" in found_card(tmp_path).detail
+
+
+@pytest.mark.parametrize(("change", "detail", "remedy"), [
+    (lambda card, dev: (card / "iommu_group").unlink(), "the IOMMU is off: registers alone", "intel_iommu=on"),
+    (lambda card, dev: (card / "driver").unlink(), "it has no driver: registers alone", "driver_override"),
+    (lambda card, dev: (dev / "vfio/7").unlink(), "vfio/7 may not be opened by this user", "73-morphnic-vfio.rules")])
+def test_card_that_a_program_cannot_have_whole_is_told_with_the_line_to_type(card, tmp_path, change, detail, remedy):
+    change(card, tmp_path / "dev")
+    finding = found_card(tmp_path)
+    assert (finding.state, detail in finding.detail, remedy in finding.remedy) == ("warning", True, True)
+    assert "unbind" not in finding.remedy
+
+
+def test_card_that_another_driver_has_is_unbound_first(card, tmp_path):
+    other = tmp_path / "sys/bus/pci/drivers/other"
+    other.mkdir()
+    (card / "driver").unlink()
+    (card / "driver").symlink_to(other)
+    finding = found_card(tmp_path)
+    assert "driver other has it" in finding.detail
+    first, second = finding.remedy.index(f"{card}/driver/unbind"), finding.remedy.index("driver_override")
+    assert first < second
+    assert finding.remedy.endswith(f"{tmp_path}/sys/bus/pci/drivers_probe")
 
 
 def test_machine_without_pressure_files_gets_a_warning_only(tmp_path):

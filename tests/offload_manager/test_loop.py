@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from device_link import WindowRow
+from device_link import Transport, WindowRow
+from device_link.linked import SessionTransport
+from device_link.pcie.transport import BarTransport
 from morphnic.errors import AllocationRefused, LinkError
 from offload_manager.allocation import reset_allocation
 from offload_manager.api import HostPressure, LoopState, Outcome, TenantClass
@@ -325,6 +327,19 @@ def test_manager_started_again_within_a_long_window_waits_for_its_end() -> None:
                               MemoryStore(), LoopSettings(window_cycles=2048, token=token))
         control.start()
     assert [r.window.cycles for r in steps(control, 2)] == [100_000, 2048]
+
+
+@pytest.mark.parametrize(("link", "expected"), [(SessionTransport, 1), (BarTransport, 0)])
+def test_only_what_brings_windows_to_this_link_is_switched_on(link: type[Transport], expected: int) -> None:
+    """Over PCIe nothing is pushed, and a serial line is somebody else's."""
+    transport = ModelTransport(busy)
+    transport.window_switches = link.window_switches
+    ControlLoop(modelled_device(transport=transport), PolicySource(LIMITS, policy=policy()), MemoryStore(),
+                LoopSettings(window_cycles=2048, token=7)).start()
+    written = {name: transport.memory.get(transport.map.register(name).address, 0)
+               for name in ("analyzer.control", "link.control")}
+    assert written == dict.fromkeys(written, expected)
+    assert transport.memory[transport.map.register("analyzer.window").address] == 2048
 
 
 def test_no_window_in_granted_time_is_an_error() -> None:

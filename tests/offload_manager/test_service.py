@@ -14,9 +14,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 from device_link import Device
-from morphnic.errors import DeviceNotFound, LinkError
+from morphnic.errors import DeviceNotFound, LinkError, LinkTimeout
 from offload_manager import api, openapi
 from offload_manager.events import EventHub
+from offload_manager.loop import ControlLoop
 from offload_manager.owner import DeviceOwner
 from offload_manager.policy_file import PolicyFile
 from offload_manager.service import create_app
@@ -222,6 +223,31 @@ def test_broken_policy_file_shows_in_health_and_policy(service: Service) -> None
     assert "not YAML" in str(service.get("/policy")["error"])
 
 
+def test_device_is_tested_between_two_windows(service: Service) -> None:
+    service.windows(3)
+    answer = service.client.post("/v1/selftest", json={"only": ["identity", "scratch", "allocation"]})
+    assert answer.status_code == 200, answer.text
+    report = api.SelftestReport.model_validate(answer.json())
+    assert report.device == "model://"
+    assert [(one.name, one.outcome, one.message) for one in report.results] == [
+        ("identity", "pass", ""), ("scratch", "pass", ""), ("allocation", "pass", "")]
+    assert report.window is not None
+    window = report.window
+    service.windows(window + 2)  # the loop goes on
+    unknown = service.client.post("/v1/selftest", json={"only": ["nonsense"]})
+    assert unknown.status_code == 422
+    assert "no self-test nonsense" in api.Problem.model_validate(unknown.json()).title
+
+
+def test_device_whose_table_is_being_measured_is_not_tested(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ControlLoop, "awaiting", True)
+    answer = service.client.post("/v1/selftest", json={})
+    assert answer.status_code == 409
+    problem = api.Problem.model_validate(answer.json())
+    assert "awaits its confirmation" in problem.title
+    assert "try again" in problem.detail
+
+
 def test_loop_can_be_paused_and_resumed(service: Service) -> None:
     paused = service.client.post("/v1/loop", json={"action": "pause"}).json()
     assert paused["state"] == "paused"
@@ -239,6 +265,7 @@ def test_loop_can_be_paused_and_resumed(service: Service) -> None:
     ("POST", "/v1/requests",
      {"schema": "2.0", "tenant": 1, "resource": "pages", "direction": "more", "amount": 1}, 422),
     ("POST", "/v1/host-figures", {"host": "", "sequence": 0, "interval_s": 1, "tenants": []}, 422),
+    ("POST", "/v1/selftest", {"only": "dma"}, 422),
     ("POST", "/v1/loop", {"action": "stop"}, 422), ("PUT", "/v1/policy", {"text": ""}, 422),
 ])
 def test_wrong_input_is_a_problem_document(
@@ -294,6 +321,22 @@ def test_device_that_does_not_answer_at_start_is_an_error_at_once(tmp_path: Path
     owner = DeviceOwner(ManagerSettings(), MemoryStore(), missing, EventHub())
     with pytest.raises(DeviceNotFound, match="morphnic sim start"):
         owner.start()
+
+
+def test_device_that_never_comes_to_an_end_at_start_is_an_error_that_names_it() -> None:
+    released = threading.Event()
+
+    def stuck() -> Device:
+        released.wait(20)
+        raise DeviceNotFound("it was let go")
+
+    owner = DeviceOwner(ManagerSettings(device="pcie://0000:03:00.0"), MemoryStore(), stuck, EventHub())
+    try:
+        with pytest.raises(LinkTimeout, match=r"pcie://0000:03:00\.0 was not taken within 0\.05 s"):
+            owner.start(0.05)
+    finally:
+        released.set()
+        owner.stop()
 
 
 def test_events_carry_the_window_number(service: Service) -> None:
@@ -375,4 +418,4 @@ def test_every_documented_path_exists() -> None:
     paths = json.loads(openapi.document())["paths"]
     assert set(paths) == {f"/v1/{name}" for name in (
         "health", "device", "tenants", "tenants/{tenant}", "allocation", "window", "baseline", "decisions", "requests",
-        "host-figures", "policy", "loop", "events")}
+        "host-figures", "policy", "loop", "selftest", "events")}

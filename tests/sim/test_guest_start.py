@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from device_link import rundir
 from morphnic.errors import EnvironmentFault
+from sim.guest import __main__ as prompt
 from sim.guest import packages
 from sim.guest.machine import Completed, Guest
 from sim.guest.packages import Packages, fetch, fetched
+from sim.vfio_user import SOCKET_NAME
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,7 +109,17 @@ def guest_of(folder: Path, virtiofsd: str, qemu: str) -> Packages:
     return made
 
 
-LISTENS = 'while [ "$1" != --socket-path ]; do shift; done; touch "$2"; exec sleep 60'
+#: The name is there a while before somebody listens, as on a busy machine.
+LISTENER = """
+import socket, sys, time
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+time.sleep(0.3)
+listener.listen()
+time.sleep(60)
+"""
+LISTENS = ('while [ "$1" != --socket-path ]; do shift; done; '
+           f'exec {sys.executable} -c {shlex.quote(LISTENER)} "$2"')
 
 
 @pytest.mark.parametrize(("virtiofsd", "qemu", "words"), [
@@ -130,11 +145,14 @@ def test_a_guest_that_does_not_come_up_tells_why_and_leaves_no_process(tmp_path,
 
 #: Stands where QEMU is: the agent of a guest, on this machine.
 AGENT = """
-import json, socket, sys
+import json, socket, sys, time
 from sim.guest import init
-path = next(word for word in sys.argv if word.startswith("socket,id=agent")).split("path=")[1].split(",")[0]
+files, path = (next(word for word in sys.argv if word.startswith(f"socket,id={name},")).split("path=")[1].split(",")[0]
+               for name in ("files", "agent"))
+socket.socket(socket.AF_UNIX).connect(files)
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(path)
+time.sleep(0.3)
 listener.listen()
 peer, _ = listener.accept()
 peer.sendall(json.dumps({"ready": "6.0"}).encode() + b"\\n")
@@ -157,3 +175,24 @@ def test_commands_run_one_after_the_other_with_their_output_and_a_time_of_this_m
         assert len(guest.run(["sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x"]).output) == 300000
         with pytest.raises(EnvironmentFault, match="does not answer in time"):
             guest.run(["sleep", "5"], timeout=0.5)
+
+
+def test_lines_of_the_prompt_run_in_the_guest_and_the_code_of_the_last_is_its_own(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "agent.py").write_text(AGENT)
+    stand_in = guest_of(tmp_path, LISTENS, f'PYTHONPATH={ROOT} exec {sys.executable} {tmp_path}/agent.py "$@"')
+    monkeypatch.setattr(prompt, "fetch", lambda: stand_in)
+    socket = rundir.device_dir("card") / SOCKET_NAME
+    socket.parent.mkdir(parents=True)
+    socket.touch()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("echo one; false\nexec python3 -c 'import sys; print(sys.prefix)'\n"
+                                                  "echo two >&2; exit 3\n"))
+    assert prompt.main(["card"]) == 3
+    shown = capfd.readouterr()
+    assert (shown.out, shown.err) == (f"one\n{sys.prefix}\n", "two\n")
+
+
+def test_prompt_names_the_device_that_does_not_run(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert prompt.main(["nobody"]) == 1
+    assert "morphnic sim run --name nobody --set pcie_width=64" in capfd.readouterr().err

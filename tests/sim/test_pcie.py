@@ -16,6 +16,7 @@ from device_link import conformance, rundir
 from device_link.discovery import discover
 from device_link.operations import Read
 from device_link.pcie.transport import BarTransport
+from device_link.selftest import run_selftest
 from device_link.transport import BusError, Capability
 from morphnic.errors import DeviceBusy, DeviceNotFound, LinkLost, UnsupportedCapability
 from offload_manager.allocation import Limits
@@ -62,6 +63,8 @@ def opened(process: SimProcess) -> device_link.Device:
 def test_registers_memory_and_interrupts_over_the_simulated_function(process):
     """One start of the device for what needs one that runs."""
     rng = random.Random(1)
+    descriptors = Path(f"/proc/{process.ready.pid}/fd")
+    before = len(list(descriptors.iterdir()))
     report = conformance.run(f"pcie://{process.name}", timeout=20,
                              only=["identity", "device-time", "scratch", "read-only", "lists"])
     assert [(one.name, one.outcome, one.message) for one in report.results if one.outcome != "pass"] == []
@@ -77,6 +80,9 @@ def test_registers_memory_and_interrupts_over_the_simulated_function(process):
         with pytest.raises(BusError, match=r"port\[0\].admitted"):
             device.port[0].admitted.read()
 
+        tested = run_selftest(device, only=["dma", "interrupts"]).results
+        assert [(one.outcome, one.message) for one in tested] == [("pass", ""), ("pass", "")]
+        assert not int(device.region[0].rights.read())
         with device.transport.map_memory(10_000) as memory:
             content = rng.randbytes(len(memory.view))
             memory.view[:] = content
@@ -107,6 +113,7 @@ def test_registers_memory_and_interrupts_over_the_simulated_function(process):
         device.interrupt.enable.write(window=0)
     # Whoever lets go of it leaves nothing behind.
     with opened(process) as device:
+        assert len(list(descriptors.iterdir())) == before + 1
         assert not device.pcie.link.read().msix_enable
         descriptor = device.transport.function._socket.fileno()
         process.kill()
@@ -177,6 +184,7 @@ def test_a_control_loop_owns_a_device_over_pcie(tmp_path, monkeypatch):
                            LoopSettings(window_cycles=100_000))
         loop.start()
         assert loop.commits == 1
+        assert not device.link.control.read().push
         windows = [step.window for _ in range(4) if (step := loop.step(60)) is not None]
         assert len(windows) == 4
         assert [one.epoch for one in windows[1:]] == [loop.active.epoch] * 3

@@ -55,6 +55,7 @@ def all_findings(context: Context) -> Iterator[Finding]:
     yield boards.serial_group()
     yield boards.udev_rules()
     yield from boards.serial_ports()
+    yield from boards.pcie_functions()
     yield virtual.qemu()
     yield virtual.kvm()
     yield virtual.guest()

@@ -1,4 +1,4 @@
-"""What boards need: permission to open their ports, udev rules, FTDI's latency timer."""
+"""What boards need: permission to open their ports, udev rules, FTDI's latency timer; of cards, vfio-pci."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import grp
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from device_link import discovery
 
 from .finding import Finding
 
@@ -68,3 +70,34 @@ def latency_timer(port: str, device: Path, timer: Path) -> Finding:
     if milliseconds > 1:
         return Finding(port, "warning", f"latency timer {milliseconds} ms", f"echo 1 | sudo tee {timer}")
     return Finding(port, "ok", f"{device}, latency timer {milliseconds} ms")
+
+
+def pcie_functions(sys_root: Path = Path("/sys"), dev_root: Path = Path("/dev")) -> Iterator[Finding]:
+    """Each PCIe function: can a program of this user have all of it, or registers alone?"""
+    found = list(discovery.pcie_functions(sys_root / "bus/pci/devices"))
+    if not found:
+        yield Finding("PCIe functions", "ok", "no card is plugged in")
+    for candidate in found:
+        folder = sys_root / "bus/pci/devices" / candidate.url.removeprefix("pcie://")
+        driver = candidate.details["driver"]
+        yield pcie_function(folder, None if driver is None else str(driver), dev_root)
+
+
+def pcie_function(folder: Path, driver: str | None, dev_root: Path) -> Finding:
+    """One, whose folder in sysfs is `folder`."""
+    alone = "registers alone, without DMA and interrupts"
+    if not (folder / "iommu_group").exists():
+        return Finding(folder.name, "warning", f"the IOMMU is off: {alone}",
+                       "intel_iommu=on on the kernel's command line; AMD's is on where the firmware has it")
+    if driver != "vfio-pci":
+        held = f"driver {driver} has it" if driver else "it has no driver"
+        unbind = f"echo {folder.name} | sudo tee {folder}/driver/unbind && " if driver else ""
+        return Finding(folder.name, "warning", f"{held}: {alone}",
+                       f"sudo modprobe vfio-pci && {unbind}echo vfio-pci | sudo tee {folder}/driver_override && "
+                       f"echo {folder.name} | sudo tee {folder.parents[1]}/drivers_probe")
+    group = dev_root / "vfio" / (folder / "iommu_group").resolve().name
+    if not os.access(group, os.R_OK | os.W_OK):
+        return Finding(folder.name, "warning", f"{group} may not be opened by this user",
+                       "sudo cp deploy/udev/73-morphnic-vfio.rules /etc/udev/rules.d/ && "
+                       "sudo udevadm control --reload && sudo udevadm trigger")
+    return Finding(folder.name, "ok", f"{group}, through vfio-pci")
