@@ -105,10 +105,9 @@ class Reflex(wiring.Component):
         A rule that is no longer due when it would be taken is passed over. The row that the table is storing cannot be
         read in the same cycle: the next rule waits if it has that target, and all behind it.
         """
-        picked, asked = Signal(self._rules), Signal(self._rules)   # the rule that is there, as a bit
-        others, target = Signal(self._rules), Signal.like(self.target, name="fetched_target")
-        is_known, second = Signal(), Signal()
-        goes_on, waits = Signal(), Signal()
+        picked, asked, others = (Signal(self._rules, name=name) for name in ("picked", "asked", "others"))   # bits
+        is_known, second, goes_on, waits = (Signal(name=name) for name in ("is_known", "second", "goes_on", "waits"))
+        target = Signal.like(self.target, name="fetched_target")
         m.d.comb += [
             goes_on.eq(self.transaction.storing & ~self.transaction.unknown & ~(one_by_one & ~self.transaction.none)),
             waits.eq(second & asked.any() & (target == self.table.store_tenant)),

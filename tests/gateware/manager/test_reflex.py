@@ -98,13 +98,17 @@ def test_row_over_the_one_just_stored_takes_a_cycle_more_and_the_sums_are_those_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("targets", [[number % SMALL.tenants for number in range(RULE_COUNT)], [2] * RULE_COUNT])
-@pytest.mark.parametrize("by", ["figure", "software"])
-def test_rule_withdrawn_at_any_cycle_of_the_storing_is_stored_and_recorded_or_neither(targets, by):
-    """All wait for software; it lets them go, and one of them ceases to be due: early, in every step, late."""
+@pytest.mark.parametrize(("by", "last"), [("figure", 10), ("software", 6)])
+def test_rule_withdrawn_at_any_cycle_of_the_storing_is_stored_and_recorded_or_neither(targets, by, last):
+    """All wait for software; it lets them go, and one of them ceases to be due: early, in every step, late.
+
+    It is not due from the ninth cycle after its figure, the fifth of the write of `watch`. Until then it can be taken;
+    two cycles later its row is broadcast: `last` after the withdrawal began.
+    """
     async def test(harness, ctx):
         rules = await prepare(harness, ctx, targets)
         fired = dict.fromkeys(range(RULE_COUNT), 0)
-        ends, one = [], 5   # of the one that is withdrawn
+        ends, stored_after, one = [], [], 5   # of the one that is withdrawn
         for delay in range(24):
             await give_up(harness, ctx)
             assert await harness.command(ctx, "begin") == (model.OK, 0)
@@ -115,6 +119,7 @@ def test_rule_withdrawn_at_any_cycle_of_the_storing_is_stored_and_recorded_or_ne
             assert await harness.read(ctx, "rules.waiting") == (1 << RULE_COUNT) - 1
             await harness.write(ctx, "rm.command", model.COMMANDS["abandon"])
             await harness.tick(ctx, delay)
+            began = harness.cycle
             if by == "figure":
                 await harness.figure(ctx, 1, one, 100)
             else:
@@ -132,9 +137,47 @@ def test_rule_withdrawn_at_any_cycle_of_the_storing_is_stored_and_recorded_or_ne
             for number in (one - 1, one, one + 1):
                 assert await harness.read(ctx, "rule.firings", number) == fired[number]
             ends.append(one in taken)
-        print("".join("sw"[not end] for end in ends))
+            if ends[-1]:
+                stored_after.append(next(
+                    cycle - began for cycle, row in harness.mirror.broadcasts if row == rules[one].row))
+            harness.mirror.broadcasts.clear()
+        print("".join("sw"[not end] for end in ends), stored_after)
+        assert max(stored_after) == last
         assert ends == sorted(ends)   # the later it is withdrawn, the surer it was stored
         assert not ends[0]
         assert ends[-1]
+
+    Harness(SMALL).run(test)
+
+
+@pytest.mark.slow
+def test_rule_that_was_on_its_way_when_a_transaction_ended_is_fetched_again():
+    """The rule before it has a target that does not exist; then software takes the allocation, and gives it another."""
+    async def test(harness, ctx):
+        await give_up(harness, ctx)
+        caught = 0
+        for delay in range(30):
+            rules = await prepare(harness, ctx, [63, 1, 3])
+            assert await harness.command(ctx, "begin") == (model.OK, 0)
+            for number in range(len(rules)):
+                await harness.figure(ctx, 1, number, 101)
+            await harness.tick(ctx, 20)
+            await harness.write(ctx, "rm.command", model.COMMANDS["abandon"])
+            await harness.tick(ctx, delay)
+            assert await harness.command(ctx, "begin") == (model.OK, 0)
+            if await harness.read(ctx, "rules.waiting") == 0b110:
+                caught += 1
+                await harness.write(ctx, "rule.target", 4, 1)
+                rules[1].target = 4
+            changes = len(harness.mirror.changes)
+            assert await harness.command(ctx, "abandon") == (model.OK, 0)
+            await settle(harness, ctx)
+            if rules[1].target == 4:
+                assert len(harness.mirror.changes) == changes + 1
+                expected = table_of(harness, rules[1:])
+                assert [harness.mirror.active[tenant] for tenant in (3, 4)] == [expected[tenant] for tenant in (3, 4)]
+            for number in range(len(rules)):
+                await harness.write(ctx, "rule.watch", 0, number)
+        assert caught > 0
 
     Harness(SMALL).run(test)
