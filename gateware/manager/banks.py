@@ -1,9 +1,9 @@
 """`BankRoles`: which bank is active, which one is kept for a rollback, which one is written; and the epoch.
 
 Everything that belongs to a table changes in one cycle: `active_bank`, `epoch`, `sum_pages` and `active_tag` are new
-together in the cycle after `commit` or `roll_back`, in which `changed` is high. A commit makes the staging bank
-active and keeps the one before; a rollback exchanges the two. `staging_bank` is never the active one. There are no
-errors: whether a change is allowed is decided by the caller, who raises at most one of the two.
+together in the cycle after `commit` or `roll_back`, in which `changed` is high; `changed_at` is a cycle later. A commit
+makes the staging bank active and keeps the one before; a rollback exchanges the two. `staging_bank` is never the active
+one. There are no errors: whether a change is allowed is decided by the caller, who raises at most one of the two.
 """
 
 from amaranth import *
@@ -44,27 +44,30 @@ class BankRoles(wiring.Component):
         m = Module()
         previous_bank = Signal(range(BANKS), init=1)
         previous_pages = Signal.like(self.sum_pages)
-        previous_tag = Signal(32)
+        # A tag stays with its bank: the strobe of a change, which reaches far enough, need not move it.
+        tags = [Signal(32, name=f"tag_{bank}") for bank in range(BANKS)]
+        for bank, tag in enumerate(tags):
+            with m.If(self.staging_bank == bank):
+                m.d.sync += tag.eq(self.staged_tag)
+        m.d.comb += self.active_tag.eq(Array(tags)[self.active_bank])
         m.d.sync += self.changed.eq(self.commit | self.roll_back)
+        with m.If(self.changed):
+            m.d.sync += self.changed_at.eq(self.cycle)
         with m.If(self.commit | self.roll_back):
             m.d.sync += [
                 self.epoch.eq(self.epoch + 1),
-                self.changed_at.eq(self.cycle + 1),
                 previous_bank.eq(self.active_bank),
                 previous_pages.eq(self.sum_pages),
-                previous_tag.eq(self.active_tag),
             ]
         with m.If(self.commit):
             m.d.sync += [
                 self.active_bank.eq(self.staging_bank),
                 self.staging_bank.eq(previous_bank),
                 self.sum_pages.eq(self.staged_pages),
-                self.active_tag.eq(self.staged_tag),
             ]
         with m.Elif(self.roll_back):
             m.d.sync += [
                 self.active_bank.eq(previous_bank),
                 self.sum_pages.eq(previous_pages),
-                self.active_tag.eq(previous_tag),
             ]
         return m

@@ -129,7 +129,7 @@ class TableChecker(wiring.Component):
         """The verdict that the check begins with; a fault of a row does not replace one of the table.
 
         What it depends on is compared in the cycle before. Returns whether it is the last word."""
-        is_heavy, is_large, is_legal = Signal(), Signal(), Signal()
+        is_heavy, is_large, is_legal = (Signal(name=name) for name in ("is_heavy", "is_large", "is_legal"))
         m.d.sync += [
             is_heavy.eq(self.sum_weight > WEIGHT_CAPACITY),
             is_large.eq(self.sum_pages > self._config.pages),

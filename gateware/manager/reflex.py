@@ -1,10 +1,11 @@
 """`Reflex`: carries the rules that are due into the allocation, by the same transaction as software's.
 
 Contract: while `storing` is high, the prepared rows of the rules that are due are stored over those of their target
-tenants, one in two cycles; `stored` is high in the cycle in which none is
-left and no figure waits to be evaluated, with `none` if all of them were withdrawn. All of these rules are one table:
-one check, one change. If two of them have the same target, the row stored later holds: of rules that watch the same
-figure, that of the highest number. A target that does not exist ends the transaction at once (`unknown`).
+tenants, one a cycle from the third cycle on, and a cycle later if the one before has the same target; `stored` is high
+in the cycle in which none is left and no figure waits to be evaluated, with `none` if all of them were withdrawn. All
+of these rules are one table: one check, one change. If two of them have the same target, the row stored later holds: of
+rules that watch the same figure, that of the highest number. A target that does not exist ends the transaction at once
+(`unknown`).
 
 When the transaction is `done`, each of its rules has fired: it is recorded with the result, a cycle a rule, and
 disarmed. A table of *several* rules that is refused is no firing yet: its rules are due again, one a transaction,
@@ -48,7 +49,8 @@ class Reflex(wiring.Component):
 
     transaction: see `RulesSignature`.
     tag: of the table that these rules would commit.
-    due, idle, take, again, busy, fired: see `RuleEvaluator`. row_of, prepared, target, log...: see `RuleStore`.
+    due, idle, take, again, busy, fired: see `RuleEvaluator`. target_of, target, row_of, log...: see `RuleStore`.
+    prepared: row of the rule `row_of`.
     table: see `RulesRowSignature`.
     epoch, cycle: of the device, for the records. firings, refused: since reset.
     """
@@ -65,9 +67,10 @@ class Reflex(wiring.Component):
             "again": Out(rules),
             "busy": Out(rules),
             "fired": Out(rules),
+            "target_of": Out(range(rules)),
+            "target": In(6),
             "row_of": Out(range(rules)),
             "prepared": In(AllocationRow),
-            "target": In(6),
             "log": Out(1),
             "log_rule": Out(range(rules)),
             "log_cycle": Out(32),
@@ -96,49 +99,49 @@ class Reflex(wiring.Component):
         return m
 
     def _elaborate_store(self, m, taken, is_several, one_by_one):
-        """Fetch a rule's row and target; take it and ask for the row that it replaces; store its own while the next one
-        is fetched.
+        """A rule is picked; its target is fetched; it is taken, and its own row and the one that it replaces are asked
+        for; its row is stored. A cycle each, of one rule after the other.
 
-        Which is next is known a cycle ahead; it is passed over if it is no longer due.
+        A rule that is no longer due when it would be taken is passed over. The row that the table is storing cannot be
+        read in the same cycle: the next rule waits if it has that target, and all behind it.
         """
-        fetches, asks, second = Signal(), Signal(), Signal()
-        others, target = Signal(self._rules), Signal.like(self.target, name="fetched_target")
-        is_known = Signal()
-        goes_on = Signal()
+        picked, asked, others = (Signal(self._rules, name=name) for name in ("picked", "asked", "others"))   # bits
+        is_known, second, goes_on, waits = (Signal(name=name) for name in ("is_known", "second", "goes_on", "waits"))
+        target = Signal.like(self.target, name="fetched_target")
         m.d.comb += [
-            others.eq(self.due & ~Mux(asks, 1 << self.row_of, 0)),
+            goes_on.eq(self.transaction.storing & ~self.transaction.unknown & ~(one_by_one & ~self.transaction.none)),
+            waits.eq(second & asked.any() & (target == self.table.store_tenant)),
+            self.take.eq(asked & self.due & (goes_on & ~waits).replicate(self._rules)),
             self.table.scan_tenant.eq(target),
             self.table.store.eq(second),
-            goes_on.eq(self.transaction.storing & ~self.transaction.unknown & ~(one_by_one & ~self.transaction.none)),
+            self.table.store_tenant.eq(self.transaction.row),
+            # What stands in the pipeline while nothing may be stored is picked again.
+            others.eq(self.due & ~Mux(goes_on, picked | asked, 0)),
         ]
         m.d.sync += [
-            fetches.eq(goes_on & ~fetches & self.due.any()),
-            asks.eq(fetches),
-            second.eq(0),
-            self.transaction.unknown.eq(0),
+            second.eq(self.take.any() & is_known),
+            self.transaction.unknown.eq(self.take.any() & ~is_known),
+            self.transaction.row.eq(target),
+            self.table.new.eq(self.prepared),
         ]
-        with m.If(fetches):
+        with m.If(~goes_on):
+            m.d.sync += asked.eq(0)
+        with m.Elif(~waits):
             m.d.sync += [
-                target.eq(self.target),
-                is_known.eq(self.target < self._config.tenants),
-                self.table.new.eq(self.prepared),
+                asked.eq(picked), self.row_of.eq(self.target_of),
+                target.eq(self.target), is_known.eq(self.target < self._config.tenants),
             ]
-        with m.Else():
-            m.d.sync += self.row_of.eq(lowest(m, others, "next_rule"))
-        with m.If(asks & goes_on & self.due.bit_select(self.row_of, 1)):
-            m.d.comb += self.take.eq(1 << self.row_of)
+        with m.If(~goes_on | ~waits):
+            m.d.sync += [picked.eq(others & -others), self.target_of.eq(lowest(m, others, "next_rule"))]
+        with m.If(self.take.any()):
             m.d.sync += [
                 taken.eq(taken | self.take),
                 self.transaction.none.eq(0),
                 is_several.eq(~self.transaction.none),
-                second.eq(is_known),
-                self.transaction.unknown.eq(~is_known),
-                self.transaction.row.eq(target),
-                self.table.store_tenant.eq(target),
             ]
         with m.If(self.transaction.unknown):
             m.d.comb += self.transaction.stored.eq(1)
-        with m.Elif(self.transaction.storing & ~fetches & ~asks & ~second & (~goes_on | ~self.due.any())):
+        with m.Elif(self.transaction.storing & ~second & (~goes_on | ~self.due.any())):
             m.d.comb += self.transaction.stored.eq(self.idle | one_by_one)
 
     def _elaborate_end(self, m, taken, is_several, logging, one_by_one):

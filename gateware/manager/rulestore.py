@@ -37,7 +37,7 @@ class RuleStore(wiring.Component):
     """Registers of all rules.
 
     rule, prepared: bus ports. watch, rewritten: see `RuleEvaluator`.
-    setting_of, setting: of one rule. row_of, row, target: prepared row of one rule, and whose row it replaces.
+    setting_of, setting: of one rule. row_of, row: prepared row of one rule. target_of, target: whose row it replaces.
     log, log_rule, log_cycle, log_outcome: strobe: the rule fired.
     """
 
@@ -53,6 +53,7 @@ class RuleStore(wiring.Component):
             "setting": Out(RuleSetting),
             "row_of": In(range(rules)),
             "row": Out(AllocationRow),
+            "target_of": In(range(rules)),
             "target": Out(6),
             "log": In(1),
             "log_rule": In(range(rules)),
@@ -98,7 +99,7 @@ class RuleStore(wiring.Component):
 
         setting, target = self.setting, self.target
         threshold, hysteresis, timing = (words(name, self.setting_of) for name in ("threshold", "hysteresis", "timing"))
-        targets = words("target", self.row_of)
+        targets = words("target", self.target_of)
         m.d.comb += [
             setting.threshold.eq(threshold), setting.hysteresis.eq(hysteresis),
             setting.hold.eq(timing[:8]), setting.interval.eq(timing[16:]), target.eq(targets),

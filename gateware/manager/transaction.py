@@ -75,6 +75,7 @@ class Transaction(wiring.Component):
     locked: staged rows must not change, because a command waits or a check is under way.
     rules: see `RulesSignature`. rules_confirm_within: as for commands.
     commit, roll_back: the change of this cycle, visible in the next one; for_rules: it is the rules'.
+    commits, rollbacks, refused, expired: since reset, counted a cycle after the change or the answer.
     """
 
     def __init__(self):
@@ -108,10 +109,7 @@ class Transaction(wiring.Component):
             "result": Out(Result),
             "row": Out(8),
             "confirm_left": Out(32),
-            "commits": Out(32),
-            "rollbacks": Out(32),
-            "refused": Out(32),
-            "expired": Out(32),
+            **dict.fromkeys(("commits", "rollbacks", "refused", "expired"), Out(32)),
         })
 
     def elaborate(self, platform):
@@ -137,7 +135,6 @@ class Transaction(wiring.Component):
             # Nothing is under way: take the command that waits, once the copy is complete; else rules that are due.
             with m.State("READY"):
                 with m.If(self._waiting & (self.phase != Phase.COPYING) & ~self._expiring & self.settled):
-                    m.d.comb += self._taking.eq(1)
                     m.d.sync += self._waiting.eq(0)
                     self._elaborate_dispatch(m)
                 with m.Elif(self.rules.due & ~self._waiting & (self.phase == Phase.IDLE)
@@ -172,17 +169,17 @@ class Transaction(wiring.Component):
                     m.next = "READY"
         m.d.comb += self._running.eq(~fsm.ongoing("READY"))
         self._elaborate_change(m)
+        self._elaborate_counts(m)
         return m
 
     def _declare(self):
         self._waiting = Signal()
-        self._taking = Signal()
         self._op = Signal(4)
         self._running = Signal()
         self._committing = Signal()
         self._is_checked = Signal()
-        self._expiring = Signal()
-        self._no_time_left = Signal()   # `confirm_left` is 0; nothing waits for a comparison of 32 bits
+        self._expiring = Signal()   # a change awaits confirmation, and `confirm_left` is 0
+        self._refusing = Signal()
         self._restore = Signal()   # what is staged was dropped in the cycle before
 
     def _answer(self, m, result, row=0):
@@ -198,7 +195,7 @@ class Transaction(wiring.Component):
         with m.Else():
             m.d.sync += [self.result.eq(result), self.row.eq(row)]
             if result is not Result.OK:
-                m.d.sync += self.refused.eq(self.refused + 1)
+                m.d.comb += self._refusing.eq(1)
 
     def _elaborate_dispatch(self, m):
         """Refuse the command that waits, or start on it."""
@@ -262,7 +259,7 @@ class Transaction(wiring.Component):
             self._answer(m, Result.OK)
 
     def _elaborate_confirm(self, m):
-        m.d.sync += [self.phase.eq(Phase.IDLE), self.confirm_left.eq(0)]
+        m.d.sync += [self.phase.eq(Phase.IDLE), self.confirm_left.eq(0), self._expiring.eq(0)]
         self._answer(m, Result.OK)
 
     def _elaborate_roll_back(self, m):
@@ -275,12 +272,10 @@ class Transaction(wiring.Component):
 
     def _elaborate_deadline(self, m):
         """Count down to the deadline; the cycle after the last one restores the previous table."""
-        m.d.comb += self._expiring.eq((self.phase == Phase.AWAITING) & self._no_time_left)
         with m.If(self._expiring):
             m.d.comb += self.roll_back.eq(1)
-            m.d.sync += self.expired.eq(self.expired + 1)
         with m.Elif(self.phase == Phase.AWAITING):
-            m.d.sync += [self.confirm_left.eq(self.confirm_left - 1), self._no_time_left.eq(self.confirm_left == 1)]
+            m.d.sync += [self.confirm_left.eq(self.confirm_left - 1), self._expiring.eq(self.confirm_left == 1)]
 
     def _elaborate_change(self, m):
         """The phase that a change leads to."""
@@ -289,13 +284,17 @@ class Transaction(wiring.Component):
         with m.If(self.commit):
             m.d.sync += [
                 self.confirm_left.eq(confirm_within),
-                self._no_time_left.eq(0),
                 self.phase.eq(Mux(confirm_within == 0, Phase.IDLE, Phase.AWAITING)),
-                self.commits.eq(self.commits + 1),
             ]
         with m.If(self.roll_back):
-            m.d.sync += [
-                self.confirm_left.eq(0),
-                self.phase.eq(Phase.IDLE),
-                self.rollbacks.eq(self.rollbacks + 1),
-            ]
+            m.d.sync += [self.confirm_left.eq(0), self._expiring.eq(0), self.phase.eq(Phase.IDLE)]
+
+    def _elaborate_counts(self, m):
+        """Counted a cycle later, by strobes of their own: the one of a change reaches far enough."""
+        counts = {"commits": self.commit, "rollbacks": self.roll_back, "expired": self._expiring,
+                  "refused": self._refusing}
+        for name, event in counts.items():
+            happened, count = Signal(name=f"{name}_happened"), getattr(self, name)
+            m.d.sync += happened.eq(event)
+            with m.If(happened):
+                m.d.sync += count.eq(count + 1)

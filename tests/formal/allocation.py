@@ -59,7 +59,7 @@ class ManagerContract(Elaboratable):
                 m.d.comb += [claim(rule) for rule in legal(tables[bank], self.config)]
                 m.d.comb += claim(bus.sum_pages == reduce(add, (row.pages for row in tables[bank])))
         if self.invariant:
-            ManagerInvariant(m, inside, self.config, tables, self.claims).claim_all(bus, kept, waited)
+            ManagerInvariant(m, inside, self.config, tables, self.claims).claim_all(bus, kept, waited, dut.bus)
         self.claims.finish(m)
         return m
 

@@ -5,6 +5,7 @@ from operator import add
 
 from amaranth import *
 
+from gateware.csr import regmap
 from gateware.manager.allocation import BANKS, AllocationRow
 from gateware.manager.checker import Result
 from gateware.manager.guarantee import GuaranteeRow
@@ -35,7 +36,7 @@ class ManagerInvariant:
         pitch = (self.config.tenants - 1).bit_length()
         return self.inside.word(self.m, "table.rows", Cat(C(number, pitch), bank))
 
-    def claim_all(self, bus, kept, waited):
+    def claim_all(self, bus, kept, waited, registers):
         claim = partial(self.claims, "banks")
         self.m.d.comb += [
             claim((self.active < BANKS) & (self.staging < BANKS) & (self.previous < BANKS)),
@@ -43,12 +44,27 @@ class ManagerInvariant:
             claim(self.staging != self.previous),
             claim(~bus.write | (bus.bank == self.staging)), claim(kept == self.previous),
         ]
+        self._access(registers, waited)
         self._banks(bus)
         self._copy(waited)
         self._phases()
         self._standing()
         self._check()
         self._change()
+
+    def _access(self, registers, waited):
+        """Which block of the register bus is selected, from the second cycle of an access on; that it is the rows'."""
+        claim = partial(self.claims, "copy")
+        inside, selected = self.inside, {}
+        for name in ("guarantee", "staging", "active", "rule", "prepared"):
+            block, rows = regmap.node(name), self.config.rules if name in ("rule", "prepared") else self.config.tenants
+            first, selected[name] = block.address // 4, inside[f"registers.{name}_selected"]
+            is_here = (registers.address >= first) & (registers.address < first + rows * block.stride // 4)
+            self.m.d.comb += claim(~waited | (selected[name] == is_here))
+        self.m.d.comb += [
+            claim(inside["registers.decoded"] == waited),
+            claim((inside["access.step"] == 0) | selected["staging"] | selected["active"]),
+        ]
 
     def _banks(self, bus):
         claim = partial(self.claims, "banks")
@@ -86,6 +102,7 @@ class ManagerInvariant:
             claim(~taken.any() | inside["transaction.for_rules"] | inside["transaction.rules__done"]),
             claim(inside["rules.reflex.transaction__none"] == ~taken.any()),
             claim(~second | taken.any()), claim(~unknown | taken.any()),
+            claim(~inside["rules.reflex.is_known"] | (inside["rules.reflex.fetched_target"] < self.config.tenants)),
         ]
         for number in self.numbers:
             m.d.comb += claim(~copying | changed | (current <= number) | stored[number])
@@ -117,10 +134,12 @@ class ManagerInvariant:
         second = inside["rules.reflex.second"]
         m.d.comb += [
             claim(~staging | self.complete),
+            claim(~inside["transaction._expiring"] | (self.phase == Phase.AWAITING)),
             claim(~self.running | self.complete),
             claim(~self.running | Mux(self.for_rules, self.phase == Phase.IDLE, staging)),
             claim((self.running & inside["transaction._committing"]) | ~self.for_rules),
             claim(~storing | self.for_rules),
+            claim(~inside["transaction.rules__done"] | ~self.running),
             claim(~(storing | (self.phase == Phase.COPYING)) | ~inside["transaction._is_checked"]),
             claim(~second | storing),
             claim(~(second & inside["rules.reflex.transaction__unknown"])),

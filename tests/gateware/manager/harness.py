@@ -30,6 +30,7 @@ class Mirror:
         self.sum_pages = config.pages
         self.changes: list[int] = []   # cycles in which another bank came into force
         self.firings: list[int] = []   # cycles in which rules fired
+        self.broadcasts: list[tuple[int, Row]] = []   # every row that was written, and in which cycle
 
     @property
     def active(self) -> list[Row]:
@@ -85,7 +86,9 @@ class Harness:
         if stored and write:
             assert ctx.get(bus.bank) != bank
             row = ctx.get(bus.row)
-            mirror.banks[ctx.get(bus.bank)][ctx.get(bus.tenant)] = {name: row[name] for name in COLUMNS}
+            taken = {name: row[name] for name in COLUMNS}
+            mirror.banks[ctx.get(bus.bank)][ctx.get(bus.tenant)] = taken
+            mirror.broadcasts.append((self.cycle, taken))
 
     async def access(self, ctx: Any, where: int, value: int | None = None, mask: int = 0xF) -> int:
         """One bus access at a byte address; `BusError` when the device says so."""

@@ -41,7 +41,7 @@ async def settle(harness, ctx):
 @pytest.mark.parametrize("config", [*(DeviceConfig(tenants=tenants) for tenants in (2, 16, 64)), SMALL])
 @pytest.mark.parametrize("several", [1, 2, RULE_COUNT])
 def test_rules_take_effect_within_tenants_plus_48_cycles_of_the_figure(config, several):
-    """Exactly 20, and 2 for each other rule; no access of software is under way."""
+    """Exactly 18, and one for each other rule; no access of software is under way."""
     tenants = config.tenants
 
     async def test(harness, ctx):
@@ -54,7 +54,7 @@ def test_rules_take_effect_within_tenants_plus_48_cycles_of_the_figure(config, s
         assert len(harness.mirror.changes) == 1
         took = harness.mirror.changes[0] - strobe
         assert took <= tenants + 48
-        assert took == 20 + 2 * (several - 1)
+        assert took == 18 + several - 1
         expected = model.reset_table(harness.config)
         for rule in rules:
             expected[rule.target] = rule.row
@@ -606,8 +606,8 @@ def test_long_hold_and_interval_are_counted_to_the_end(hold, interval):
         await session.rewrite(0, **rule, hold=hold, interval=interval, target=1, row=granted(9))
         for windows in range(min(2 * max(hold, interval) + 4, 2200)):
             await session.send(1, DEPTH, 3 if session.rules.rules[0].armed else 9)
-            # The strobe's cycle has passed: a rule's table is in force, and it has fired, 20 cycles after the strobe.
-            await harness.tick(ctx, 19 if session.rules.waiting else 2)
+            # The strobe's cycle has passed: a rule's table is in force, and it has fired, 18 cycles after the strobe.
+            await harness.tick(ctx, 17 if session.rules.waiting else 2)
             session.rules.act()
             assert len(harness.mirror.firings) == session.rules.firings, windows
         assert session.rules.firings > (interval < 0x1000)
@@ -673,7 +673,7 @@ def test_rule_whose_figure_is_being_evaluated_is_of_the_same_table(apart, first,
         await harness.tick(ctx, apart - 1)
         await harness.figure(ctx, 1, DEPTH + 1, 101)
         await settle(harness, ctx)
-        assert len(harness.mirror.changes) == (1 if apart < 14 else 2)
+        assert len(harness.mirror.changes) == (1 if apart < 13 else 2)
         assert [harness.mirror.active[tenant]["weight"] for tenant in (1, 2)] == [1000 + first, 1000 + second]
 
     Harness(SMALL).run(test)
