@@ -7,7 +7,7 @@ import pytest
 
 from gateware.config import CREDIT_BEATS, DeviceConfig
 from gateware.pcie.dma import Command, Outcome, Report
-from gateware.pcie.queue_engine import BAD_INDEX, Status
+from gateware.pcie.queue_engine import BAD_INDEX, PATIENCE, Status
 from gateware.pcie.queue_table import CONTROL, DROPPED, FAULT, HEAD, RECEIVED, REFUSED, SENT, TAIL
 from gateware.pcie.queues import HostQueues
 from gateware.stream.packet import FlowClass, PacketHeader
@@ -424,6 +424,50 @@ def test_many_descriptors_of_a_ring_are_in_progress_and_given_back_several_at_a_
             assert tenant.messages - messages <= ENTRIES // 4
             assert [found for *_, found in bench.packets(bench.headers, bench.beats)][-ENTRIES:] == content
         assert await bench.word(ctx, 0, SENT) == ENTRIES * rounds
+
+    bench.run(test)
+
+
+@pytest.mark.slow
+def test_packets_that_arrive_steadily_are_given_back_several_at_a_time_however_slowly_they_come():
+    """Eight of these take longer than a descriptor has to be old: what came behind an old one was taken for old too."""
+    bench, length = Bench(10, 0.0), 64 * CONFIG.beat_bytes
+
+    async def test(ctx):
+        tenant = bench.tenants[0]
+        await bench.enable(ctx, 0)
+        for _ in range(2):
+            contents = [bench.rng.randbytes(length) for _ in range(ENTRIES)]
+            for index in range(ENTRIES):
+                bench.post(tenant, 1, (ROOM + length * index, 0, length, 0))
+            messages = tenant.messages
+            await bench.word(ctx, 0, TAIL + 1, tenant.tails[1])
+            for content in contents:
+                await bench.deliver(ctx, 0, content)
+            await bench.settle(ctx, tenant, 1)
+            assert bytes(tenant.memory[ROOM:ROOM + length * ENTRIES]) == b"".join(contents)
+            assert tenant.messages - messages <= ENTRIES // 4
+
+    assert 8 * 64 > PATIENCE
+    bench.run(test)
+
+
+@pytest.mark.slow
+def test_a_lone_packet_is_given_back_at_once():
+    bench = Bench(11, 0.0)
+
+    async def test(ctx):
+        tenant = bench.tenants[0]
+        await bench.enable(ctx, 0)
+        for _ in range(3):
+            bench.post(tenant, 1, (ROOM, 0, 64, 0))
+            await bench.word(ctx, 0, TAIL + 1, tenant.tails[1])
+            await ctx.tick().repeat(60)
+            messages = tenant.messages
+            await bench.deliver(ctx, 0, bench.rng.randbytes(64))
+            begun = bench.dma.now
+            await until(ctx, lambda messages=messages: tenant.messages > messages)
+            assert bench.dma.now - begun < PATIENCE // 2
 
     bench.run(test)
 
