@@ -14,7 +14,7 @@ from amaranth.lib import data
 from amaranth.lib.fifo import SyncFIFO
 
 from .dma import Outcome
-from .queue_store import Job, JobKind, Jobs, Status, row
+from .queue_store import Job, JobKind, Jobs, Status, hold_next, row
 from .share import DEPTH
 
 __all__ = ["QueueWrites"]
@@ -91,8 +91,8 @@ class QueueWrites(Elaboratable):
 
     def _elaborate_commands(self, m, moving, ending, giving):
         """Descriptors before payloads, whose rings wait for them. A lost packet needs no end."""
-        held, valid = Signal(Jobs.members["payload"].shape), Signal()
         commands, goes, room = self._dma.write_commands, Signal(), moving.w_rdy & ending.w_rdy
+        held, valid = hold_next(m, self.jobs, self.ask, self.reserved, goes)
         uses = held.job.kind != JobKind.NOTHING
         m.d.comb += [
             commands.valid.eq(valid & uses & room), commands.payload.eq(held.command),
@@ -100,12 +100,7 @@ class QueueWrites(Elaboratable):
             moving.w_data.eq(held.job), ending.w_data.eq(held.job),
             giving.w_data.eq(held.job), giving.w_en.eq(goes & (held.job.kind == JobKind.DESCRIPTORS)),
             moving.w_en.eq(goes), ending.w_en.eq(goes & (held.job.count != 0)),
-            self.jobs.ready.eq(~valid | goes),
-            self.ask.ready.eq((~valid | goes) & ~self.jobs.valid & ~self.reserved),
         ]
-        with m.If(~valid | goes):
-            m.d.sync += [valid.eq(self.jobs.valid | (self.ask.valid & self.ask.ready)),
-                         held.eq(Mux(self.jobs.valid, self.jobs.payload, self.ask.payload))]
 
     def _elaborate_gather(self, m, giving, units, job):
         """Descriptors are put together to units before their turn comes, so that their beats leave without a pause."""

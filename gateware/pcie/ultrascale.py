@@ -67,7 +67,7 @@ class Enables(data.Struct):
 
 
 class UltraScalePcie(wiring.Component):
-    """Shim with beats of `width` bits. Ports on the block's side are `block_members`; the others those of `Endpoint`."""
+    """Shim with beats of `width` bits: `block_members`, and on the core's side the ports of `Endpoint`."""
 
     def __init__(self, width: int = 64):
         self._width = check_width(width)

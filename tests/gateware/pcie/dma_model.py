@@ -94,5 +94,5 @@ def check_request(tlp, kind, limit):
     return start, size
 
 
-__all__ = ["BASE", "GENERATION", "PLACE", "REGIONS", "Guarded", "bus_of", "check_request", "command_bits", "draw", "grant_all",
-           "reports_of", "span"]
+__all__ = ["BASE", "GENERATION", "PLACE", "REGIONS", "Guarded", "bus_of", "check_request", "command_bits", "draw",
+           "grant_all", "reports_of", "span"]
