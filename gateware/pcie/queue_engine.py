@@ -8,14 +8,14 @@ that tenant, and so through the memory table. Word by word, when software posts 
     3     transmit: 15..0 flow hash              31 done, 19..16 status
 
 Contract: descriptors of a ring are taken in order, while its tail, a count modulo 2**16 that software writes, is ahead
-of the head; up to `WINDOW` of them are in progress. They are given back in order, several in one write where they are
-ready together; one waits for others only while these are under way, and at most 2 `PATIENCE` cycles. The status of one
-is `Status` or the `Outcome` of its DMA; a transmit descriptor that is not `DONE` sent nothing, a received packet
-without room is gone; each is counted as refused. Received packets for which nothing is posted are dropped and counted.
-A tail more than a ring ahead of the head or behind what was taken, and a ring that cannot be read or written, are
-faults of the queue alone: it is disabled, with the outcome (or `BAD_INDEX`) in its word `FAULT`, and what is in
-progress of it is not given back. `raised` strobes for the tenant whenever descriptors were given back, or the queue got
-a fault.
+of the head; up to `WINDOW` of them are in progress. They are given back in order: `BATCH` in one write; or what is
+ready when nothing else of the ring is under way and no packet waits in the receiver, so that a lone one waits for
+nothing; or when one has been ready for `PATIENCE` to twice as many cycles. The status of one is `Status` or the
+`Outcome` of its DMA; a transmit descriptor that is not `DONE` sent nothing, a received packet without room is gone;
+each is counted as refused. Received packets for which nothing is posted are dropped and counted. A tail more than a
+ring ahead of the head or behind what was taken, and a ring that cannot be read or written, are faults of the queue
+alone: it is disabled, with the outcome (or `BAD_INDEX`) in its word `FAULT`, and what is in progress of it is not given
+back. `raised` strobes for the tenant whenever descriptors were given back, or the queue got a fault.
 
 A packet is sent only with the fabric's credit for its tenant. Rings have their own places in every memory, and those of
 all tenants are served in turn, a burst of descriptors at a time: none waits for another's credit, ring or packets.
