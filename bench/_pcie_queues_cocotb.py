@@ -70,6 +70,13 @@ class Queues:
             place = tenant * REGION + ring * RINGS // 2 + 16 * index
             self.memory[place:place + 16] = b"".join(word.to_bytes(4, "little") for word in words)
 
+    def check(self, tenant, ring, count):
+        """The descriptors were given back, done and with their length."""
+        for index in range(count):
+            place = tenant * REGION + ring * RINGS // 2 + 16 * index
+            words = [int.from_bytes(self.memory[place + at:place + at + 4], "little") for at in (8, 12)]
+            assert words == [self.given["bytes"], 1 << 31], index
+
     def payload(self, tenant, index):
         return tenant * REGION + RINGS + BUFFER * index
 
@@ -87,6 +94,7 @@ async def packets_at_full_rate(dut):
         for name, expected in (("refused", 0), ("dropped", 0), ("fault", 0), (f"{given['way']}_head", count)):
             address = queues.map.register(f"queue[{tenant}].{name}").address
             assert await queues.host.window.read_dword(address) == expected, name
+        queues.check(tenant, int(given["way"] == "rx"), count)
     Path(given["result"]).write_text(json.dumps(steady(passed)))
 
 

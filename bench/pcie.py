@@ -5,8 +5,12 @@ beat: 2, 4, 8 and 16 at 64 to 512 bits. The limit is the rate of its lanes, less
 framing, sequence number and LCRC of each TLP, at a maximum payload of 256 bytes and read requests of 512.
 Acknowledgements and credit updates are in the model and count against the core. In simulation, not on hardware.
 
-The rows of the host queues count the packets' bytes alone: descriptors, which are read and given back, are part of what
-the queues cost. Transmitted packets are at most 32 beats long, so that narrow links have no row for longer ones.
+The rows of the host queues count the packets' bytes alone. Their limit is what the protocol leaves for these in the
+direction in which they go: beside a packet's own TLPs its descriptor of 16 bytes, written back (of packets received) or
+read (of those sent) in TLPs that are full of descriptors; and the requests for descriptors, as long as they may be.
+Interrupts, and descriptors in TLPs that are not full, are the device's choice and count against it. The ratio to the
+limit of DMA is shown beside it. Transmitted packets are at most 32 beats long, so that narrow links have no row for
+longer ones.
 """
 
 import contextlib
@@ -27,7 +31,7 @@ from tests.hdl.bench import Bench, Case, Value
 from tests.hdl.harness import run_case
 from tests.hdl.pcie_host import LANES
 
-PAYLOAD, OVERHEAD = 256, 12 + 8
+PAYLOAD, READ, OVERHEAD, DESCRIPTOR = 256, 512, 12 + 8, 16
 TARGET, QUEUE_TARGET = 0.95, 0.9
 
 
@@ -48,10 +52,17 @@ def limit_of(width: int) -> float:
     return float(PCIE_GEN_RATE[3] / 8 * LANES[width] / 1e9 * PAYLOAD / (PAYLOAD + OVERHEAD))
 
 
-def figure(name: str, width: int, rate: float, target: float, **conditions: Value) -> Figure:
-    limit = limit_of(width)
+def queue_limit(width: int, way: str, size: int) -> float:
+    """Bytes of packets of `size` bytes in a nanosecond, with the least that their descriptors take."""
+    tlps = -(-size // PAYLOAD)
+    descriptor = DESCRIPTOR + OVERHEAD * DESCRIPTOR / PAYLOAD
+    request = OVERHEAD * DESCRIPTOR / READ if way == "rx" else 0
+    return float(PCIE_GEN_RATE[3] / 8 * LANES[width] / 1e9 * size / (size + tlps * OVERHEAD + descriptor + request))
+
+
+def figure(name: str, width: int, rate: float, limit: float, target: float, **conditions: Value) -> Figure:
     return Figure(f"pcie.{name}_over_limit", rate / limit, "ratio", {"limit GB/s": limit}, (">=", target),
-                  {"width": width, "lanes": LANES[width], "GB/s": rate, "payload": PAYLOAD, "read request": 512,
+                  {"width": width, "lanes": LANES[width], "GB/s": rate, "payload": PAYLOAD, "read request": READ,
                    **conditions})
 
 
@@ -59,7 +70,7 @@ def dma(width: int, commands: int) -> list[Figure]:
     """Steady rates of writes and reads."""
     progress(f"{width} bits, {LANES[width]} lanes: DMA")
     found = run(BENCH, {"width": width, "commands": commands})
-    return [figure(f"dma_{way}", width, found[way], TARGET) for way in ("read", "write")]
+    return [figure(f"dma_{way}", width, found[way], limit_of(width), TARGET) for way in ("read", "write")]
 
 
 def queues(width: int, sizes: list[int], tenants: int) -> list[Figure]:
@@ -71,7 +82,8 @@ def queues(width: int, sizes: list[int], tenants: int) -> list[Figure]:
                 continue
             progress(f"{width} bits, {LANES[width]} lanes: {way} of {size} bytes")
             rate = run(QUEUES, {"width": width, "bytes": size, "way": way, "queues": tenants})
-            figures.append(figure(f"queue_{way}", width, rate, QUEUE_TARGET, bytes=size, queues=tenants))
+            figures.append(figure(f"queue_{way}", width, rate, queue_limit(width, way, size), QUEUE_TARGET, bytes=size,
+                                  queues=tenants, **{"over DMA's limit": rate / limit_of(width)}))
     return figures
 
 

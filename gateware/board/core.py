@@ -3,7 +3,8 @@
 Contract: the link is on `uart_rx`/`uart_tx` at `config.uart_baud`. The host and network ports, the register port and
 the pushed telemetry are tied off: nothing comes in, whatever goes out is taken at once, and the device's own generator
 is the source of packets. `heartbeat` changes about twice a second, `link` is high for 50 ms behind every change on the
-serial line, `epoch` for half a second behind every commit, rollbacks included.
+serial line, `epoch` for half a second behind every commit, rollbacks included. With `config.pcie_width` it is the core
+of a card: the ports of the UltraScale+ block's side are there too, with the names that `Card` gives them.
 """
 
 from amaranth import *
@@ -15,6 +16,8 @@ from morphnic.errors import InputError
 
 from ..config import DeviceConfig
 from ..device import Device
+from ..pcie.card import Card, expose
+from ..pcie.ultrascale import block_members
 
 __all__ = ["BoardCore", "BootNonce", "Stretcher", "check_for_board"]
 
@@ -23,8 +26,8 @@ class BootNonce(wiring.Component):
     """A number that another start does not have: the cycle in which the serial line first fell.
 
     Contract: `nonce` is 0 until `line` falls for the first time after a reset, and constant from the next cycle on. No
-    frame can have been received before. The counter runs from configuration on and is not reset with the device,
-    so that a reset gives another number too.
+    frame can have been received before; on a card `line` falls with the host's first request, too. The counter runs
+    from configuration on and is not reset with the device, so that a reset gives another number too.
     """
 
     line: In(1, init=1)
@@ -64,7 +67,7 @@ def check_for_board(config: DeviceConfig) -> None:
     """Refuse what no board can carry. For callers that have not made any component yet, which would be left unused."""
     if config.pcie_width:
         raise InputError(f"pcie_width must be 0 on a board, not {config.pcie_width!r}: no board file here has a "
-                         "PCIe link; for a vendor's hard IP, see docs/guides/pcie.md")
+                         "PCIe link; morphnic build --verilog --pcie ultrascale-plus writes the core of a card")
 
 
 class BoardCore(wiring.Component):
@@ -73,7 +76,6 @@ class BoardCore(wiring.Component):
     def __init__(self, config: DeviceConfig, build_id: int, uid: int):
         if not 0 <= uid < 1 << 64:
             raise ValueError(f"uid must be in 0..2**64-1, not {uid!r}")
-        check_for_board(config)
         self._config = config
         self._build_id = build_id
         self._uid = uid
@@ -83,11 +85,11 @@ class BoardCore(wiring.Component):
             "heartbeat": Out(1),
             "link": Out(1),
             "epoch": Out(1),
-        })
+        } | (block_members(config.pcie_width) if config.pcie_width else {}))
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.device = device = Device(self._config, self._build_id)
+        m.submodules.device = device = (Card if self._config.pcie_width else Device)(self._config, self._build_id)
         m.submodules.nonce = nonce = BootNonce()
         line = Signal(init=1)
         m.submodules.line = FFSynchronizer(self.uart_rx, line, init=1)
@@ -96,12 +98,14 @@ class BoardCore(wiring.Component):
             device.uart_rx.eq(self.uart_rx),
             self.uart_tx.eq(device.uart_tx),
             device.uid.eq(self._uid),
-            nonce.line.eq(line),
+            nonce.line.eq(line & ~device.cq.tvalid if self._config.pcie_width else line),
             device.boot_nonce.eq(nonce.nonce),
             device.telemetry.ready.eq(1),
         ]
         for port in (device.host_tx, *device.net_tx):
             m.d.comb += [port.header.ready.eq(1), port.data.ready.eq(1)]
+        if self._config.pcie_width:
+            expose(m, self, device, block_members(self._config.pcie_width))
         self._light(m, device, line)
         return m
 

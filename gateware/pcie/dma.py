@@ -92,8 +92,6 @@ class Splitter(wiring.Component):
         return m
 
 
-
-
 def outcome_of(status):
     """The `Outcome` of a command that the gate answered with `status`."""
     return Outcome(Cat(status.as_value(), C(0, 1)))

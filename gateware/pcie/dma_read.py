@@ -8,7 +8,8 @@ poisoned or timed out, is delivered as zeros, and the first such reason is the o
 whole is one beat of zeros. A request times out `timeout` cycles after it was sent. Its tag is then used again only
 after its completion came; when all tags are lost so, commands end with TIMEOUT at once.
 
-Latency: 14 cycles from command to request, three from the last beat of the final completion to the first beat of data.
+Latency: 7 cycles from command to request, and one for each region before the one that grants it; three from the last
+beat of the final completion to the first beat of data.
 Throughput: a beat a cycle less one a request, as far as `tags` requests cover the round trip.
 """
 

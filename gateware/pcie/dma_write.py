@@ -6,7 +6,7 @@ follows when its last request was handed on (a posted write is not answered): a 
 such as an interrupt, arrives after the data.
 
 Throughput: a beat a cycle, also where a command is split; a cycle lies between commands that are there early enough
-for the next one to be looked up (12 cycles) meanwhile.
+for the next one to be looked up (5 to 12 cycles) meanwhile.
 """
 
 from amaranth import *

@@ -21,7 +21,12 @@ from amaranth.lib.wiring import In, Out
 from ..csr.bus import CsrSignature
 from .tlp import RequestKind, request_layout
 
-__all__ = ["MsixTable"]
+__all__ = ["MsixTable", "pending_word"]
+
+
+def pending_word(vectors: int) -> int:
+    """Word address of the pending bits behind a table of `vectors` vectors."""
+    return 4 << (vectors - 1).bit_length()
 
 
 class MsixTable(wiring.Component):
@@ -31,7 +36,7 @@ class MsixTable(wiring.Component):
         if not 1 <= vectors <= 128:
             raise ValueError(f"vectors must be in 1..128, not {vectors!r}")
         self._vectors = vectors
-        self._pba = 4 << (vectors - 1).bit_length()
+        self._pba = pending_word(vectors)
         super().__init__({
             "bus": In(CsrSignature(10)),
             "raised": In(vectors),

@@ -11,8 +11,8 @@ it with the window; so a fault of the engine cannot reach other memory. Any writ
 closes the window in the same cycle; a lookup under way starts again. What was offered to the link before that cycle
 still leaves: software waits until a tenant's commands have ended before it gives its memory to another.
 
-Latency: an access is granted or refused in 12 cycles (`regions` + 4); a request passes with one cycle of delay, a beat
-a cycle.
+Latency: an access is granted in 5 cycles and one for each of the tenant's regions before the first that grants it, or
+refused in 12 (`regions` + 4); a request passes with one cycle of delay, a beat a cycle.
 """
 
 from amaranth import *
@@ -200,7 +200,7 @@ class Gate(wiring.Component):
         return (self.table.changed & (self.table.changed_tenant == window.access.tenant)) | ~self.enable
 
     def _elaborate_scan(self, m, following):
-        """A region is read, compared and noted in three stages, a region a cycle."""
+        """A region is read, compared and noted in three stages, a region a cycle, up to the first that grants."""
         scanned, status = following.scanned, self.grant.payload.status
         m.d.comb += self.table.row.eq((following.access.tenant * REGIONS) + scanned)
         match = self._elaborate_match(m, following.access, (scanned != 0) & (scanned <= self._regions))
@@ -211,6 +211,7 @@ class Gate(wiring.Component):
             with m.If(match.status == GrantStatus.GRANTED):
                 m.d.sync += [following.low.eq(match.start), following.high.eq(match.end),
                              self.grant.payload.address.eq(match.start)]
+                m.next = "answer"
         with m.If(scanned == self._regions + 1):
             m.next = "answer"
 

@@ -8,14 +8,14 @@ that tenant, and so through the memory table. Word by word, when software posts 
     3     transmit: 15..0 flow hash              31 done, 19..16 status
 
 Contract: descriptors of a ring are taken in order, while its tail, a count modulo 2**16 that software writes, is ahead
-of the head; up to `WINDOW` of them are in progress. They are given back in order, several in one write where they are
-ready together; one waits for others only while these are under way, and at most 2 `PATIENCE` cycles. The status of one
-is `Status` or the `Outcome` of its DMA; a transmit descriptor that is not `DONE` sent nothing, a received packet
-without room is gone; each is counted as refused. Received packets for which nothing is posted are dropped and counted.
-A tail more than a ring ahead of the head or behind what was taken, and a ring that cannot be read or written, are
-faults of the queue alone: it is disabled, with the outcome (or `BAD_INDEX`) in its word `FAULT`, and what is in
-progress of it is not given back. `raised` strobes for the tenant whenever descriptors were given back, or the queue got
-a fault.
+of the head; up to `WINDOW` of them are in progress. They are given back in order: `BATCH` in one write; or what is
+ready when nothing else of the ring is under way and no packet waits in the receiver, so that a lone one waits for
+nothing; or when one has been ready for `PATIENCE` to twice as many cycles. The status of one is `Status` or the
+`Outcome` of its DMA; a transmit descriptor that is not `DONE` sent nothing, a received packet without room is gone;
+each is counted as refused. Received packets for which nothing is posted are dropped and counted. A tail more than a
+ring ahead of the head or behind what was taken, and a ring that cannot be read or written, are faults of the queue
+alone: it is disabled, with the outcome (or `BAD_INDEX`) in its word `FAULT`, and what is in progress of it is not given
+back. `raised` strobes for the tenant whenever descriptors were given back, or the queue got a fault.
 
 A packet is sent only with the fabric's credit for its tenant. Rings have their own places in every memory, and those of
 all tenants are served in turn, a burst of descriptors at a time: none waits for another's credit, ring or packets.
@@ -108,8 +108,11 @@ class QueueEngine(wiring.Component):
         pairs = [(ring, tenant) for ring in steps for tenant in range(self._config.tenants)]
         m.d.sync += clock.eq(clock + 1)
         m.d.comb += waiting.eq(Cat(ring.passed(_last(ring), "back") for ring in steps))
+        # What becomes ready behind those that are given back begins to wait anew.
         with m.If(clock == 0):
-            m.d.sync += [seen.eq(waiting), old.eq(seen & waiting)]
+            m.d.sync += [seen.eq(waiting & ~state.emptied), old.eq(seen & waiting & ~state.emptied)]
+        with m.Else():
+            m.d.sync += [seen.eq(seen & ~state.emptied), old.eq(old & ~state.emptied)]
         enabled = self.table.enabled.replicate(2)
         arriving = self._receiver.asks.valid.replicate(self._config.tenants)
         alone = ~Cat(steps[0].passed("wanted", "sent"), steps[1].passed("asked", "ready") | arriving)
@@ -195,6 +198,7 @@ class QueueEngine(wiring.Component):
             m.next = "fault"
         with m.Elif(state.giving):
             self._issue(m, state, steps, writes.jobs, "back", begin, count, place)
+            m.d.comb += state.emptied.bit_select(state.last, 1).eq(count == ready)
         with m.Elif(fresh != 0):
             self._issue(m, state, steps, reads.jobs, "wanted", begin, count, place)
             m.d.sync += state.posted.bit_select(state.last, 1).eq(1)
@@ -279,12 +283,12 @@ def _last(ring):
 
 class _State:
     """Registers of the ring that is being looked at. By ring, those of transmit first: `posted`, to be looked at;
-    `wanting`, and with room to read more; `due`, to be given back."""
+    `wanting`, and with room to read more; `due`, to be given back; `emptied`, all that was ready is given back now."""
 
     def __init__(self, config):
         self.active, self.looking = Signal(), Signal()
-        self.posted, self.wanting, self.due = (Signal(2 * config.tenants, name=name)
-                                               for name in ("posted", "wanting", "due"))
+        self.posted, self.wanting, self.due, self.emptied = (
+            Signal(2 * config.tenants, name=name) for name in ("posted", "wanting", "due", "emptied"))
         self.tenant, self.receiving, self.giving = Signal(6), Signal(), Signal()
         self.last, self.step = Signal(range(2 * config.tenants)), Signal(3)
         self.ring, self.control, self.tail, self.head = Signal(64), Signal(32), Signal(16), Signal(16)

@@ -17,7 +17,7 @@ from amaranth.lib.fifo import SyncFIFO
 from ..config import CREDIT_BEATS
 from .dma import Outcome
 from .queue_steps import in_turn
-from .queue_store import Job, JobKind, Jobs, Status, row
+from .queue_store import Job, JobKind, Jobs, Status, hold_next, row
 from .share import DEPTH
 
 __all__ = ["PLACES", "QueueReads"]
@@ -91,19 +91,14 @@ class QueueReads(Elaboratable):
 
     def _elaborate_commands(self, m, waiting):
         """Descriptors before payloads: they are few, and without them there is nothing to ask for."""
-        held, valid = Signal(Jobs.members["payload"].shape), Signal()
         commands, goes = self._dma.read_commands, Signal()
+        held, valid = hold_next(m, self.jobs, self.ask, self.reserved, goes)
         uses = held.job.kind != JobKind.NOTHING
         m.d.comb += [
             commands.valid.eq(valid & uses & waiting.w_rdy), commands.payload.eq(held.command),
             goes.eq(valid & waiting.w_rdy & (commands.ready | ~uses)),
             waiting.w_data.eq(held.job), waiting.w_en.eq(goes),
-            self.jobs.ready.eq(~valid | goes),
-            self.ask.ready.eq((~valid | goes) & ~self.jobs.valid & ~self.reserved),
         ]
-        with m.If(~valid | goes):
-            m.d.sync += [valid.eq(self.jobs.valid | (self.ask.valid & self.ask.ready)),
-                         held.eq(Mux(self.jobs.valid, self.jobs.payload, self.ask.payload))]
 
     def _note_result(self, m, waiting, job, result):
         store, steps = self._stores[0].result, self._steps[0]

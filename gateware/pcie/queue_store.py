@@ -8,7 +8,7 @@ from amaranth.utils import ceil_log2
 from .dma import Command
 from .queue_steps import WINDOW
 
-__all__ = ["LENGTH", "Descriptor", "Job", "JobKind", "Jobs", "Result", "Status", "Store"]
+__all__ = ["LENGTH", "Descriptor", "Job", "JobKind", "Jobs", "Result", "Status", "Store", "hold_next", "row"]
 
 #: Bits of the length of a packet in bytes.
 LENGTH = 13
@@ -62,6 +62,19 @@ class Job(data.Struct):
 
 #: A stream of jobs with their commands.
 Jobs = stream.Signature(data.StructLayout({"job": Job, "command": Command}))
+
+
+def hold_next(m, jobs, ask, reserved, goes):
+    """What is offered to a DMA engine: a job of `jobs`, for which its place may be `reserved`, or else of `ask`.
+
+    Returns its register and whether something is in it; `goes`: it is taken, or nobody has to.
+    """
+    held, valid = Signal(Jobs.members["payload"].shape), Signal()
+    m.d.comb += [jobs.ready.eq(~valid | goes), ask.ready.eq((~valid | goes) & ~jobs.valid & ~reserved)]
+    with m.If(~valid | goes):
+        m.d.sync += [valid.eq(jobs.valid | (ask.valid & ask.ready)),
+                     held.eq(Mux(jobs.valid, jobs.payload, ask.payload))]
+    return held, valid
 
 
 class Store:

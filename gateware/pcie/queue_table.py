@@ -3,7 +3,8 @@
 Of the sixteen words of a row software writes the first seven (places of the rings, control, tails), the engine eight
 from the ninth on (heads, counts, fault). A row that is enabled begins with the engine's words cleared, so that the
 write of its `control` takes up to 12 cycles; other accesses take two. It is refused while the engine is at work for the
-row, which ends by itself. `posted` strobes when a tail was written, and for both rings when a row was enabled.
+row, which ends by itself; for eight cycles then the row stays disabled, and the engine's parts, which look again within
+two, rely on that. `posted` strobes when a tail was written, and for both rings when a row was enabled.
 
 The engine's port: `value` is the word `word` of row `tenant` of the cycle before; `store` writes `store_value` to
 `store_word`. `stop` disables the row, `stop_all` every one.

@@ -14,7 +14,7 @@ from amaranth.lib import data
 from amaranth.lib.fifo import SyncFIFO
 
 from .dma import Outcome
-from .queue_store import Job, JobKind, Jobs, Status, row
+from .queue_store import Job, JobKind, Jobs, Status, hold_next, row
 from .share import DEPTH
 
 __all__ = ["QueueWrites"]
@@ -26,6 +26,7 @@ class QueueWrites(Elaboratable):
     def __init__(self, config, dma, steps, stores, receiver, generations):
         self._config, self._dma, self._steps, self._stores = config, dma, steps, stores
         self._receiver, self._generations = receiver, generations
+        self._unit_bits = max(config.data_width, 128)  # of one descriptor or several, as they are put together
         self.jobs = Jobs.create()
         self.ask = Jobs.create()
         self.reserved = Signal()
@@ -41,11 +42,14 @@ class QueueWrites(Elaboratable):
         size = data.Layout.cast(Job).size
         m.submodules.moving = moving = SyncFIFO(width=size, depth=DEPTH)
         m.submodules.ending = ending = SyncFIFO(width=size, depth=DEPTH)
+        m.submodules.giving = giving = SyncFIFO(width=size, depth=DEPTH)
+        m.submodules.units = units = SyncFIFO(width=self._unit_bits + 1, depth=2)
         # The next descriptors may leave before the report of these was taken.
         m.submodules.tallies = self.tallies = SyncFIFO(width=len(self.good), depth=DEPTH)
         self._elaborate_asks(m)
-        self._elaborate_commands(m, moving, ending)
-        self._elaborate_data(m, moving, data.View(Job, moving.r_data))
+        self._elaborate_commands(m, moving, ending, giving)
+        self._elaborate_gather(m, giving, units, data.View(Job, giving.r_data))
+        self._elaborate_data(m, moving, units, data.View(Job, moving.r_data))
         self._elaborate_reports(m, ending, data.View(Job, ending.r_data))
         return m
 
@@ -85,25 +89,54 @@ class QueueWrites(Elaboratable):
                 with m.If(self.ask.ready | ~self.ask.valid):
                     m.next = "choose"
 
-    def _elaborate_commands(self, m, moving, ending):
+    def _elaborate_commands(self, m, moving, ending, giving):
         """Descriptors before payloads, whose rings wait for them. A lost packet needs no end."""
-        held, valid = Signal(Jobs.members["payload"].shape), Signal()
         commands, goes, room = self._dma.write_commands, Signal(), moving.w_rdy & ending.w_rdy
+        held, valid = hold_next(m, self.jobs, self.ask, self.reserved, goes)
         uses = held.job.kind != JobKind.NOTHING
         m.d.comb += [
             commands.valid.eq(valid & uses & room), commands.payload.eq(held.command),
             goes.eq(valid & room & (commands.ready | ~uses)),
             moving.w_data.eq(held.job), ending.w_data.eq(held.job),
+            giving.w_data.eq(held.job), giving.w_en.eq(goes & (held.job.kind == JobKind.DESCRIPTORS)),
             moving.w_en.eq(goes), ending.w_en.eq(goes & (held.job.count != 0)),
-            self.jobs.ready.eq(~valid | goes),
-            self.ask.ready.eq((~valid | goes) & ~self.jobs.valid & ~self.reserved),
         ]
-        with m.If(~valid | goes):
-            m.d.sync += [valid.eq(self.jobs.valid | (self.ask.valid & self.ask.ready)),
-                         held.eq(Mux(self.jobs.valid, self.jobs.payload, self.ask.payload))]
 
-    def _elaborate_data(self, m, moving, job):
-        beats, target = self._receiver.beats, self._dma.write_data
+    def _elaborate_gather(self, m, giving, units, job):
+        """Descriptors are put together to units before their turn comes, so that their beats leave without a pause."""
+        many = self._unit_bits // 128
+        number, index, good, gathers = Signal(5), Signal(range(many)), Signal.like(self.good), Signal()
+        kept, unit, last, done = Signal(self._unit_bits), Signal(self._unit_bits), Signal(), Signal()
+        descriptor, result = Signal(128), Signal.like(self.back[0][1].data)
+        for receiving, (found, outcome) in enumerate(self.back):
+            m.d.comb += [port.addr.eq(row(job.tenant, (job.place + number + gathers)[:len(job.place)]))
+                         for port in (found, outcome)]
+            with m.If(job.receiving == receiving):
+                m.d.comb += [result.eq(outcome.data), descriptor.eq(Cat(
+                    found.data.address, outcome.data.length, C(0, 48 - len(outcome.data.length)),
+                    outcome.data.status, C(0, 11), C(1, 1)))]
+        m.d.comb += [
+            unit.eq(kept), unit.word_select(index, 128).eq(descriptor), done.eq(result.status == Status.DONE),
+            last.eq(number + 1 == job.count), units.w_data.eq(Cat(unit, last)),
+            units.w_en.eq(gathers & (last | (index == many - 1))),
+            giving.r_en.eq(gathers & last), self.tallies.w_en.eq(gathers & last), self.tallies.w_data.eq(good + done),
+        ]
+        with m.FSM(name="gather"):
+            with m.State("look up"):
+                with m.If(giving.r_rdy):
+                    m.next = "gather"
+            with m.State("gather"):
+                m.d.comb += gathers.eq(units.w_rdy)
+                with m.If(gathers):
+                    m.d.sync += [kept.eq(unit), number.eq(number + 1), good.eq(good + done),
+                                 index.eq(Mux(index == many - 1, 0, index + 1))]
+                with m.If(gathers & last):
+                    m.d.sync += [number.eq(0), good.eq(0), index.eq(0)]
+                    m.next = "look up"
+
+    def _elaborate_data(self, m, moving, units, job):
+        beats, target, part = self._receiver.beats, self._dma.write_data, Signal(range(2))
+        width, parts = self._config.data_width, self._unit_bits // self._config.data_width
         with m.If(moving.r_rdy):
             with m.Switch(job.kind):
                 with m.Case(JobKind.PAYLOAD):
@@ -114,50 +147,13 @@ class QueueWrites(Elaboratable):
                 with m.Case(JobKind.NOTHING):
                     m.d.comb += [self._receiver.skip.eq(1), moving.r_en.eq(1)]
                 with m.Case(JobKind.DESCRIPTORS):
-                    self._give_descriptors(m, moving, job, target)
-
-    def _give_descriptors(self, m, moving, job, target):
-        """Descriptors are gathered to a unit of one or several; its beats leave."""
-        width = self._config.data_width
-        unit_bits = max(width, 128)
-        many, parts = unit_bits // 128, unit_bits // width
-        number, index, part = Signal(5), Signal(range(many)), Signal(range(parts))
-        unit, good, gathers = Signal(unit_bits), Signal(5), Signal()
-        descriptor, result = Signal(128), Signal.like(self.back[0][1].data)
-        for receiving, (found, outcome) in enumerate(self.back):
-            m.d.comb += [port.addr.eq(row(job.tenant, (job.place + number + gathers)[:len(job.place)]))
-                         for port in (found, outcome)]
-            with m.If(job.receiving == receiving):
-                m.d.comb += [result.eq(outcome.data), descriptor.eq(Cat(
-                    found.data.address, outcome.data.length, C(0, 48 - len(outcome.data.length)),
-                    outcome.data.status, C(0, 11), C(1, 1)))]
-        m.d.comb += target.payload.eq(unit.word_select(part, width))
-        with m.FSM(name="give"):
-            with m.State("look up"):
-                m.next = "gather"
-            with m.State("gather"):
-                m.d.comb += gathers.eq(1)
-                with m.If((index == many - 1) | (number + 1 == job.count)):
-                    m.next = "give"
-            with m.State("give"):
-                m.d.comb += target.valid.eq(1)
-                with m.If(target.ready):
-                    m.d.sync += part.eq(Mux(part == parts - 1, 0, part + 1))
-                    with m.If((part == parts - 1) & (number == job.count)):
-                        m.d.comb += moving.r_en.eq(1)
-                        m.d.comb += [self.tallies.w_data.eq(good), self.tallies.w_en.eq(1)]
-                        m.d.sync += [good.eq(0), number.eq(0)]
-                        m.next = "look up"
-                    with m.Elif(part == parts - 1):
-                        if many == 1:  # the next one is there
-                            m.d.comb += gathers.eq(1)
-                        else:
-                            m.next = "gather"
-        with m.If(gathers):
-            m.d.sync += [
-                unit.word_select(index, 128).eq(descriptor), number.eq(number + 1),
-                index.eq(Mux((index == many - 1) | (number + 1 == job.count), 0, index + 1)),
-                good.eq(good + (result.status == Status.DONE))]
+                    ends = target.valid & target.ready & (part == parts - 1)
+                    unit = units.r_data[:self._unit_bits]
+                    m.d.comb += [
+                        target.valid.eq(units.r_rdy), target.payload.eq(unit.word_select(part, width)),
+                        units.r_en.eq(ends), moving.r_en.eq(ends & units.r_data[-1])]
+                    with m.If(target.valid & target.ready):
+                        m.d.sync += part.eq(Mux(ends, 0, part + 1))
 
     def _elaborate_reports(self, m, ending, job):
         report, steps, store = self._dma.write_reports, self._steps[1], self._stores[1].result

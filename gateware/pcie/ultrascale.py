@@ -26,7 +26,7 @@ from .requester import Credits
 from .straddle import StraddlingInserter, StraddlingRemover, straddled_layout
 from .tlp import CompletionStatus, RequestKind, check_width, completion_layout, is_posted, request_layout
 
-__all__ = ["AxisSignature", "UltraScalePcie"]
+__all__ = ["USER_BITS", "AxisSignature", "UltraScalePcie", "block_members"]
 
 #: Request types of the descriptors (PG213, table of request types) that have a kind of their own.
 REQUEST_TYPES = {0: RequestKind.READ, 1: RequestKind.WRITE, 2: RequestKind.IO_READ, 3: RequestKind.IO_WRITE,
@@ -45,6 +45,20 @@ class AxisSignature(wiring.Signature):
                           "tuser": Out(USER_BITS[name][width == 512]), "tvalid": Out(1), "tready": In(1)})
 
 
+def block_members(width: int) -> dict:
+    """Ports towards the block, with its names, of beats of `width` bits; and `discontinued`."""
+    return {
+        "rq": Out(AxisSignature("rq", width)), "rc": In(AxisSignature("rc", width)),
+        "cq": In(AxisSignature("cq", width)), "cc": Out(AxisSignature("cc", width)),
+        "pcie_cq_np_req": Out(2),
+        "cfg_max_payload": In(2), "cfg_max_read_req": In(3), "cfg_function_status": In(16),
+        "cfg_interrupt_msix_enable": In(4), "cfg_interrupt_msix_mask": In(4),
+        "cfg_fc_sel": Out(3), "cfg_fc_ph": In(8), "cfg_fc_pd": In(12), "cfg_fc_nph": In(8),
+        "cfg_flr_in_process": In(4), "cfg_flr_done": Out(4),
+        "discontinued": Out(1),
+    }
+
+
 class Enables(data.Struct):
     """Byte enables, which the block wants beside the descriptor."""
 
@@ -53,18 +67,12 @@ class Enables(data.Struct):
 
 
 class UltraScalePcie(wiring.Component):
-    """Shim with beats of `width` bits. Ports on the block's side have its names; the others those of `Endpoint`."""
+    """Shim with beats of `width` bits: `block_members`, and on the core's side the ports of `Endpoint`."""
 
     def __init__(self, width: int = 64):
         self._width = check_width(width)
         super().__init__({
-            "rq": Out(AxisSignature("rq", width)), "rc": In(AxisSignature("rc", width)),
-            "cq": In(AxisSignature("cq", width)), "cc": Out(AxisSignature("cc", width)),
-            "pcie_cq_np_req": Out(2),
-            "cfg_max_payload": In(2), "cfg_max_read_req": In(3), "cfg_function_status": In(16),
-            "cfg_interrupt_msix_enable": In(4), "cfg_interrupt_msix_mask": In(4),
-            "cfg_fc_sel": Out(3), "cfg_fc_ph": In(8), "cfg_fc_pd": In(12), "cfg_fc_nph": In(8),
-            "cfg_flr_in_process": In(4), "cfg_flr_done": Out(4),
+            **block_members(width),
             "completer_requests": Out(stream.Signature(request_layout(width))),
             "completer_completions": In(stream.Signature(completion_layout(width))),
             "requests": In(stream.Signature(request_layout(width))),
@@ -73,7 +81,6 @@ class UltraScalePcie(wiring.Component):
             "max_payload": Out(3), "max_read": Out(3), "bus_master": Out(1),
             "msix_enable": Out(1), "msix_mask": Out(1), "limit": Out(Credits), "limited": Out(3),
             "function_reset": Out(1), "function_reset_done": In(1),
-            "discontinued": Out(1),
         })
 
     def elaborate(self, platform):

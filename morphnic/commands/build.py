@@ -35,6 +35,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verilog", action="store_true",
                         help="write Verilog, constraints and a top-level template for a vendor's tool instead, with "
                              "its use of a Xilinx 7-series part; the device is --board's, or the default one")
+    parser.add_argument("--pcie", choices=["ultrascale-plus"], metavar="IP",
+                        help="with --verilog: a card's top level around the hard IP for PCIe, ultrascale-plus, and its "
+                             "settings; the device is the default one with host queues, at 250 MHz")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="first seed (default %(default)s)")
     parser.add_argument("--seeds", type=int, default=1, metavar="K", help="number of seeds (default %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N",
@@ -75,6 +78,8 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.verilog and (arguments.only or arguments.timing_may_fail):
         raise InputError("--verilog goes with neither --only nor --timing-may-fail: a vendor's tool places the device")
+    if arguments.pcie and (arguments.board or not arguments.verilog):
+        raise InputError("--pcie goes with --verilog, and not with --board: no board file here has a PCIe link")
     if arguments.board is None and not arguments.verilog:
         from gateware.board.board import board_names
 
@@ -115,16 +120,19 @@ def write_verilog(arguments: argparse.Namespace, context: Context) -> int:
     from gateware.board.vendor import export
     from gateware.config import DeviceConfig
 
-    base = find_board(arguments.board).config if arguments.board else DeviceConfig(clock_hz=125_000_000)
-    report = export(chosen_config(arguments, base), folder_of(arguments), uid=arguments.uid or 0)
+    if arguments.pcie:
+        base = DeviceConfig(clock_hz=250_000_000, pcie_width=64, host_queues=True)
+    else:
+        base = find_board(arguments.board).config if arguments.board else DeviceConfig(clock_hz=125_000_000)
+    report = export(chosen_config(arguments, base), folder_of(arguments), uid=arguments.uid or 0, pcie=arguments.pcie)
     if context.json:
         context.document("verilog", report.document())
         return 0
     assert report.xilinx is not None
     print("files in " + report.folder + ": " + ", ".join(report.files))
     print(f"device clock {report.clock_hz / 1e6:g} MHz, build {report.build_id}\n")
-    print(plain_table(["Xilinx 7-series", "used"], [[name, str(report.xilinx[name])] for name in (
-        "lut", "lutram", "shift", "carry4", "ff", "bram36", "dsp")]))
+    print(plain_table([report.part, "used"], [[name, str(report.xilinx[name])] for name in (
+        "lut", "lutram", "shift", "carry4", "carry8", "ff", "bram36", "dsp")]))
     return 0
 
 
@@ -152,7 +160,7 @@ def folder_of(arguments: argparse.Namespace) -> Path:
     if arguments.output is not None:
         return Path(arguments.output)
     if arguments.verilog:
-        return Path(FOLDER) / "verilog"
+        return Path(FOLDER) / ("verilog-" + arguments.pcie if arguments.pcie else "verilog")
     return Path(FOLDER) / "-".join([arguments.board, *([arguments.only.replace(":", ".")] if arguments.only else [])])
 
 

@@ -7,7 +7,7 @@ from gateware.csr.decoder import CsrDecoder
 from gateware.csr.registers import RegisterBlock
 from gateware.csr.regmap import word_ranges
 from gateware.identity import Identity
-from gateware.pcie.card import join_link
+from gateware.pcie.card import expose, join_link
 from gateware.pcie.endpoint import Endpoint, link_members
 from gateware.pcie.host import HostInterface, blocks
 from gateware.pcie.ultrascale import UltraScalePcie
@@ -37,7 +37,8 @@ class PcieTop(wiring.Component):
         wiring.connect(m, decoder.targets[1], core.registers)
         m.d.comb += registers.id_magic_magic.eq(MAGIC)
         join_link(m, shim, core)
-        expose(m, self, shim, core)
+        for part in (shim, core):
+            expose(m, self, part)
         return m
 
 
@@ -60,18 +61,6 @@ class QueuesTop(wiring.Component):
         wiring.connect(m, decoder.targets[0], identity.bus)
         wiring.connect(m, decoder.targets[1], host.registers)
         join_link(m, shim, host.link)
-        expose(m, self, shim, host)
+        for part in (shim, host):
+            expose(m, self, part)
         return m
-
-
-def expose(m, top, *parts):
-    """Ports of `parts` that `top` has become its own."""
-    for part in parts:
-        for name, member in part.signature.members.items():
-            if name not in top.signature.members:
-                continue
-            outer, inner = getattr(top, name), getattr(part, name)
-            if not member.is_port:
-                wiring.connect(m, wiring.flipped(outer), inner)
-            else:
-                m.d.comb += inner.eq(outer) if member.flow == wiring.In else outer.eq(inner)

@@ -26,6 +26,8 @@ ROOT = Path(__file__).parents[2]
     (("--board", "ulx3s-85f", "--only", "gateware.stream.fork:StreamFork"), 1, "cannot be made from the parameters"),
     (("--board", "ulx3s-85f", "--set", "pcie_width=64"), 1, "pcie_width must be 0 on a board, not 64"),
     (("--verilog", "--set", "pcie_width=64"), 1, "pcie_width must be 0 on a board, not 64"),
+    (("--pcie", "ultrascale-plus"), 1, "--pcie goes with --verilog, and not with --board"),
+    (("--verilog", "--pcie", "ultrascale-plus", "--clock", "200"), 1, "--clock must be 250 MHz"),
     (("--verilog", "--only", "fabric"), 1, "--verilog goes with neither --only nor --timing-may-fail"),
 ])
 def test_wrong_arguments_name_the_argument(typed, tmp_path, arguments, code, message):

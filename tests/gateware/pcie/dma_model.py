@@ -13,6 +13,8 @@ TENANTS = 2
 GENERATION = 5
 #: Two regions a tenant: readable and writable, and without the right of the engine under test.
 BASE, SIZE, OTHER = 0x10_0000, 0x10_0000, 0x40_0000
+#: The one that grants.
+PLACE = 3
 
 
 def bus_of(tenant, address):
@@ -36,9 +38,9 @@ class Guarded(wiring.Component):
 
 async def grant_all(ctx, dut, write):
     for tenant in range(TENANTS):
-        await grant_region(ctx, dut, tenant, 3, base=BASE, size=SIZE, bus=bus_of(tenant, BASE), read=1, write=1,
+        await grant_region(ctx, dut, tenant, PLACE, base=BASE, size=SIZE, bus=bus_of(tenant, BASE), read=1, write=1,
                            generation=GENERATION)
-        await grant_region(ctx, dut, tenant, 4, base=OTHER, size=SIZE, bus=0x9000_0000, read=int(write),
+        await grant_region(ctx, dut, tenant, PLACE + 1, base=OTHER, size=SIZE, bus=0x9000_0000, read=int(write),
                            write=int(not write), generation=GENERATION)
 
 
@@ -92,5 +94,5 @@ def check_request(tlp, kind, limit):
     return start, size
 
 
-__all__ = ["BASE", "GENERATION", "REGIONS", "Guarded", "bus_of", "check_request", "command_bits", "draw", "grant_all",
-           "reports_of", "span"]
+__all__ = ["BASE", "GENERATION", "PLACE", "REGIONS", "Guarded", "bus_of", "check_request", "command_bits", "draw",
+           "grant_all", "reports_of", "span"]

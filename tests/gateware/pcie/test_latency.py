@@ -5,7 +5,7 @@ from gateware.pcie.dma_read import DmaReader
 from gateware.pcie.dma_write import DmaWriter
 from gateware.pcie.msix import MsixTable
 from gateware.pcie.tlp import RequestKind
-from tests.gateware.pcie.dma_model import BASE, Guarded, command_bits, grant_all
+from tests.gateware.pcie.dma_model import BASE, PLACE, Guarded, command_bits, grant_all
 from tests.gateware.pcie.test_msix import write_vector
 from tests.gateware.pcie.tlps import (
     SUCCESS,
@@ -35,7 +35,7 @@ async def offer(ctx, stream, word):
     ctx.set(stream.valid, 1)
 
 
-def test_a_write_request_leaves_14_cycles_after_its_command():
+def test_a_write_request_leaves_7_cycles_and_one_for_each_region_before_its_own_after_its_command():
     dut, found = Guarded(DmaWriter(64)), []
 
     async def test(ctx):
@@ -45,10 +45,10 @@ def test_a_write_request_leaves_14_cycles_after_its_command():
         found.append(await cycles_until(ctx, dut.engine.requests.valid))
 
     simulate(dut, test)
-    assert found == [14]
+    assert found == [7 + PLACE]
 
 
-def test_a_read_request_leaves_14_cycles_after_its_command_and_data_3_after_the_last_completion():
+def test_a_read_request_leaves_so_too_and_data_3_cycles_after_the_last_completion():
     dut, found = Guarded(DmaReader(64)), []
 
     async def test(ctx):
@@ -70,7 +70,7 @@ def test_a_read_request_leaves_14_cycles_after_its_command_and_data_3_after_the_
         found.append(await cycles_until(ctx, engine.data.valid))
 
     simulate(dut, test)
-    assert found == [14, 3]
+    assert found == [7 + PLACE, 3]
 
 
 def test_a_write_reaches_the_bus_after_2_cycles_and_a_read_after_3():

@@ -72,9 +72,9 @@ async def finish(ctx, gate):
 
 
 def model(regions, address, length, write, generation):
-    """Statuses that may be answered, and the bus addresses of those that are granted."""
-    seen, granted = set(), set()
-    for region in regions:
+    """Statuses that may be answered; by region, the bus addresses of those that are granted."""
+    seen, granted = set(), {}
+    for index, region in regions.items():
         base, size, bus = region["base"], region["size"], region["bus"]
         inside = base <= address and address + length <= base + size and (region["read"] or region["write"])
         if inside and bus + address - base + length <= 1 << 64:
@@ -83,7 +83,7 @@ def model(regions, address, length, write, generation):
             elif not region["write" if write else "read"]:
                 seen.add(NO_RIGHT)
             else:
-                granted.add(bus + address - base)
+                granted[index] = bus + address - base
     return ({GRANTED} if granted else seen or {NO_REGION}), granted
 
 
@@ -110,12 +110,12 @@ def test_accesses_are_granted_as_in_the_model(seed):
                 write, generation = rng.randrange(2), rng.randrange(2)
                 status, bus, cycles = await ask(ctx, dut.gate, tenant=tenant, address=address, length=length,
                                                 write=write, generation=generation)
-                own = [region for (owner, _), region in table.items() if owner == tenant]
+                own = {index: region for (owner, index), region in table.items() if owner == tenant}
                 statuses, addresses = model(own, address, length, write, generation)
                 assert status in statuses
-                assert cycles <= REGIONS + 4
+                assert cycles == (5 + min(addresses) if addresses else REGIONS + 4)
                 if status == GRANTED:
-                    assert bus in addresses
+                    assert bus == addresses[min(addresses)]
                     await finish(ctx, dut.gate)
 
     simulate(dut, test)
