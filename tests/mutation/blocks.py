@@ -199,9 +199,9 @@ BLOCKS: dict[str, list[Target]] = {
     # What has tests of its own meets those: they reach further than those of the whole, inside which its parameters
     # are others.
     "fabric": [Target(name, make, _files("fabric", files), _fabric_tests(tests)) for name, make, files, tests in (
-        ("admission", _admission, "admission decision lookup place", "admission"),
+        ("admission", _admission, "admission decision lookup place", "admission decision"),
         ("rows", _rows, "rows", "rows"), ("credit", _credit, "credit", "credit"),
-        ("allowances", _allowances, "allowances", "shaper"), ("shaper", _shaper, "shaper", "shaper"),
+        ("allowances", _allowances, "allowances", "allowances"), ("shaper", _shaper, "shaper", "shaper"),
         ("scheduler", _scheduler, "scheduler", "scheduler"),
         ("crosspoint", _crosspoint, "crosspoint account chain pool waiting", "crosspoint"),
         ("fabric", _fabric, "events fabric output reader", "fabric output"))],
