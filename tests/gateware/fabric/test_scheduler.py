@@ -206,3 +206,65 @@ def test_no_round_begins_while_somebody_who_is_ready_is_solvent(weight):
     simulator.run()
     assert len(rounds) > 10
     assert not [entry for entry in rounds if entry[1]]
+
+
+def test_tenants_that_wait_for_each_bill_are_granted_in_turn_one_a_cycle():
+    """Each has one grant at a time, and is free again when that has been taken: nobody else's grant holds it up."""
+    dut, got = Scheduler(CONFIG), []
+
+    async def testbench(ctx):
+        await commit(ctx, dut.allocation, [row(CONFIG, weight=4096)] * 4)
+        ctx.set(dut.ready, 0b1111)
+        ctx.set(dut.grant.ready, 1)
+        for cycle in range(60):
+            _, _, valid, tenant = await ctx.tick().sample(dut.grant.valid, dut.grant.payload.tenant)
+            if cycle >= 20:
+                got.append(tenant if valid else None)
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
+    first = got[0]
+    assert got == [(first + number) % 4 for number in range(40)]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_each_packet_that_is_granted_is_offered_once_and_two_wait_at_most(seed):
+    """Whatever is ready, open or may be granted again, and however slowly grants are taken."""
+    rng = random.Random(seed)
+    dut = Scheduler(CONFIG)
+    granted, offered, taken = [], [], []
+
+    async def testbench(ctx):
+        await commit(ctx, dut.allocation, [row(CONFIG, weight=4096)] * 4)
+        ready = 0
+        for cycle in range(1500):
+            if rng.random() < 0.2:
+                ready = rng.randrange(16)
+            for name, value in (("ready", ready), ("again", rng.randrange(16)), ("enable", rng.random() < 0.9)):
+                ctx.set(getattr(dut, name), value)
+            ctx.set(dut.grant.ready, rng.random() < (0.8 if cycle // 200 % 2 else 0.1))
+            _, _, enable, chosen, valid, accepted, mask, tenant = await ctx.tick().sample(
+                dut.enable, dut.granted, dut.grant.valid, dut.grant.ready, dut.grant.payload.mask,
+                dut.grant.payload.tenant)
+            assert enable or not chosen
+            if chosen:
+                granted.append((cycle, ready))
+            if valid:
+                assert mask == 1 << tenant
+                if len(offered) == len(taken):
+                    offered.append(cycle)
+                    chosen_at, choices = granted[len(taken)]
+                    assert cycle >= chosen_at + 2
+                    assert choices >> tenant & 1
+                if accepted:
+                    taken.append(tenant)
+            assert len(granted) - len(taken) <= 2
+        assert len(granted) - len(taken) <= 2
+        assert set(taken) == {0, 1, 2, 3}
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
