@@ -240,7 +240,7 @@ def test_a_bucket_is_right_to_the_beat(deepest, turns, times):
 
     async def testbench(ctx):
         for _ in range(times):
-            plan[:] = [(rng.randrange(count + 1), rng.choice([deepest, rng.randrange(deepest)]), rng.random() < 0.1)
+            plan[:] = [(rng.randrange(count + 1), rng.choice([deepest, rng.randrange(40)]), rng.random() < 0.1)
                        for _ in range(count)]
             due = [0] * count
             for cycle in range(count * rng.randrange(turns // 2, turns)):
