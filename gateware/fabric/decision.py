@@ -141,7 +141,7 @@ class Decision(wiring.Component):
 
     def _read(self, m):
         """First cycle of a lookup: of the header that is judged next, or of the one behind it."""
-        config, read, known = self._config, self.read, self.known
+        config, read = self._config, self.read
         m.submodules.rows = self.rows = Rows(config, ["admits", "ports", "pages", "host_share"])
         m.submodules.accumulators = self.accumulators = memory.Memory(shape=8, depth=config.tenants, init=[])
         wiring.connect(m, wiring.flipped(self.allocation), self.rows.allocation)
@@ -160,7 +160,8 @@ class Decision(wiring.Component):
             accumulator.addr.eq(header.tenant),
             *(crosspoint.ask.eq(header.tenant) for crosspoint in self.crosspoints),
             self.read_same.eq(header.tenant == self.held.tenant),
-            judged.eq(self.valid & (~self.stay | self.ahead) & self.read_same & known.process),
+            # Not what is `known`: after another epoch that is of no header while the judged one is looked up anew.
+            judged.eq(self.valid & (~self.stay | self.ahead) & self.read_same & (self.held.destination == PROCESS)),
             next_same.eq(header.tenant == self.next.tenant),
             between.eq(self.ahead & ~self.stay & self.next_valid & next_same & (self.next.destination == PROCESS)),
         ]

@@ -50,16 +50,29 @@ def _admission() -> Any:
     return Admission(DeviceConfig(ports=3, data_width=64, tenants=4, pages=32), 0)
 
 
-def _crosspoint() -> Any:
-    from gateware.fabric.crosspoint import Crosspoint
+def _rows() -> Any:
+    from gateware.fabric.rows import Rows
 
-    return Crosspoint(DeviceConfig(ports=2, data_width=32, tenants=4, pages=32))
+    return Rows(DeviceConfig(ports=2, tenants=3, pages=32),
+                ("weight", "rate", "burst", "pages", "ports", "slots", "host_share", "admits"), 2)
 
 
-def _fabric() -> Any:
-    from gateware.fabric.fabric import Fabric
+def _credit() -> Any:
+    from gateware.fabric.credit import Credit
 
-    return Fabric(DeviceConfig(ports=2, data_width=32, tenants=4, pages=32))
+    return Credit(DeviceConfig(ports=2, tenants=4, pages=32))
+
+
+def _allowances() -> Any:
+    from gateware.fabric.allowances import Allowances
+
+    return Allowances(DeviceConfig(ports=2, tenants=4, pages=32))
+
+
+def _shaper() -> Any:
+    from gateware.fabric.shaper import Shaper
+
+    return Shaper(DeviceConfig(ports=2, tenants=4, pages=32))
 
 
 def _scheduler() -> Any:
@@ -68,10 +81,16 @@ def _scheduler() -> Any:
     return Scheduler(DeviceConfig(ports=2, tenants=4, pages=32))
 
 
-def _shaper() -> Any:
-    from gateware.fabric.shaper import Shaper
+def _crosspoint() -> Any:
+    from gateware.fabric.crosspoint import Crosspoint
 
-    return Shaper(DeviceConfig(ports=2, tenants=4, pages=32))
+    return Crosspoint(DeviceConfig(ports=2, data_width=32, tenants=4, pages=32), credit=True)
+
+
+def _fabric() -> Any:
+    from gateware.fabric.fabric import Fabric
+
+    return Fabric(DeviceConfig(ports=2, data_width=32, tenants=4, pages=32))
 
 
 def _analyzer() -> Any:
@@ -167,22 +186,25 @@ def _files(folder: str, names: str) -> tuple[str, ...]:
     return tuple(f"gateware/{folder}/{name}.py" for name in names.split())
 
 
-_FABRIC = ("tests/gateware/fabric",)
+def _fabric_tests(names: str) -> tuple[str, ...]:
+    return tuple(f"tests/gateware/fabric/test_{name}.py" for name in names.split())
+
+
 BLOCKS: dict[str, list[Target]] = {
     "manager": [Target("manager", _manager, _files("manager", (
         "banks checker guarantee inflight manager reflex rows rules rulestore ruletable standing table transaction")),
         ("tests/gateware/manager",))],
     "link": [Target("link", _link, _files("bridge", (
         "cobs crc32c executor framing link mux operations receive session window")), ("tests/gateware/bridge",))],
-    "fabric": [
-        Target("admission", _admission, _files("fabric", "admission decision lookup place"), _FABRIC),
-        Target("crosspoint", _crosspoint, _files("fabric", "crosspoint account chain credit pool waiting"), _FABRIC),
-        Target("scheduler", _scheduler, _files("fabric", "scheduler"), _FABRIC),
-        Target("shaper", _shaper, _files("fabric", "shaper"), _FABRIC),
-        Target("fabric", _fabric, _files("fabric", (
-            "allowances events fabric output reader rows")), _FABRIC)],
     # What has tests of its own meets those: they reach further than those of the whole, inside which its parameters
     # are others.
+    "fabric": [Target(name, make, _files("fabric", files), _fabric_tests(tests)) for name, make, files, tests in (
+        ("admission", _admission, "admission decision lookup place", "admission decision"),
+        ("rows", _rows, "rows", "rows"), ("credit", _credit, "credit", "credit"),
+        ("allowances", _allowances, "allowances", "allowances"), ("shaper", _shaper, "shaper", "shaper"),
+        ("scheduler", _scheduler, "scheduler", "scheduler"),
+        ("crosspoint", _crosspoint, "crosspoint account chain pool waiting", "crosspoint"),
+        ("fabric", _fabric, "events fabric output reader", "fabric output"))],
     "analyzer": [
         *(Target(name, make, _files("analyzer", files), (f"tests/gateware/analyzer/test_{name}.py",))
           for name, make, files in (

@@ -274,6 +274,26 @@ def test_processing_is_divided_exactly_for_each_tenant(share, host):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("pause", [5, 6, 7, 8])
+def test_processing_is_divided_exactly_whatever_is_committed_meanwhile(pause):
+    """Each commit makes admission look up anew what it knew; the same table again and again changes no division."""
+    rng = random.Random(pause)
+    rows = [granted(host_share=share) for share in (100, 128, 77, 0)]
+    packets = [Packet(rng.choice([0, 0, 1, 2]), rng.choice([15, 15, 15, 1]), bytes(8 * rng.choice([1, 1, 2, 5])))
+               for _ in range(200)]
+    result = run(packets, rows, cycles=1500, commits=[(pause * n, rows) for n in range(100)])
+    total, expected = [0] * 4, []
+    for packet in packets:
+        destination = packet.destination
+        if destination == 15:
+            total[packet.tenant] += (100, 128, 77, 0)[packet.tenant]
+            destination = HOST if total[packet.tenant] >= 256 else ENGINE
+            total[packet.tenant] %= 256
+        expected.append(destination)
+    assert [number for number, *_ in result.stored] == expected
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [32, 64, 128])
 def test_requests_are_reported_with_their_word_once(width):
     config = DeviceConfig(ports=2, data_width=width, tenants=2, pages=32)

@@ -8,7 +8,7 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
-from gateware.config import DeviceConfig
+from gateware.config import CREDIT_PAGES, DeviceConfig
 from gateware.fabric.crosspoint import Crosspoint
 from gateware.fabric.reader import Reader
 from tests.gateware.fabric.bench import commit, header_dict, row
@@ -43,6 +43,19 @@ class Model:
             return True
         excess = sum(max(0, used - quota) for used, quota in zip(after, self.quotas, strict=True))
         return excess <= CONFIG.pages - sum(self.quotas)
+
+    def lack(self, tenant):
+        """Pages of the shared pool that the largest packet with credit may need; none if it can never be admitted."""
+        above = max(0, self.used[tenant] + CREDIT_PAGES - max(self.quotas[tenant], self.used[tenant]))
+        return 0 if self.used[tenant] == 0 and above > CONFIG.pages - sum(self.quotas) else above
+
+    def credit(self):
+        """(room, own) of all tenants."""
+        excess = sum(max(0, used - quota) for used, quota in zip(self.used, self.quotas, strict=True))
+        free = CONFIG.pages - sum(self.quotas) - excess if sum(self.used) <= CONFIG.pages - CREDIT_PAGES else 0
+        lacks = [self.lack(tenant) for tenant in range(CONFIG.tenants)]
+        return (sum((lack == 0 or lack <= free) << tenant for tenant, lack in enumerate(lacks)),
+                sum((lack == 0) << tenant for tenant, lack in enumerate(lacks)))
 
     def put(self, tenant, beats, header, words):
         """Enters a packet."""
@@ -79,7 +92,7 @@ class Bench(wiring.Component):
     """One crosspoint, and the reader of its column."""
 
     def __init__(self):
-        self.dut, self.reader = Crosspoint(CONFIG), Reader(CONFIG, 0)
+        self.dut, self.reader = Crosspoint(CONFIG, credit=True), Reader(CONFIG, 0)
         super().__init__({})
 
     def elaborate(self, platform):
@@ -112,8 +125,9 @@ class Driver:
         await self.ctx.tick().repeat(2 * CONFIG.tenants + 4)
 
     async def ask(self, tenant, beats):
-        """The answer of the crosspoint, after any `hold`."""
+        """The answer of the crosspoint, after any `hold`; meanwhile its credit has become the model's."""
         await self.settle()
+        assert (self.ctx.get(self.dut.room), self.ctx.get(self.dut.own)) == self.model.credit()
         return await self.offer(tenant, beats)
 
     async def offer(self, tenant, beats):

@@ -1,14 +1,25 @@
 """The whole fabric against per-queue FIFO models."""
 
 import random
-from collections import Counter
+from collections import Counter, deque
+from dataclasses import replace
 
 import pytest
 
-from gateware.config import DeviceConfig
+from gateware.config import CREDIT_BEATS, DeviceConfig
 from gateware.fabric.fabric import Fabric
 from gateware.manager.allocation import FULL_RATE
-from tests.gateware.fabric.bench import PROCESS, Bench, Packet, delivered_as, open_rows, row, without_stamps
+from tests.gateware.fabric.bench import (
+    PROCESS,
+    Bench,
+    Packet,
+    delivered_as,
+    drive_beats,
+    drive_headers,
+    open_rows,
+    row,
+    without_stamps,
+)
 
 pytestmark = pytest.mark.slow  # together more than `make test-fast` has time for
 
@@ -55,6 +66,83 @@ def test_random_traffic_arrives_once_in_order_and_unchanged(idle, busy, seed):
         bench.sink(port, lambda: rng.random() < busy)
     bench.run(open_rows(SMALL))
     check_all_delivered(bench, sent)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_every_bit_of_a_header_and_packets_of_every_length_arrive(seed):
+    """Under tables that change; the device has run for long, and its clock passes 2**32."""
+    rng = random.Random(seed)
+    bench = Bench(Fabric(SMALL), SMALL)
+    bench.cycle = (1 << 32) - 1000
+    sizes = [1, 64, 512, 1021, 1024, *(rng.randrange(1, 1025) for _ in range(20))]
+    sent = [[replace(packet, flow_hash=rng.getrandbits(16), timestamp=rng.getrandbits(32),
+                     flow_class=rng.choice([0, 1, 2, 3, 12]))
+             for packet in random_packets(rng, SMALL, 20, sizes)] for _ in range(SMALL.ports)]
+    for port in range(SMALL.ports):
+        bench.source(port, sent[port], lambda: rng.random() < 0.1)
+        bench.sink(port, lambda: rng.random() < 0.1)
+
+    async def script(ctx):
+        for _ in range(15):
+            await ctx.tick().repeat(100)
+            await bench.commit(ctx, open_rows(SMALL, weight=1 << rng.randrange(16), pages=rng.choice([0, 2, 4])))
+
+    bench.epoch = 240
+    bench.run(open_rows(SMALL), script)
+    check_all_delivered(bench, sent)
+    assert bench.cycle > 1 << 32
+    stamps = [sorted((header["tenant"], header["source"], header["flow_hash"], header["epoch"], header["timestamp"])
+                     for header in headers)
+              for headers in ([event.header for event in bench.of_kind("admit")],
+                              [event.header for event in bench.of_kind("leave")],
+                              [vars(packet) for packets in bench.received for packet in packets])]
+    assert stamps[0] == stamps[1] == stamps[2]
+    for event in bench.of_kind("leave"):
+        assert event.extra["latency"] == (event.cycle - 1 - event.header["timestamp"]) % (1 << 32)
+    posted = Counter(packet.timestamp for packet in sent[SMALL.host_port])
+    assert posted == Counter(event.header["timestamp"] for event in bench.of_kind("admit")
+                             if event.port == SMALL.host_port)
+
+
+@pytest.mark.parametrize("quotas", [(0, 2, 4, 8), (2, 2, 2, 2), (0, 0, 0, 0), (8, 8, 8, 8)], ids=str)
+def test_what_is_posted_on_credit_is_admitted_without_waiting(quotas):
+    """The host posts a packet of any length that has credit only for a tenant that has; the outputs are slow."""
+    rng = random.Random(str(quotas))
+    bench = Bench(Fabric(SMALL), SMALL)
+    packets = [random_packets(rng, SMALL, 40, [1, 64, 100, 4 * CREDIT_BEATS], tenants=[tenant]) for tenant in range(4)]
+    posted, order, without = deque(), [], set()
+    bench.pending = sum(map(len, packets))
+    stream = bench.dut.inputs[SMALL.host_port]
+    for port in range(SMALL.ports):
+        bench.sink(port, lambda: rng.random() < (0.97 if bench.cycle < 3000 else 0.5))
+
+    async def headers(ctx):
+        while any(packets):
+            _, _, credit = await ctx.tick().sample(bench.dut.credit)
+            if not bench.open:
+                continue
+            without.update(tenant for tenant in range(4) if not credit >> tenant & 1)
+            choices = [tenant for tenant in range(4) if packets[tenant] and credit >> tenant & 1]
+            if choices:
+                order.append(packets[rng.choice(choices)].pop())
+                posted.append(order[-1])
+                await drive_headers(ctx, stream.header, order[-1:])
+                await ctx.tick()   # credit knows of it after two cycles
+
+    async def beats(ctx):
+        while True:
+            if posted:
+                await drive_beats(ctx, stream.data, [posted.popleft()], 4, lambda: False, bench._sent)
+            else:
+                await ctx.tick()
+
+    bench.simulator.add_testbench(headers, background=True)
+    bench.simulator.add_testbench(beats, background=True)
+    rows = [row(SMALL, weight=256, pages=pages, ports=3) for pages in quotas]
+    bench.run(rows)
+    check_all_delivered(bench, [order, []])
+    assert not bench.of_kind("stalled")
+    assert without == set(range(4)), "nobody ever had to wait for credit"
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from gateware.config import DeviceConfig
 from gateware.fabric.fabric import Fabric
 from tests.gateware.fabric.bench import Bench, Packet, delivered_as, open_rows, without_stamps
 
-CONFIG = DeviceConfig(ports=2, data_width=32, tenants=2, pages=32)
+CONFIG = DeviceConfig(ports=2, data_width=32, tenants=4, pages=32)
 
 
 def numbered(rng, count, size, tenant=1):

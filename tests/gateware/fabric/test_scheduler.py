@@ -10,20 +10,21 @@ from gateware.config import DeviceConfig
 from gateware.fabric.scheduler import ROUND, Scheduler
 from tests.gateware.fabric.bench import commit, row
 
+CONFIG = DeviceConfig(ports=2, tenants=4, pages=32)
 
-def serve(weights, cost, cycles, backlogged=None, tenants=None, delay=0):
+
+def serve(weights, cost, cycles, backlogged=None, delay=0):
     """Serves tenants for `cycles`; `cost(t)` are the beats of the next packet, one beat a cycle.
 
-    `backlogged(cycle)` gives the tenants with packets (default: all). The bill comes `delay` cycles after the packet.
-    Returns [(cycle, tenant, beats)].
+    `backlogged(cycle)` gives the tenants with packets (default: all with a weight). The bill comes `delay` cycles after
+    the packet. Returns [(cycle, tenant, beats)].
     """
-    config = DeviceConfig(ports=2, tenants=tenants or len(weights), pages=32)
-    dut = Scheduler(config)
+    dut = Scheduler(CONFIG)
     served = []
     everybody = (1 << len(weights)) - 1
 
     async def testbench(ctx):
-        await commit(ctx, dut.allocation, [row(config, weight=weight) for weight in weights])
+        await commit(ctx, dut.allocation, [row(CONFIG, weight=weight) for weight in weights])
         until, bills = 0, []
         for cycle in range(cycles):
             ready = backlogged(cycle) if backlogged else everybody
@@ -80,7 +81,7 @@ def test_shares_converge_to_weights_at_any_cost(weights, costs):
 @pytest.mark.parametrize("weight", [1, 100, 4096, 65535])
 @pytest.mark.parametrize("tenants", [1, 3])
 def test_scheduler_leaves_no_gap_in_large_packets_whatever_the_weights(weight, tenants):
-    served = serve([weight] * tenants, lambda tenant: 16, 2000, tenants=4)
+    served = serve([weight] * tenants, lambda tenant: 16, 2000)
     settled = [beats for cycle, _, beats in served if cycle >= 500]
     assert sum(settled) >= 0.99 * 1500
 
@@ -140,12 +141,11 @@ def test_late_bills_change_no_shares(delay):
 
 
 def test_a_tenant_with_an_open_grant_waits_for_its_bill_unless_it_may_be_granted_again():
-    config = DeviceConfig(ports=2, tenants=4, pages=32)
-    dut = Scheduler(config)
+    dut = Scheduler(CONFIG)
     taken = []
 
     async def testbench(ctx):
-        await commit(ctx, dut.allocation, [row(config, weight=100)] * 4)
+        await commit(ctx, dut.allocation, [row(CONFIG, weight=100)] * 4)
         ctx.set(dut.grant.ready, 1)
         for ready, again, open_, expected in [(0b11, 0, 0b01, {1}), (0b11, 0b01, 0b01, {0, 1}), (0b10, 0, 0b10, set()),
                                               (0b110, 0, 0, {1, 2})]:
@@ -175,13 +175,12 @@ def test_a_tenant_with_an_open_grant_waits_for_its_bill_unless_it_may_be_granted
 @pytest.mark.parametrize("weight", [1, 3, 5, 7])
 def test_no_round_begins_while_somebody_who_is_ready_is_solvent(weight):
     """Also not when an account was filled in the very cycle before: two tenants in debt, one of which is gone."""
-    config = DeviceConfig(ports=2, tenants=4, pages=32)
-    dut = Scheduler(config)
+    dut = Scheduler(CONFIG)
     rng = random.Random(weight)
     rounds = []
 
     async def testbench(ctx):
-        await commit(ctx, dut.allocation, [row(config, weight=weight)] * 4)
+        await commit(ctx, dut.allocation, [row(CONFIG, weight=weight)] * 4)
         before, coming, bills = 0, 0, []
         for cycle in range(2000):
             ready = 0b1001 if cycle % 400 < 40 else 0b1000
@@ -243,12 +242,11 @@ def expected_scales(events, limit):
 ])
 def test_rounds_are_adapted_in_the_very_cycle_in_which_they_end(weights, costs, seed):
     rng = random.Random(f"{weights} {seed}")
-    config = DeviceConfig(ports=2, tenants=4, pages=32)
-    dut = Scheduler(config)
+    dut = Scheduler(CONFIG)
     events, scales = [], []
 
     async def testbench(ctx):
-        await commit(ctx, dut.allocation, [row(config, weight=weight) for weight in weights])
+        await commit(ctx, dut.allocation, [row(CONFIG, weight=weight) for weight in weights])
         ctx.set(dut.again, 0b1111)
         until, bills = 0, []
         for cycle in range(1500):
@@ -275,3 +273,65 @@ def test_rounds_are_adapted_in_the_very_cycle_in_which_they_end(weights, costs, 
     simulator.run()
     assert scales == list(expected_scales(events, len(dut.reaching) - 1)), f"seed {seed}"
     assert len(set(scales)) >= 2
+
+
+def test_tenants_that_wait_for_each_bill_are_granted_in_turn_one_a_cycle():
+    """Each has one grant at a time, and is free again when that has been taken: nobody else's grant holds it up."""
+    dut, got = Scheduler(CONFIG), []
+
+    async def testbench(ctx):
+        await commit(ctx, dut.allocation, [row(CONFIG, weight=4096)] * 4)
+        ctx.set(dut.ready, 0b1111)
+        ctx.set(dut.grant.ready, 1)
+        for cycle in range(60):
+            _, _, valid, tenant = await ctx.tick().sample(dut.grant.valid, dut.grant.payload.tenant)
+            if cycle >= 20:
+                got.append(tenant if valid else None)
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
+    first = got[0]
+    assert got == [(first + number) % 4 for number in range(40)]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_each_packet_that_is_granted_is_offered_once_and_two_wait_at_most(seed):
+    """Whatever is ready, open or may be granted again, and however slowly grants are taken."""
+    rng = random.Random(seed)
+    dut = Scheduler(CONFIG)
+    granted, offered, taken = [], [], []
+
+    async def testbench(ctx):
+        await commit(ctx, dut.allocation, [row(CONFIG, weight=4096)] * 4)
+        ready = 0
+        for cycle in range(1500):
+            if rng.random() < 0.2:
+                ready = rng.randrange(16)
+            for name, value in (("ready", ready), ("again", rng.randrange(16)), ("enable", rng.random() < 0.9)):
+                ctx.set(getattr(dut, name), value)
+            ctx.set(dut.grant.ready, rng.random() < (0.8 if cycle // 200 % 2 else 0.1))
+            _, _, enable, chosen, valid, accepted, mask, tenant = await ctx.tick().sample(
+                dut.enable, dut.granted, dut.grant.valid, dut.grant.ready, dut.grant.payload.mask,
+                dut.grant.payload.tenant)
+            assert enable or not chosen
+            if chosen:
+                granted.append((cycle, ready))
+            if valid:
+                assert mask == 1 << tenant
+                if len(offered) == len(taken):
+                    offered.append(cycle)
+                    chosen_at, choices = granted[len(taken)]
+                    assert cycle >= chosen_at + 2
+                    assert choices >> tenant & 1
+                if accepted:
+                    taken.append(tenant)
+            assert len(granted) - len(taken) <= 2
+        assert len(granted) - len(taken) <= 2
+        assert set(taken) == {0, 1, 2, 3}
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()

@@ -5,9 +5,9 @@ import random
 import pytest
 from amaranth.sim import Simulator
 
-from gateware.config import DeviceConfig
+from gateware.config import MAX_PACKET_BEATS, DeviceConfig
 from gateware.fabric.allowances import UNKNOWN
-from gateware.fabric.shaper import SHOWN
+from gateware.fabric.shaper import SHOWN, Shaper
 from gateware.manager.allocation import FULL_RATE
 from tests.gateware.fabric.bench import ShaperOfRows, commit, row
 
@@ -200,6 +200,63 @@ def test_ample_allows_as_many_largest_packets_as_may_be_unknown():
         await ctx.tick().repeat(SHOWN)
         assert ctx.get(dut.ample) == 0b0001
         assert ctx.get(dut.ok) == 0b1111
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("deepest", "turns", "times"), [(600, 12, 30), (3000, 25, 30), (0x7FFF, 3000, 3)])
+def test_a_bucket_is_right_to_the_beat(deepest, turns, times):
+    """Filled and spent at random, then to the very beat at which a largest packet, or `UNKNOWN` of them, do not fit."""
+    rng = random.Random(deepest)
+    dut, count = Shaper(CONFIG), CONFIG.tenants
+    ample = (UNKNOWN - 1) * MAX_PACKET_BEATS
+    level, plan = [0] * count, [(0, 0, 1)] * count    # beats above a largest packet; (beats, most, full) of a turn
+
+    async def step(ctx, cycle, quiet, charge=None):
+        """One cycle: a tenant's turn, then a charge."""
+        tenant = cycle % count
+        beats, most, full = plan[tenant]
+        beats = 0 if quiet else beats
+        ctx.set(dut.refill, {"tenant": tenant, "beats": beats, "most": most, "excess": beats - most,
+                             "deep": most >= ample, "full": full})
+        level[tenant] = min(level[tenant] + beats, most)
+        ctx.set(dut.charge, charge is not None)
+        if charge is not None:
+            ctx.set(dut.tenant, charge[0])
+            ctx.set(dut.beats, charge[1])
+            level[charge[0]] -= charge[1]
+        await ctx.tick()
+
+    async def compare(ctx):
+        for cycle in range(3 * count):
+            await step(ctx, cycle, quiet=True)
+        for flags, least in ((ctx.get(dut.ok), 0), (ctx.get(dut.ample), ample)):
+            assert [flags >> tenant & 1 for tenant in range(count)] == [
+                full or held >= least for held, (_, _, full) in zip(level, plan, strict=True)]
+
+    async def testbench(ctx):
+        for _ in range(times):
+            plan[:] = [(rng.randrange(count + 1), rng.choice([deepest, rng.randrange(40)]), rng.random() < 0.1)
+                       for _ in range(count)]
+            due = [0] * count
+            for cycle in range(count * rng.randrange(turns // 2, turns)):
+                tenant = rng.randrange(count)
+                spends = level[tenant] >= 0 and due[tenant] <= cycle and rng.random() < 0.05
+                due[tenant] = cycle + SHOWN if spends else due[tenant]
+                await step(ctx, cycle, quiet=False, charge=(tenant, rng.randrange(1, 257)) if spends else None)
+            await compare(ctx)
+            for tenant in range(count):
+                for edge in (ample, ample - 1, 0, -1):
+                    while level[tenant] > max(edge, -1):
+                        await step(ctx, 0, quiet=True, charge=(tenant, min(MAX_PACKET_BEATS, level[tenant] - edge)))
+                        for cycle in range(SHOWN):
+                            await step(ctx, cycle, quiet=True)
+                        assert (ctx.get(dut.ok) >> tenant & 1) == (level[tenant] >= 0 or plan[tenant][2])
+                    await compare(ctx)
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)
