@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from amaranth import Cat
-from amaranth.sim import Simulator
 
 from gateware.config import DeviceConfig
 from gateware.manager.allocation import reset_row
 from gateware.manager.manager import ResourceManager
 from tests.gateware.manager.model import COLUMNS, COMMANDS, BusError, ResourceManagerModel, Row
 from tests.gateware.manager.rule_model import Rule
+from tests.gateware.simulation import simulate
 
 address = ResourceManagerModel.address
 
@@ -54,10 +54,7 @@ class Harness:
             ctx.set(self.dut.cycle, self.cycle)
             await test(self, ctx)
 
-        simulator = Simulator(self.dut)
-        simulator.add_clock(1e-8)
-        simulator.add_testbench(bench)
-        simulator.run()
+        simulate(self.dut, bench)
 
     async def tick(self, ctx: Any, cycles: int = 1) -> None:
         """Pass cycles, and take what the allocation bus says in each."""

@@ -3,10 +3,10 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.config import DeviceConfig
 from gateware.manager.inflight import InFlight
+from tests.gateware.simulation import simulate
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -50,10 +50,7 @@ def test_counts_follow_events_of_all_ports(seed):
         await ctx.tick().repeat(4)
         assert ctx.get(dut.packets) == sum(old != epoch for old in live)
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(test)
-    simulator.run()
+    simulate(dut, test)
 
 
 def test_number_of_draining_packets_saturates():
@@ -75,7 +72,4 @@ def test_number_of_draining_packets_saturates():
         await ctx.tick().repeat(4)
         assert ctx.get(dut.packets) == 0xFFFE
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(test)
-    simulator.run()
+    simulate(dut, test)

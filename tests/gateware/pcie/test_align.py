@@ -5,7 +5,8 @@ import random
 import pytest
 
 from gateware.pcie.align import Cutter, Packer
-from tests.gateware.pcie.tlps import simulate, sink, source
+from tests.gateware.pcie.tlps import sink, source
+from tests.gateware.simulation import simulate
 
 PAUSES = [(0, 0), (0.6, 0), (0, 0.6), (0.4, 0.4)]
 

@@ -15,11 +15,11 @@ from tests.gateware.pcie.tlps import (
     completion_layout,
     request,
     request_layout,
-    simulate,
     sink,
     source,
     until,
 )
+from tests.gateware.simulation import simulate
 
 READ, WRITE = RequestKind.READ, RequestKind.WRITE
 ANSWERED = (READ, RequestKind.READ_LOCKED, RequestKind.IO_READ, RequestKind.IO_WRITE, RequestKind.ATOMIC)

@@ -6,7 +6,8 @@ import pytest
 from amaranth import Module
 
 from gateware.pcie.descriptor import DescriptorInserter, DescriptorRemover
-from tests.gateware.pcie.tlps import simulate, sink, source, until
+from tests.gateware.pcie.tlps import sink, source, until
+from tests.gateware.simulation import simulate
 
 
 def words_of(rng, count):

@@ -28,10 +28,10 @@ from tests.gateware.pcie.tlps import (
     completion_layout,
     payload_bits,
     request_layout,
-    simulate,
     sink,
     until,
 )
+from tests.gateware.simulation import simulate
 
 
 def content(address):

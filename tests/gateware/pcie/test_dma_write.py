@@ -18,7 +18,8 @@ from tests.gateware.pcie.dma_model import (
     reports_of,
 )
 from tests.gateware.pcie.test_protection import grant_region
-from tests.gateware.pcie.tlps import collect, request_layout, simulate, sink, source, until
+from tests.gateware.pcie.tlps import collect, request_layout, sink, source, until
+from tests.gateware.simulation import simulate
 
 
 def packed(data, width):

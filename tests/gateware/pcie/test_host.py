@@ -30,10 +30,10 @@ from tests.gateware.pcie.tlps import (
     payload_bits,
     request,
     request_layout,
-    simulate,
     sink,
     until,
 )
+from tests.gateware.simulation import simulate
 
 CONFIG = DeviceConfig(tenants=2, pcie_width=64)
 HOLE = 0x200

@@ -7,16 +7,8 @@ from gateware.pcie.msix import MsixTable
 from gateware.pcie.tlp import RequestKind
 from tests.gateware.pcie.dma_model import BASE, PLACE, Guarded, command_bits, grant_all
 from tests.gateware.pcie.test_msix import write_vector
-from tests.gateware.pcie.tlps import (
-    SUCCESS,
-    Tlp,
-    beats,
-    completion_layout,
-    payload_bits,
-    request,
-    request_layout,
-    simulate,
-)
+from tests.gateware.pcie.tlps import SUCCESS, Tlp, beats, completion_layout, payload_bits, request, request_layout
+from tests.gateware.simulation import simulate
 
 COMMAND = {"tenant": 0, "generation": 5, "address": BASE, "length": 64, "tag": 1}
 

@@ -7,7 +7,8 @@ import pytest
 from gateware.pcie.msix import MsixTable
 from gateware.pcie.tlp import RequestKind
 from tests.gateware.csr.initiator import access
-from tests.gateware.pcie.tlps import collect, request_layout, simulate, sink
+from tests.gateware.pcie.tlps import collect, request_layout, sink
+from tests.gateware.simulation import simulate
 
 VECTORS = 5
 

@@ -9,16 +9,8 @@ from amaranth.lib import wiring
 from gateware.pcie.protection import REGIONS, Access, Gate, GrantStatus, RegionTable
 from gateware.pcie.tlp import RequestKind
 from tests.gateware.csr.initiator import access
-from tests.gateware.pcie.tlps import (
-    beats,
-    collect,
-    enables,
-    request,
-    request_layout,
-    simulate,
-    sink,
-    source,
-)
+from tests.gateware.pcie.tlps import beats, collect, enables, request, request_layout, sink, source
+from tests.gateware.simulation import simulate
 
 TENANTS = 3
 GRANTED, NO_REGION, NO_RIGHT, STALE, STOPPED = (status.value for status in GrantStatus)

@@ -12,7 +12,8 @@ from gateware.pcie.queue_table import CONTROL, DROPPED, FAULT, HEAD, RECEIVED, R
 from gateware.pcie.queues import HostQueues
 from gateware.stream.packet import FlowClass, PacketHeader, beat_layout
 from tests.gateware.csr.initiator import access
-from tests.gateware.pcie.tlps import fields, payload_bits, simulate, sink, until
+from tests.gateware.pcie.tlps import fields, payload_bits, sink, until
+from tests.gateware.simulation import simulate
 
 TENANTS = 3
 CONFIG = DeviceConfig(tenants=TENANTS, pcie_width=64, host_queues=True)

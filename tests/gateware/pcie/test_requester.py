@@ -6,7 +6,8 @@ import pytest
 
 from gateware.pcie.requester import RequestMux
 from gateware.pcie.tlp import RequestKind
-from tests.gateware.pcie.tlps import beats, collect, request, request_layout, simulate, sink, source, until
+from tests.gateware.pcie.tlps import beats, collect, request, request_layout, sink, source, until
+from tests.gateware.simulation import simulate
 
 READ, WRITE = RequestKind.READ, RequestKind.WRITE
 

@@ -6,7 +6,8 @@ import pytest
 from amaranth import Module
 
 from gateware.pcie.straddle import HALF, LANES, StraddlingInserter, StraddlingRemover, straddled_layout
-from tests.gateware.pcie.tlps import simulate, sink, source, until
+from tests.gateware.pcie.tlps import sink, source, until
+from tests.gateware.simulation import simulate
 
 SIDE = 8
 

@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field, replace
 
 from amaranth.lib.data import Layout
-from amaranth.sim import Simulator
 
 from gateware.pcie.tlp import CompletionStatus, RequestKind, completion_layout, request_layout
+
+__all__ = ["ABORT", "SUCCESS", "UNSUPPORTED", "Tlp", "beats", "carried_words", "collect", "completion_layout",
+           "enables", "fields", "payload_bits", "request", "request_layout", "sink", "source", "until"]
 
 SUCCESS, UNSUPPORTED, ABORT = (status.value for status in (
     CompletionStatus.SUCCESS, CompletionStatus.UNSUPPORTED, CompletionStatus.ABORT))
@@ -115,17 +117,6 @@ def payload_bits(stream):
     return getattr(stream.payload, "as_value", lambda: stream.payload)()
 
 
-def simulate(dut, *tests, background=()):
-    """Run the testbenches `tests` to their end, beside those of `background`."""
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    for process in background:
-        simulator.add_testbench(process, background=True)
-    for process in tests:
-        simulator.add_testbench(process)
-    simulator.run()
-
-
 async def until(ctx, done, limit=20_000):
     """Let the clock run until `done()`; fail after `limit` cycles."""
     for _ in range(limit):
@@ -133,7 +124,3 @@ async def until(ctx, done, limit=20_000):
             return
         await ctx.tick()
     raise AssertionError(f"not done within {limit} cycles")
-
-
-__all__ = ["ABORT", "SUCCESS", "UNSUPPORTED", "Tlp", "beats", "carried_words", "collect", "completion_layout",
-           "enables", "fields", "payload_bits", "request", "request_layout", "simulate", "sink", "source", "until"]
