@@ -5,7 +5,7 @@ from amaranth import *
 
 from gateware.config import DeviceConfig
 from gateware.fabric.fabric import Fabric
-from tests.formal.isolation import DECIDED, IsolationContract
+from tests.formal.isolation import PARTS, IsolationContract
 from tests.formal.prover import Engine, check, pass_through, prove
 
 DEPTH = 10  # cycles in which a packet has been written to a crosspoint
@@ -21,7 +21,8 @@ def few_pages():
 
 class WrongFabric(Fabric):
     """Grants every tenant everything (`generous`), or whoever may send to the engines (`one_way`); reads the table of
-    the cycle before (`stale`); shows headers at the other output (`crosses`)."""
+    the cycle before (`stale`); shows headers at the other output (`crosses`); takes the words of one input for those of
+    the other (`mixes`)."""
 
     def __init__(self, config, fault):
         self.fault = fault
@@ -40,6 +41,9 @@ class WrongFabric(Fabric):
             late = Signal.like(bus.active_bank)
             m.d.sync += late.eq(bus.active_bank)
             m.d.comb += inner.allocation.active_bank.eq(late)
+        elif self.fault == "mixes":
+            m.d.comb += [mine.data.payload.eq(other.data.payload)
+                         for mine, other in zip(inner.inputs, reversed(self.inputs), strict=True)]
         else:
             m.d.comb += [mine.header.payload.eq(other.header.payload)
                          for mine, other in zip(self.outputs, reversed(inner.outputs), strict=True)]
@@ -47,7 +51,7 @@ class WrongFabric(Fabric):
 
 
 @pytest.mark.long_proof
-@pytest.mark.parametrize("part", DECIDED)
+@pytest.mark.parametrize("part", PARTS)
 def test_what_leaves_the_fabric_was_granted_the_way_for_ever(tmp_path, few_pages, part):
     verdict = prove(IsolationContract(Fabric(few_pages), few_pages, part), tmp_path, engine=Engine.ABC)
     assert verdict.holds, verdict.log
@@ -55,7 +59,8 @@ def test_what_leaves_the_fabric_was_granted_the_way_for_ever(tmp_path, few_pages
 
 @pytest.mark.long_proof
 @pytest.mark.parametrize(("part", "fault"), [
-    ("headers", "generous"), ("headers", "one_way"), ("headers", "stale"), ("leaves", "crosses")])
+    ("headers", "generous"), ("headers", "one_way"), ("headers", "stale"), ("leaves", "crosses"),
+    ("words", "mixes"), ("words", "generous")])
 def test_fabric_that_takes_a_way_for_granted_is_refuted(tmp_path, few_pages, part, fault):
     contract = IsolationContract(WrongFabric(few_pages, fault), few_pages, part)
     verdict = check(contract, tmp_path, DEPTH, engine=Engine.ABC)
