@@ -278,8 +278,11 @@ def random_table(rng):
                 host_share=rng.choice([0, 256, 128, rng.randrange(257)])) for quota in quotas]
 
 
-@pytest.mark.parametrize("port", [HOST, NET, ENGINE])
-@pytest.mark.parametrize(("idle", "hold", "pace"), [(0, 0, 0.2), (0.3, 0.1, 0.05)])
+@pytest.mark.parametrize(("idle", "hold", "pace", "port"), [
+    (0, 0, 0.2, HOST), (0.3, 0.1, 0.05, NET), (0, 0, 0.2, ENGINE),
+    *(pytest.param(*case, marks=pytest.mark.long) for case in (
+        (0.3, 0.1, 0.05, HOST), (0, 0, 0.2, NET), (0.3, 0.1, 0.05, ENGINE))),
+])
 def test_decisions_bookings_and_headers_are_those_of_the_model(port, idle, hold, pace):
     rng = random.Random(f"{port} {pace}")
     packets = random_packets(rng, 200, port)

@@ -68,7 +68,7 @@ def test_random_traffic_arrives_once_in_order_and_unchanged(idle, busy, seed):
     check_all_delivered(bench, sent)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_every_bit_of_a_header_and_packets_of_every_length_arrive(seed):
     """Under tables that change; the device has run for long, and its clock passes 2**32."""
     rng = random.Random(seed)
@@ -104,7 +104,9 @@ def test_every_bit_of_a_header_and_packets_of_every_length_arrive(seed):
                              if event.port == SMALL.host_port)
 
 
-@pytest.mark.parametrize("quotas", [(0, 2, 4, 8), (2, 2, 2, 2), (0, 0, 0, 0), (8, 8, 8, 8)], ids=str)
+@pytest.mark.parametrize("quotas", [
+    (0, 2, 4, 8), *(pytest.param(quotas, marks=pytest.mark.long)
+                    for quotas in ((2, 2, 2, 2), (0, 0, 0, 0), (8, 8, 8, 8)))], ids=str)
 def test_what_is_posted_on_credit_is_admitted_without_waiting(quotas):
     """The host posts a packet of any length that has credit only for a tenant that has; the outputs are slow."""
     rng = random.Random(str(quotas))

@@ -97,8 +97,11 @@ def test_row_over_the_one_just_stored_takes_a_cycle_more_and_the_sums_are_those_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("targets", [[number % SMALL.tenants for number in range(RULE_COUNT)], [2] * RULE_COUNT])
-@pytest.mark.parametrize(("by", "last"), [("figure", 10), ("software", 6)])
+@pytest.mark.parametrize(("by", "last", "targets"), [
+    ("figure", 10, [2] * RULE_COUNT), ("software", 6, [number % SMALL.tenants for number in range(RULE_COUNT)]),
+    pytest.param("figure", 10, [number % SMALL.tenants for number in range(RULE_COUNT)], marks=pytest.mark.long),
+    pytest.param("software", 6, [2] * RULE_COUNT, marks=pytest.mark.long),
+])
 def test_rule_withdrawn_at_any_cycle_of_the_storing_is_stored_and_recorded_or_neither(targets, by, last):
     """All wait for software; it lets them go, and one of them ceases to be due: early, in every step, late.
 

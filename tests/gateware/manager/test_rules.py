@@ -545,7 +545,7 @@ class Session:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.long) for seed in (2, 3))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2, 3))])
 def test_random_rules_and_figures_match_the_model(seed):
     async def test(harness, ctx):
         session = Session(harness, ctx, random.Random(seed))

@@ -49,7 +49,7 @@ def disturb(rng, table, config):
 
 
 @pytest.mark.parametrize(("config", "seed", "tables"), [
-    (SMALL, 1, 250), pytest.param(SMALL, 2, 250, marks=pytest.mark.long),
+    (SMALL, 1, 120), pytest.param(SMALL, 2, 250, marks=pytest.mark.long),
     pytest.param(DeviceConfig(tenants=2, slots=2), 3, 250, marks=pytest.mark.long), (DeviceConfig(), 4, 60),
 ])
 @pytest.mark.slow
