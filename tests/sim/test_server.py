@@ -236,7 +236,7 @@ def test_reset_begins_the_device_anew_and_leaves_its_port_and_its_clients(start)
         with serial.Serial(process.ready.pty, 1_000_000, timeout=0.2) as port:
             port.write(b"again")
             passed = b""
-            for _ in range(100):   # no time passes by itself, and a grant of it may be used up before the bytes are there
+            for _ in range(100):   # a grant of time may be used up before the bytes are there
                 link.advance(5_000)
                 passed += port.read(5 - len(passed))
                 if len(passed) == 5:
