@@ -11,6 +11,7 @@ from amaranth.sim import Simulator
 from gateware.config import CREDIT_PAGES, DeviceConfig
 from gateware.fabric.crosspoint import Crosspoint
 from gateware.fabric.reader import Reader
+from gateware.stream.packet import FlowClass
 from tests.gateware.fabric.bench import commit, header_dict, row
 
 pytestmark = pytest.mark.slow  # together more than `make test-fast` has time for
@@ -153,8 +154,10 @@ class Driver:
     async def put(self, tenant, beats, pause=lambda: False):
         """Books and writes the packet that was asked for; the answer must have been yes."""
         self.number += 1
-        header = {"flow_hash": self.number & 0xFFFF, "length": 4 * beats}
-        words = [self.number << 12 | index for index in range(beats)]
+        rng = random.Random(self.number)
+        header = {"flow_hash": rng.getrandbits(16), "length": 4 * beats - rng.randrange(4), "epoch": rng.getrandbits(8),
+                  "flow_class": rng.choice(list(FlowClass)).value, "timestamp": rng.getrandbits(32)}
+        words = [rng.getrandbits(32) for _ in range(beats)]
         await self.write(tenant, words, header, pause)
         self.model.put(tenant, beats, header, words)
 
