@@ -8,6 +8,8 @@ from morphnic.errors import EnvironmentFault
 from tests.formal import prover
 from tests.formal.prover import AnySeq, Engine, check, internals, prove
 
+pytestmark = pytest.mark.slow  # together more than `make test-fast` has time for
+
 
 class Counter(Elaboratable):
     """Counts 0, 1, 2, 0 ...; claims to stay below `limit`. 3 is unreachable, and stays there."""

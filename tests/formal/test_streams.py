@@ -20,6 +20,8 @@ from tests.formal.streams import (
     skid_invariant,
 )
 
+pytestmark = pytest.mark.slow  # together more than `make test-fast` has time for
+
 NARROW = DeviceConfig(ports=2, data_width=32, tenants=2)
 
 

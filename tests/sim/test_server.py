@@ -91,6 +91,7 @@ def test_one_writer_at_a_time_and_readers_are_free(start):
         assert second.read(0x30) == [7]
 
 
+@pytest.mark.slow
 def test_bus_errors_and_bad_documents_are_answered(start):
     process = start("x", "--mode", "lockstep", "--no-pty")
     with transport(process) as link:
@@ -138,6 +139,7 @@ def test_same_seed_and_grants_give_the_same_windows(start):
     assert run("one") == run("two") != []
 
 
+@pytest.mark.slow
 def test_free_running_device_runs_and_grants_no_time(start):
     process = start("x", "--mode", "free", "--pace", "200000", "--no-pty")
     with transport(process) as link:
@@ -163,6 +165,7 @@ def test_serial_port_opens_with_pyserial_and_passes_bytes(start):
         assert port.read(6) == b"\x00\x0d\x0a\x03\x11\x13"
 
 
+@pytest.mark.slow
 def test_serial_port_bit_by_bit_passes_bytes(start):
     process = start("x", "--mode", "free", "--pace", "0", "--uart-bits")
     with serial.Serial(process.ready.pty, 1_000_000, timeout=30) as port:
@@ -179,6 +182,7 @@ def test_name_in_use_is_told_with_the_process(start):
         assert link.read(0) == [MAGIC]
 
 
+@pytest.mark.slow
 def test_sigterm_leaves_nothing_behind(start):
     process = start("x", "--mode", "free")
     folder = rundir.device_dir("x")
@@ -198,6 +202,7 @@ def test_killed_device_can_be_started_again(start):
         assert link.read(0) == [MAGIC]
 
 
+@pytest.mark.slow
 def test_client_sees_the_end_of_a_killed_device(start):
     process = start("x", "--mode", "lockstep", "--no-pty")
     with transport(process) as link:
@@ -206,6 +211,7 @@ def test_client_sees_the_end_of_a_killed_device(start):
             link.read(0)
 
 
+@pytest.mark.slow
 def test_shutdown_by_control_document(start):
     process = start("x", "--mode", "lockstep", "--no-pty")
     with transport(process) as link:
@@ -213,6 +219,7 @@ def test_shutdown_by_control_document(start):
     assert process._process.wait(20) == 0
 
 
+@pytest.mark.slow
 def test_reset_begins_the_device_anew_and_leaves_its_port_and_its_clients(start):
     """Registers, clock and sessions are gone; the serial port has the same name, and passes bytes again."""
     process = start("x", "--mode", "lockstep", "--seed", "1")
@@ -244,6 +251,7 @@ def test_reset_begins_the_device_anew_and_leaves_its_port_and_its_clients(start)
             assert passed == b"again"
 
 
+@pytest.mark.slow
 def test_grant_of_time_that_a_reset_cuts_short_is_answered(start):
     process = start("x", "--mode", "lockstep", "--no-pty")
     with transport(process, writer=True) as link:
@@ -260,6 +268,7 @@ def test_grant_of_time_that_a_reset_cuts_short_is_answered(start):
         assert link.control({"op": "status"})["cycle"] == 0
 
 
+@pytest.mark.slow
 def test_device_stops_with_the_process_that_started_it(start, tmp_path):
     script = ("import os, time; from sim.process import SimProcess; "
               f"p = SimProcess('orphan', {TOP!r}); print(p.pid, flush=True); time.sleep(600)")

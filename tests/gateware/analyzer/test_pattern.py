@@ -10,6 +10,8 @@ from gateware.config import DeviceConfig
 from tests.gateware.analyzer.model import Streams
 from tests.gateware.simulation import simulate
 
+pytestmark = pytest.mark.slow  # together more than `make test-fast` has time for
+
 CONFIG = DeviceConfig(tenants=3)
 NAMES = {Access.RANDOM: "random", Access.SEQUENTIAL: "sequential", Access.STRIDED: "strided"}
 S, T, R = "sequential", "strided", "random"

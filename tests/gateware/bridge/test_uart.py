@@ -10,6 +10,8 @@ from gateware.bridge.serial import SerialPort
 from gateware.bridge.uart import MIN_PERIOD, period_of
 from tests.gateware.simulation import simulate
 
+pytestmark = pytest.mark.slow  # together more than `make test-fast` has time for
+
 
 def levels(byte, stop=1):
     """Line levels of one byte, a bit each."""

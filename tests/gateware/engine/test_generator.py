@@ -13,6 +13,8 @@ from gateware.stream.packet import Opcode
 from tests.gateware.csr.initiator import access
 from tests.gateware.packets import Pace, Packet, Sink, beats_of
 
+pytestmark = pytest.mark.slow  # together more than `make test-fast` has time for
+
 BLOCK = regmap.node("generator")
 OFFSET = {register.name: BLOCK.address + register.offset for register in BLOCK.registers}
 COUNTERS = ("sent", "received", "corrupted", "missequenced")

@@ -64,6 +64,7 @@ def test_rules_take_effect_within_tenants_plus_48_cycles_of_the_figure(config, s
     Harness(config).run(test)
 
 
+@pytest.mark.slow
 def test_rules_with_one_target_are_stored_one_after_the_other_and_the_sums_follow():
     """The last row holds, and weights at capacity are accepted, one over refused: the sums are those of the rows."""
     async def test(harness, ctx):
@@ -183,6 +184,7 @@ def test_due_rule_waits_while_software_holds_the_allocation(hold):
     Harness(SMALL).run(test)
 
 
+@pytest.mark.slow
 def test_rule_that_waited_is_withdrawn_when_its_figure_comes_back():
     async def test(harness, ctx):
         await harness.prepare_rule(ctx, 0, rule_of(hysteresis=50))
@@ -351,6 +353,7 @@ def test_guarantee_written_at_any_cycle_of_a_rules_transaction_holds_or_comes_af
     Harness(SMALL).run(test)
 
 
+@pytest.mark.slow
 def test_one_bad_row_does_not_stop_the_rules_that_are_due_with_it():
     async def test(harness, ctx):
         for number in range(4):

@@ -143,6 +143,7 @@ def test_legal_table_is_in_force_in_eight_cycles_whatever_it_holds(seed):
     Harness(SMALL).run(test)
 
 
+@pytest.mark.slow
 def test_accesses_take_the_cycles_of_their_block():
     """Also one right behind another: 3 for registers, 5 for rules, 4 for a guarantee, 6 for a row."""
     cycles = {"rm.token": 3, "rules.acknowledge": 3, "rule.threshold": 5, "rule.watch": 5, "prepared.weight": 5,
@@ -461,6 +462,7 @@ def test_staged_rows_do_not_change_under_a_commit(waits):
     Harness(SMALL).run(test)
 
 
+@pytest.mark.slow
 def test_staged_rows_are_closed_unless_staged_by_the_token_holder():
     async def test(harness, ctx):
         async def closed():

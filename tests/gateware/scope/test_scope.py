@@ -14,6 +14,8 @@ from morphnic.errors import InputError, LinkError, UnsupportedCapability
 from tests.gateware.scope.model import capture_of, runs_of, trigger_of
 from tests.gateware.scope.simulated import BITS, PROBES, ModelTransport, bursty, device_with
 
+pytestmark = pytest.mark.slow  # together more than `make test-fast` has time for
+
 VALID, PAYLOAD, STATE = 0, 1, 9  # places of the first bits
 TENANT = 12
 
