@@ -202,7 +202,7 @@ BLOCKS: dict[str, list[Target]] = {
         ("admission", _admission, "admission decision lookup place", "admission decision"),
         ("rows", _rows, "rows", "rows"), ("credit", _credit, "credit", "credit"),
         ("allowances", _allowances, "allowances", "allowances"), ("shaper", _shaper, "shaper", "shaper"),
-        ("scheduler", _scheduler, "scheduler", "scheduler"),
+        ("scheduler", _scheduler, "scheduler", "scheduler scheduler_accounts"),
         ("crosspoint", _crosspoint, "crosspoint account chain pool waiting", "crosspoint"),
         ("fabric", _fabric, "events fabric output reader", "fabric output"))],
     "analyzer": [

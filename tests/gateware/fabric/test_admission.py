@@ -5,11 +5,11 @@ from functools import partial
 
 import pytest
 from amaranth.hdl import Cat
-from amaranth.sim import Simulator
 
 from gateware.config import DeviceConfig
 from gateware.fabric.admission import Admission
 from tests.gateware.fabric.bench import Packet, commit, drive_beats, drive_headers, header_dict, row
+from tests.gateware.simulation import simulate
 
 CONFIG = DeviceConfig(ports=3, data_width=64, tenants=4, pages=32)
 HOST, NET, ENGINE = 0, 1, 2
@@ -116,13 +116,9 @@ def run(packets, rows, port=HOST, config=CONFIG, answers=lambda cycle, number: (
     bench = Input(port, config, answers)
     stream, size = bench.dut.packets, config.beat_bytes
     cycles = cycles or 40 + sum(6 + 3 * len(packet.payload) // size for packet in packets)
-    simulator = Simulator(bench.dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench.watch, background=True)
-    simulator.add_testbench(bench.when_started(drive_headers, stream.header, packets), background=True)
-    simulator.add_testbench(bench.when_started(drive_beats, stream.data, packets, size, idle), background=True)
-    simulator.add_testbench(partial(bench.control, rows=rows, commits=commits, cycles=cycles))
-    simulator.run()
+    simulate(bench.dut, partial(bench.control, rows=rows, commits=commits, cycles=cycles), background=[
+        bench.watch, bench.when_started(drive_headers, stream.header, packets),
+        bench.when_started(drive_beats, stream.data, packets, size, idle)])
     return bench.result
 
 

@@ -3,12 +3,12 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.config import MAX_PACKET_BEATS, DeviceConfig
 from gateware.fabric.allowances import FRACTION, LEAST_RATE, UNKNOWN, Allowances
 from gateware.manager.allocation import FULL_RATE
 from tests.gateware.fabric.bench import commit, row
+from tests.gateware.simulation import simulate
 
 pytestmark = pytest.mark.slow  # together more than `make test-fast` has time for
 
@@ -61,7 +61,4 @@ def test_each_turn_brings_whole_beats_and_no_fraction_is_ever_lost(seed):
             bank, epoch = await commit(ctx, dut.allocation, rows, bank, epoch)
             await walk(ctx, rows, 20)
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(testbench)
-    simulator.run()
+    simulate(dut, testbench)

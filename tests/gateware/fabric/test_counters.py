@@ -3,11 +3,11 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.config import DeviceConfig
 from gateware.csr import regmap
 from gateware.fabric.counters import PortCounters
+from tests.gateware.simulation import simulate
 
 CONFIG = DeviceConfig(ports=3, tenants=4, pages=32)
 
@@ -46,7 +46,4 @@ def test_counters_equal_the_events_of_their_port(seed):
         _, error = await read(ctx, dut.bus, (block.address + CONFIG.ports * block.stride) // 4)
         assert error, "a port beyond the configuration answered"
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)

@@ -3,10 +3,10 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.config import CREDIT_PAGES, DeviceConfig
 from gateware.fabric.credit import Credit
+from tests.gateware.simulation import simulate
 
 CONFIG = DeviceConfig(ports=2, tenants=4, pages=32)
 
@@ -49,7 +49,4 @@ def test_room_follows_what_each_tenant_holds_and_what_the_pool_has(seed):
             assert [bool(room >> t & 1) for t in range(CONFIG.tenants)] == [pages <= free for pages in lacks]
             assert [bool(own >> t & 1) for t in range(CONFIG.tenants)] == [pages == 0 for pages in lacks]
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-8)
-    simulator.add_testbench(bench)
-    simulator.run()
+    simulate(dut, bench)

@@ -13,6 +13,7 @@ from gateware.fabric.crosspoint import Crosspoint
 from gateware.fabric.reader import Reader
 from gateware.stream.packet import FlowClass
 from tests.gateware.fabric.bench import commit, header_dict, row
+from tests.gateware.simulation import simulate
 
 pytestmark = pytest.mark.slow  # together more than `make test-fast` has time for
 
@@ -246,10 +247,7 @@ def run(quotas, testbench):
         await ctx.tick()
         await testbench(ctx, bench.dut, model, Driver(ctx, bench, model))
 
-    simulator = Simulator(bench)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(main)
-    simulator.run()
+    simulate(bench, main)
 
 
 def ready_mask(model):
@@ -375,10 +373,7 @@ def test_a_booking_may_come_in_any_cycle_around_the_end_of_a_queue(beats):
             header, words = await driver.read()
             assert (header["flow_hash"], words) == (2, [2000 + n for n in range(beats)])
 
-    simulator = Simulator(bench)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(testbench)
-    simulator.run()
+    simulate(bench, testbench)
 
 
 def test_the_queue_of_a_booking_that_is_near_is_not_closed():

@@ -6,12 +6,12 @@ from functools import partial
 
 import pytest
 from amaranth.hdl import Cat
-from amaranth.sim import Simulator
 
 from gateware.config import DeviceConfig
 from gateware.fabric.admission import Admission
 from gateware.manager.allocation import FULL_RATE
 from tests.gateware.fabric.bench import PROCESS, Packet, commit, drive_beats, drive_headers, header_dict, row
+from tests.gateware.simulation import simulate
 
 pytestmark = pytest.mark.slow  # together more than `make test-fast` has time for
 
@@ -312,14 +312,10 @@ def test_decisions_bookings_and_headers_are_those_of_the_model(port, idle, hold,
         await ctx.tick().repeat(300)   # the longest packet that was admitted last is filled up
 
     stream = dut.packets
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(partial(when_started, drive_headers, stream.header, packets), background=True)
-    simulator.add_testbench(partial(when_started, drive_beats, stream.data, packets, CONFIG.beat_bytes,
-                                    lambda: rng.random() < idle), background=True)
-    simulator.add_testbench(commits)
-    simulator.add_testbench(checker.process, background=True)
-    simulator.run()
+    simulate(dut, commits, background=[
+        partial(when_started, drive_headers, stream.header, packets),
+        partial(when_started, drive_beats, stream.data, packets, CONFIG.beat_bytes, lambda: rng.random() < idle),
+        checker.process])
     assert not model.left
     assert checker.stored == model.stored
     assert checker.requests == model.requests

@@ -5,21 +5,14 @@ import random
 import pytest
 from amaranth.hdl import Shape
 from amaranth.lib.data import Layout
-from amaranth.sim import Simulator
 
 from gateware.config import DeviceConfig
 from gateware.fabric.rows import Rows
 from gateware.manager.allocation import AllocationRow, reset_row
+from tests.gateware.simulation import simulate
 
 CONFIG = DeviceConfig(ports=2, tenants=3, pages=32)
 COLUMNS = ("weight", "rate", "burst", "pages", "ports", "slots", "host_share", "admits")
-
-
-def simulate(dut, testbench):
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(testbench)
-    simulator.run()
 
 
 def held(row):

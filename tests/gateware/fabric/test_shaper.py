@@ -3,13 +3,13 @@
 import random
 
 import pytest
-from amaranth.sim import Simulator
 
 from gateware.config import MAX_PACKET_BEATS, DeviceConfig
 from gateware.fabric.allowances import UNKNOWN
 from gateware.fabric.shaper import SHOWN, Shaper
 from gateware.manager.allocation import FULL_RATE
 from tests.gateware.fabric.bench import ShaperOfRows, commit, row
+from tests.gateware.simulation import simulate
 
 CONFIG = DeviceConfig(ports=2, tenants=4, pages=32)
 
@@ -40,10 +40,7 @@ def spend(rows, cycles, size, seed=0, change=None, config=CONFIG, tenants=CONFIG
                 until = cycle + max(beats + 1, SHOWN)   # before, `ok` does not know of it
             await ctx.tick()
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(testbench)
-    simulator.run()
+    simulate(dut, testbench)
     return started
 
 
@@ -146,10 +143,7 @@ def test_a_full_bucket_spent_at_once_in_any_cycle_of_the_round_stays_under_the_c
                 await ctx.tick()
                 cycle += 1
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(testbench)
-    simulator.run()
+    simulate(dut, testbench)
     assert len(started) >= count
     assert worst_excess(started, 1, rate, burst) <= 0
 
@@ -177,10 +171,7 @@ def test_long_run_rate_is_exact(rate):
                 spent += SHOWN * (cycle >= warm_up)    # what was in the bucket has been spent by then
             await ctx.tick()
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(testbench)
-    simulator.run()
+    simulate(dut, testbench)
     assert spent == pytest.approx(rate * cycles / FULL_RATE, abs=SHOWN + rate * CONFIG.tenants / FULL_RATE)
 
 
@@ -201,10 +192,7 @@ def test_ample_allows_as_many_largest_packets_as_may_be_unknown():
         assert ctx.get(dut.ample) == 0b0001
         assert ctx.get(dut.ok) == 0b1111
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(testbench)
-    simulator.run()
+    simulate(dut, testbench)
 
 
 @pytest.mark.slow
@@ -258,7 +246,4 @@ def test_a_bucket_is_right_to_the_beat(deepest, turns, times):
                         assert (ctx.get(dut.ok) >> tenant & 1) == (level[tenant] >= 0 or plan[tenant][2])
                     await compare(ctx)
 
-    simulator = Simulator(dut)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(testbench)
-    simulator.run()
+    simulate(dut, testbench)
