@@ -17,14 +17,6 @@ SMALL = DeviceConfig(ports=2, data_width=32, tenants=2, slots=1, pages=32)
 DEPTH = 11  # cycles in which a second packet of a queue has left
 
 
-@pytest.fixture
-def few_pages():
-    """Two tenants, four pages: fewer than a device may have."""
-    config = DeviceConfig(ports=2, data_width=32, tenants=2, slots=1, pages=32)
-    object.__setattr__(config, "pages", 4)
-    return config
-
-
 class WrongLane(Lane):
     """A crosspoint that is told, or that tells the reader, something else.
 

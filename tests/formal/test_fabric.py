@@ -1,28 +1,17 @@
 """A crosspoint between admission and reader, and the whole fabric, on their ports: bounded; wrong ones are caught."""
 
-from dataclasses import replace
-
 import pytest
 from amaranth import *
 
-from gateware.config import DeviceConfig
 from gateware.fabric import rows
 from gateware.fabric.crosspoint import Crosspoint
 from gateware.fabric.fabric import Fabric
 from tests.formal.fabric import Crossing, FabricContract, open_row
 from tests.formal.prover import Engine, check, pass_through
+from tests.formal.wrong_fabric import WrongFabric
 
-SMALL = DeviceConfig(ports=2, data_width=32, tenants=2, slots=1, pages=32)
 DEPTH = 13  # cycles
 WHOLE = 11  # cycles of the whole fabric, in which a packet has left under a table that was written
-
-
-@pytest.fixture
-def few_pages():
-    """Two tenants, two pages each: fewer than a device may have."""
-    config = replace(SMALL)
-    object.__setattr__(config, "pages", 4)
-    return config
 
 
 @pytest.fixture
@@ -76,29 +65,6 @@ def test_wrong_crosspoint_is_refuted(tmp_path, few_pages, fault):
     contract = FabricContract(WrongCrossing(few_pages, fault), few_pages, inputs=[0], changing=False)
     verdict = check(contract, tmp_path, DEPTH, engine=Engine.ABC)
     assert verdict.refuted, verdict.log
-
-
-class WrongFabric(Fabric):
-    """Reads another table, one that grants every port (`generous`), or the one before (`stale`); or loses what a
-    stalled sink does not take (`loses`)."""
-
-    def __init__(self, config, fault):
-        self.fault = fault
-        super().__init__(config)
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.inner = inner = Fabric(self.config)
-        pass_through(m, self, inner)
-        if self.fault == "generous":
-            m.d.comb += inner.allocation.row.ports.eq(~0)
-        elif self.fault == "stale":
-            late = Signal.like(self.allocation.active_bank)
-            m.d.sync += late.eq(self.allocation.active_bank)
-            m.d.comb += inner.allocation.active_bank.eq(late)
-        else:
-            m.d.comb += inner.outputs[0].data.ready.eq(1)
-        return m
 
 
 @pytest.mark.long_proof
