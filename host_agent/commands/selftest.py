@@ -12,6 +12,7 @@ import sys
 from host_agent.client import ManagerClient
 from host_agent.commands import add_manager_flag
 from morphnic.program import Context
+from morphnic.results import counts, result_line
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,13 +26,11 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
     settings = context.settings.manager
     with ManagerClient(settings.url, timeout=settings.timeout) as client:
         report = client.selftest(arguments.only)
-    outcomes = [result.outcome for result in report.results]
+    outcomes: list[str] = [result.outcome for result in report.results]
     if context.json:
         context.document("agent-selftest", report.model_dump(mode="json", exclude={"schema_version"}))
     else:
         for result in report.results:
-            detail = f": {result.message}" if result.message else ""
-            print(f"{result.outcome:<5} {result.seconds:7.3f} s  {result.name}{detail}")
-        counts = ", ".join(f"{outcomes.count(one)} {one}" for one in ("pass", "warn", "fail", "skip"))
-        print(f"{report.device}: {counts}", file=sys.stderr)
+            print(result_line(result.outcome, result.seconds, result.name, result.message))
+        print(f"{report.device}: {counts(outcomes)}", file=sys.stderr)
     return 1 if "fail" in outcomes else 0

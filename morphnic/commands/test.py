@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from morphnic.devices import add_device_flag, choose, explained
 from morphnic.errors import InputError
 from morphnic.program import Context
+from morphnic.results import counts, result_line
 from morphnic.table import plain_table
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, context: Context) -> int:
     """Run the suite; 0 when everything passed or was skipped."""
-    from device_link.conformance import CHECKS, Outcome
+    from device_link.conformance import CHECKS
     from device_link.conformance import run as run_suite
 
     if arguments.list:
@@ -56,13 +57,11 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
     if context.json:
         context.document("test", {key: value for key, value in report.to_json().items() if key != "schema"})
     else:
-        counts = ", ".join(f"{report.count(outcome)} {outcome.value}" for outcome in Outcome)
-        print(f"{report.url}: {counts}", file=sys.stderr)
+        print(f"{report.url}: {counts([result.outcome.value for result in report.results])}", file=sys.stderr)
     return 0 if report.passed else 1
 
 
 def show(result: Result) -> None:
     """One line a check, as it ends."""
-    detail = f": {result.message}" if result.message else ""
-    print(f"{result.outcome.value:<5} {result.seconds:7.3f} s  {result.name}{detail}", flush=True)
+    print(result_line(result.outcome.value, result.seconds, result.name, result.message), flush=True)
 
