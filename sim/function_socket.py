@@ -35,8 +35,8 @@ class FunctionSocket(ABC):
     and what a holder leaves behind (`_release`).
     """
 
-    #: The most descriptors that come with a message.
-    most_descriptors = 16
+    #: The most descriptors that come with a message; each kind of socket says.
+    most_descriptors: int
 
     def __init__(self, root: RootComplex, path: Path, kind: int, selector: selectors.BaseSelector) -> None:
         self._root, self._path, self._selector = root, path, selector

@@ -12,7 +12,10 @@ import pytest
 
 from device_link import discovery
 from device_link.discovery import Candidate
+from device_link.selftest import longest
+from host_agent.client import SELFTEST_S
 from offload_manager import api
+from offload_manager.service import CALL_TIMEOUT
 from tests.host_agent.manager import (
     Manager,
     allocation,
@@ -126,6 +129,10 @@ def test_selftest_is_the_managers_and_fails_when_a_test_does(typed, manager, out
 def test_selftest_that_the_manager_refuses_names_the_reason(typed, manager):
     manager.answers["POST", "/v1/selftest"] = problem(409, "a table awaits its confirmation", "try again")
     assert "a table awaits its confirmation; try again" in one_line(typed("agent", "selftest"), 1)
+
+
+def test_agent_waits_longer_than_the_manager_may_take_for_a_self_test():
+    assert longest() + CALL_TIMEOUT < SELFTEST_S
 
 
 @pytest.fixture
