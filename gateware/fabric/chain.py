@@ -3,11 +3,10 @@
 Contract: the writing side says of each beat that counts whether it is a packet's first or last and where the packet
 lies (`w`, see `place`); `beat_place` and `descriptor_place` are, in the same cycle, where beat and descriptor
 belong (for a first beat that does not count: would belong, while `vacant` or it shares a page), and a new page is
-taken from the free list when one is needed (admission has booked it). The reading side asks
-for the oldest unclaimed packet of `r_tenant` and gets its descriptor's place, whether its queue began anew with it
-(`r_fresh`, then at page `r_first`) or it begins on a new page (`r_skip`), and whether no complete packet is behind it
-(`r_final`); `r_claim` goes on to the next. `r_closings` is how often the queue of `r_tenant` was closed, modulo 2.
-`home` gives a page back. All lookups are combinational.
+taken from the free list when one is needed (admission has booked it). The reading side asks for the oldest unclaimed
+packet of `r_tenant`, of which there must be one, and gets its descriptor's place, whether its queue began anew with it
+(`r_fresh`, then at page `r_first`) or it begins on a new page (`r_skip`); `r_claim` goes on to the next. `r_closings`
+is how often the queue of `r_tenant` was closed, modulo 2. `home` gives a page back. All lookups are combinational.
 
 Every memory here has one writer. The next descriptor of a queue is in the same page if more packets end there than
 were claimed (`slots`), else in the page where the next packet ends (`ends`). A queue began anew if it was closed as
@@ -62,7 +61,6 @@ class Chain(wiring.Component):
             "r_claim": In(1),
             "r_closings": In(1),
             "r_fresh": Out(1),
-            "r_final": Out(1),
             "r_skip": Out(1),
             "r_first": Out(page),
             "r_descriptor": Out(range(config.pages * PAGE_DESCRIPTORS)),
@@ -161,8 +159,7 @@ class Chain(wiring.Component):
         head, head_write = heads.read_port(domain="comb"), heads.write_port()
         first, start = self.firsts.read_port(domain="comb"), self.starts.read_port(domain="comb")
         slot, end = self.slots.read_port(domain="comb"), self.ends.read_port(domain="comb")
-        tail = self.tails.read_port(domain="comb")
-        for stores, address in (((head, first, start, tail), self.r_tenant), ((slot, end), head.data.at.page)):
+        for stores, address in (((head, first, start), self.r_tenant), ((slot, end), head.data.at.page)):
             m.d.comb += [store.addr.eq(address) for store in stores]
         found = Signal(self._position)
         m.d.comb += [
@@ -175,20 +172,15 @@ class Chain(wiring.Component):
             head_write.data.at.eq(found),
             head_write.data.anew.eq(head.data.anew ^ self.r_fresh),
         ]
-        # Each candidate is compared with the end of the queue while it is chosen.
         follows, at = Signal(), head.data.at
         m.d.comb += follows.eq(slot.data != at.slot)
 
-        def find(page, number):
-            m.d.comb += [found.page.eq(page), found.slot.eq(number),
-                         self.r_final.eq((tail.data.page == page) & (tail.data.slot == number))]
-
         with m.If(self.r_fresh):
-            find(first.data, 0)
+            m.d.comb += found.page.eq(first.data)
         with m.Elif(follows):
-            find(at.page, (at.slot + 1)[:3])
+            m.d.comb += [found.page.eq(at.page), found.slot.eq(at.slot + 1)]
         with m.Else():
-            find(end.data, 0)
+            m.d.comb += found.page.eq(end.data)
 
         link, follow = self.links.read_port(domain="comb"), self.links.read_port(domain="comb")
         m.d.comb += [

@@ -44,7 +44,7 @@ def stored_header(config: DeviceConfig):
 class ReadSignature(wiring.Signature):
     """An output's side of a crosspoint, seen from the output.
 
-    ready[t]: a complete packet of tenant *t* waits.
+    ready[t]: a complete packet of tenant *t* waits. several[t]: many do (see `waiting`).
     look: the oldest waiting packet of `tenant` is looked up; `fresh` (it begins at page `first`), `skip` (it begins
         on a new page) answer in the same cycle. claim: it is taken out of the queue.
     read: the beat at `address` is read.
@@ -59,6 +59,7 @@ class ReadSignature(wiring.Signature):
         tenant, page = range(config.tenants), range(config.pages)
         super().__init__({
             "ready": In(config.tenants),
+            "several": In(config.tenants),
             "tenant": Out(tenant),
             "look": Out(1),
             "claim": Out(1),
@@ -113,9 +114,10 @@ class Crosspoint(wiring.Component):
         m.d.comb += [
             waiting.arrive.eq(w.write & w.end),
             waiting.arrived.eq(w.tenant),
-            waiting.empty.eq(r.claim & chain.r_final),
-            waiting.emptied.eq(r.tenant),
+            waiting.claim.eq(r.claim),
+            waiting.claimed.eq(r.tenant),
             r.ready.eq(waiting.ready),
+            r.several.eq(waiting.several),
             account.waiting.eq(waiting.ready),
             account.writing.eq(writing),
             account.writer.eq(w.tenant),

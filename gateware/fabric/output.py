@@ -82,13 +82,16 @@ class Output(wiring.Component):
         """Who may be granted, and what it costs."""
         scheduler, shaper, reader = self.scheduler, self.shaper, self.reader
         waiting = reduce(or_, (crosspoint.ready for crosspoint in self.crosspoints))
+        several = Signal(self._config.tenants)
+        m.d.sync += several.eq(reduce(or_, (crosspoint.several for crosspoint in self.crosspoints)))
         m.d.comb += [
             scheduler.ready.eq(waiting & shaper.ok & (self.engine.eligible if self._feedback else ~0)),
             scheduler.charge.eq(reader.charge),
             scheduler.tenant.eq(reader.tenant),
             scheduler.cost.eq(reader.beats),
-            # One too many finds no packet, and is forgotten.
             scheduler.again.eq(shaper.ample),
+            # A tenant's only packet is not granted twice, else the second grant finds none.
+            scheduler.several.eq(several),
             scheduler.open.eq(reader.open),
             shaper.refill.eq(self.refill),
             shaper.charge.eq(reader.charge),

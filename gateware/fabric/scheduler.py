@@ -6,7 +6,9 @@ packet each in turn. A grant costs what `charge` says later: `cost` units on the
 charge a cycle. A tenant whose account is empty waits for the next round, which begins when nobody who is ready is
 solvent and adds its weight to every empty account: debt is kept, surplus is not. So a debt is at most what the
 tenant's uncharged grants cost. Only a tenant in `again` is granted while an earlier grant of its is `open` (the
-caller's mask of grants taken and not charged yet), or was in the cycle before.
+caller's mask of grants taken and not charged yet), or was in the cycle before; only one in `several` while an earlier
+grant of its was not taken. When that leaves nobody, and grants are taken one a cycle, the next round's first is granted
+ahead.
 
 Weights are those of the active bank when an account is filled; weight 0 (it cannot be admitted any more, but has
 packets of an earlier table) counts as 1024 until they are gone. There are no errors.
@@ -62,6 +64,7 @@ class Scheduler(wiring.Component):
             "allocation": In(AllocationSignature(config)),
             "ready": In(config.tenants),
             "again": In(config.tenants),
+            "several": In(config.tenants, init=(1 << config.tenants) - 1),
             "open": In(config.tenants),
             "enable": In(1, init=1),
             "grant": Out(stream.Signature(grant_layout(config))),
@@ -108,9 +111,10 @@ class Scheduler(wiring.Component):
         unbilled = Signal(tenants)
         able, later, blocked, choice = (Signal(tenants, name=name) for name in ("able", "later", "blocked", "choice"))
         difference = Signal(2 * tenants + 1)   # the last bit: there is none
-        moves, room = Signal(), Signal()
+        moves, room, hasty = Signal(), Signal(), Signal()
         m.d.comb += [
-            blocked.eq(~self.again & (unbilled | Mux(fresh, newest, 0))),
+            blocked.eq((~self.again & (unbilled | Mux(fresh, newest, 0)))
+                       | (~self.several & (Mux(fresh, newest, 0) | Mux(self.grant.valid, self.grant.payload.mask, 0)))),
             able.eq(self.ready & self.solvent & ~blocked),
             later.eq(self.ready & self.next_ok & ~blocked & quiet.replicate(tenants)),
             difference.eq(Cat(able, able, C(0, 1)) - newest.rotate_left(1)),
@@ -118,9 +122,12 @@ class Scheduler(wiring.Component):
                       | (lowest(later) & difference[-1].replicate(tenants))),
             moves.eq(self.grant.ready | ~self.grant.valid),
             room.eq(~fresh | moves),
-            # The next round begins in the cycle after nobody is solvent, so its grants are due already.
-            self.granted.eq(room & self.enable & (able.any() | (later.any() & ~(self.ready & self.solvent).any()))),
+            # The next round begins in the cycle after nobody is solvent, so its grants are due already. When packets
+            # are so short that the output would wait for the one who is, they are as well.
+            self.granted.eq(room & self.enable & (able.any() | (later.any() & (
+                hasty | ~(self.ready & self.solvent).any())))),
         ]
+        m.d.sync += hasty.eq(self.grant.valid & self.grant.ready)
         with m.If(self.granted):
             m.d.sync += newest.eq(choice)
         with m.If(room):

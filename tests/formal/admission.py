@@ -11,9 +11,10 @@ own input port; that an answer goes back to where its request came from is for t
 from amaranth import *
 
 from gateware.config import MAX_PACKET_BEATS
+from gateware.fabric.waiting import SEVERAL
 from gateware.manager.allocation import BANKS, AllocationRow, reset_row
 from gateware.stream.packet import PROCESS, FlowClass, PacketHeader
-from tests.formal.prover import AnyConst, AnySeq, Assert, Assume, free_inputs, internals
+from tests.formal.prover import AnyConst, Assert, Assume, free_inputs, internals
 
 COUNT = 4  # bits of a header's number; below 16 headers are inside
 
@@ -195,31 +196,45 @@ class AdmissionContract(Elaboratable):
 
 
 class WaitingContract(Elaboratable):
-    """Who has packets to claim: as many as arrived and were not claimed, no more, no fewer, for any tenant.
+    """Who has packets to claim: as many as arrived and were not claimed, no more, no fewer, for any tenant; and who has
+    several, as of the claim before.
 
-    `dut` has the ports of `Waiting(config)`. The output claims only what is `ready`, and is told of a claim that leaves
-    nothing behind (`empty`), as the lists of the crosspoint find it: that they do is not part of this. At most
-    `capacity` packets are in the crosspoint: every packet has a descriptor.
+    `dut` is a `Waiting(config)`, or a wrong one around it. The output claims only what is `ready`. At most `capacity`
+    packets are in the crosspoint: every packet has a descriptor. inner: path of the part that counts.
     """
 
-    def __init__(self, dut, config, capacity):
-        self.dut, self.config, self.capacity = dut, config, capacity
+    def __init__(self, dut, config, capacity, inner=""):
+        self.dut, self.config, self.capacity, self.inner = dut, config, capacity, inner
 
     def elaborate(self, platform):
         m = Module()
         dut = self.dut
-        m.submodules.dut = dut
+        m.submodules.dut, inside = internals(dut)
         free_inputs(m, dut)
         tenant, count = Signal.like(dut.arrived), Signal(range(self.capacity + 2))
-        claimed, arrives, goes = Signal(), Signal(), Signal()
+        left, claims_before = Signal.like(count), Signal()   # by the last claim of the tenant; that was a cycle ago
+        arrives, goes = Signal(), Signal()
         m.d.comb += [
             tenant.eq(AnyConst(len(tenant))), Assume(tenant < self.config.tenants),
-            Assume((dut.arrived < self.config.tenants) & (dut.emptied < self.config.tenants)),
-            claimed.eq(AnySeq(1)),   # in this cycle, of `emptied`
-            arrives.eq(dut.arrive & (dut.arrived == tenant)), goes.eq(claimed & (dut.emptied == tenant)),
+            Assume((dut.arrived < self.config.tenants) & (dut.claimed < self.config.tenants)),
+            arrives.eq(dut.arrive & (dut.arrived == tenant)), goes.eq(dut.claim & (dut.claimed == tenant)),
             Assume(~goes | dut.ready.bit_select(tenant, 1)), Assume(~arrives | (count < self.capacity)),
-            Assume((dut.emptied != tenant) | (dut.empty == (goes & (count == 1)))),
             Assert(dut.ready.bit_select(tenant, 1) == (count != 0)),
+            Assert(claims_before | (dut.several.bit_select(tenant, 1) == (left >= SEVERAL))),
         ]
-        m.d.sync += count.eq(count + arrives - goes)
+        m.d.sync += [count.eq(count + arrives - goes), claims_before.eq(goes)]
+        with m.If(goes):
+            m.d.sync += left.eq(count - 1)
+        self._keep(m, inside, tenant, count, left, claims_before)
         return m
+
+    def _keep(self, m, inside, tenant, count, left, claims_before):
+        """What makes the induction close: both counts differ by what waits, and the claim under way is the last one."""
+        arrived, claimed = (inside.word(m, self.inner + name, tenant) for name in ("arrivals", "claims"))
+        under_way = inside[self.inner + "was_claim"] & (inside[self.inner + "was_claimed"] == tenant)
+        m.d.comb += [
+            Assert(((arrived - claimed) & (1 << len(arrived)) - 1) == count),
+            Assert(under_way == claims_before),
+            Assert(~claims_before | (inside[self.inner + "was_left"] == left + 1)),
+            Assert(count <= self.capacity),
+        ]

@@ -93,19 +93,22 @@ def test_admission_that_takes_requests_for_granted_is_refuted(tmp_path, monkeypa
     assert verdict.refuted, verdict.log
 
 
-class ForgetfulWaiting(Waiting):
-    """Does not see an arrival in the cycle of a claim that leaves nothing, of the same tenant."""
+class WrongWaiting(Waiting):
+    """Does not see an arrival in the cycle of a claim of the same tenant, or says of one that it has several."""
+
+    def __init__(self, config, fault):
+        self.config, self.fault = config, fault
+        super().__init__(config)
 
     def elaborate(self, platform):
         m = Module()
         m.submodules.inner = inner = Waiting(self.config)
         pass_through(m, self, inner)
-        m.d.comb += inner.arrive.eq(self.arrive & ~(self.empty & (self.emptied == self.arrived)))
+        if self.fault == "misses":
+            m.d.comb += inner.arrive.eq(self.arrive & ~(self.claim & (self.claimed == self.arrived)))
+        else:
+            m.d.comb += self.several.eq(inner.several | inner.ready)
         return m
-
-    def __init__(self, config):
-        self.config = config
-        super().__init__(config)
 
 
 CAPACITY = SMALL.pages * PAGE_DESCRIPTORS
@@ -116,6 +119,7 @@ def test_as_many_packets_wait_as_arrived_and_were_not_claimed(tmp_path):
     assert verdict.holds, verdict.log
 
 
-def test_count_that_misses_an_arrival_is_refuted(tmp_path):
-    verdict = check(WaitingContract(ForgetfulWaiting(SMALL), SMALL, CAPACITY), tmp_path, 6)
+@pytest.mark.parametrize("fault", ["misses", "exaggerates"])
+def test_wrong_count_of_what_waits_is_refuted(tmp_path, fault):
+    verdict = check(WaitingContract(WrongWaiting(SMALL, fault), SMALL, CAPACITY, "inner."), tmp_path, 6)
     assert verdict.refuted, verdict.log

@@ -203,7 +203,7 @@ BLOCKS: dict[str, list[Target]] = {
         ("rows", _rows, "rows", "rows"), ("credit", _credit, "credit", "credit"),
         ("allowances", _allowances, "allowances", "allowances"), ("shaper", _shaper, "shaper", "shaper"),
         ("scheduler", _scheduler, "scheduler", "scheduler scheduler_accounts"),
-        ("crosspoint", _crosspoint, "crosspoint account chain pool waiting", "crosspoint"),
+        ("crosspoint", _crosspoint, "crosspoint account chain pool waiting", "crosspoint waiting"),
         ("fabric", _fabric, "events fabric output reader", "fabric output"))],
     "analyzer": [
         *(Target(name, make, _files("analyzer", files), (f"tests/gateware/analyzer/test_{name}.py",))

@@ -166,6 +166,57 @@ def test_a_tenant_with_an_open_grant_waits_for_its_bill_unless_it_may_be_granted
         assert seen == expected
 
 
+def test_a_tenant_without_several_packets_has_one_grant_at_a_time_that_is_not_taken():
+    dut = Scheduler(CONFIG)
+
+    async def testbench(ctx):
+        await commit(ctx, dut.allocation, [row(CONFIG, weight=100)] * 4)
+        ctx.set(dut.again, 0b1111)
+        ctx.set(dut.several, 0b0100)
+        for ready, waiting in [(0b0010, 1), (0b0100, 2), (0b0011, 2)]:
+            ctx.set(dut.ready, ready)
+            chosen = []
+            for _ in range(8):
+                if ctx.get(dut.granted):
+                    chosen.append(ready)
+                await ctx.tick()
+            assert len(chosen) == waiting, f"ready {ready:04b}"
+            # Who has been taken may be granted anew.
+            ctx.set(dut.ready, 0)
+            ctx.set(dut.grant.ready, 1)
+            await ctx.tick().repeat(4)
+            ctx.set(dut.grant.ready, 0)
+
+    simulate(dut, testbench)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_one_beat_packets_of_a_solvent_tenant_leave_no_gap_while_another_waits_for_the_next_round(several):
+    """Tenant 1 always has one packet, or several; tenant 0 has many, and spends its account before a round is over."""
+    dut = Scheduler(CONFIG)
+
+    async def testbench(ctx):
+        await commit(ctx, dut.allocation, [row(CONFIG, weight=9000), row(CONFIG, weight=1000)] + [row(CONFIG)] * 2)
+        ctx.set(dut.again, 0b1111)
+        ctx.set(dut.several, 0b11 if several else 0b01)
+        ctx.set(dut.ready, 0b11)
+        ctx.set(dut.grant.ready, 1)
+        taken = []
+        for _ in range(3000):
+            valid, tenant = ctx.get(dut.grant.valid), ctx.get(dut.grant.payload.tenant)
+            taken.append(tenant if valid else None)
+            ctx.set(dut.charge, valid)
+            ctx.set(dut.tenant, tenant)
+            ctx.set(dut.cost, 1)
+            await ctx.tick()
+        late = taken[1000:]
+        assert late.count(None) <= 0.01 * len(late)
+        if several:
+            assert late.count(1) == pytest.approx(0.1 * len(late), rel=0.02)
+
+    simulate(dut, testbench)
+
+
 @pytest.mark.parametrize("weight", [1, 3, 5, 7])
 def test_no_round_begins_while_somebody_who_is_ready_is_solvent(weight):
     """Also not when an account was filled in the very cycle before: two tenants in debt, one of which is gone."""
