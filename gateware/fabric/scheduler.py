@@ -13,7 +13,7 @@ ahead.
 Weights are those of the active bank when an account is filled; weight 0 (it cannot be admitted any more, but has
 packets of an earlier table) counts as 1024 until they are gone. There are no errors.
 
-A round is 512 units for weights that sum to 65536, more by a power of two when accounts are so deep in debt that
+A round is 512 units for weights that sum to 65536, more by a power of two while accounts are so deep in debt that
 rounds pass in vain, and at most `LARGEST_FILL` units for any one tenant.
 """
 
@@ -27,12 +27,13 @@ from ..config import MAX_PACKET_BEATS, DeviceConfig
 from ..manager.allocation import AllocationSignature
 from .rows import Rows
 
-__all__ = ["DRAIN_WEIGHT", "ROUND", "Scheduler", "grant_layout", "lowest"]
+__all__ = ["CALM", "DRAIN_WEIGHT", "ROUND", "Scheduler", "grant_layout", "lowest"]
 
 DRAIN_WEIGHT = 1024
 UNIT = 7              # bits of an account below one unit of cost: weight 128 is worth one unit a round
 ROUND = 1 << 16 - UNIT  # units of a round for weights that sum to 65536
 LARGEST_FILL = 2 * ROUND
+CALM = 16 * ROUND     # cost of rounds none of which was in vain, after which finer ones are tried
 UNCHARGED = 15        # grants of one tenant that have not been charged, at most
 
 
@@ -236,7 +237,7 @@ class Scheduler(wiring.Component):
         return worth
 
     def _adapt(self, m, starving, starved, swap):
-        """Makes rounds coarser while they pass in vain, and finer again when they have become long.
+        """Makes rounds coarser while they pass in vain, and finer when they are long, or none was in vain for a while.
 
         Scaling all weights changes the length of a round, not the shares.
         """
@@ -244,15 +245,20 @@ class Scheduler(wiring.Component):
         idle, late = Signal(), Signal()   # nobody was granted since the last round began; it cannot end yet
         long = Signal()
         early = Signal()                  # a grant of the next round
+        vain, relax = Signal(), Signal()
+        calm = Signal(range(CALM + 3 * MAX_PACKET_BEATS))   # cost since a round passed in vain
+        m.d.comb += vain.eq(swap & (idle | late))
         m.d.sync += [
             long.eq((spent >= 2 * ROUND) & ~long),
             spent.eq(Mux(swap | long, 0, spent + Mux(self.charge, self.cost, 0))),
             early.eq(self.granted & starving),
             idle.eq(Mux(swap, ~early, idle) & ~self.granted),
             late.eq(~swap & (late | starved)),
+            relax.eq((calm >= CALM) & ~relax),
+            calm.eq(Mux(vain | relax, 0, calm + Mux(self.charge, self.cost, 0))),
         ]
-        with m.If(self.too_coarse | long):
+        with m.If(self.too_coarse | long | relax):
             with m.If(self.scale != 0):
                 m.d.sync += [self.scale.eq(self.scale - 1), self.reaching.eq(self.reaching << 1)]
-        with m.Elif(swap & (idle | late) & (self.scale != self._limit.bit_length() - 1)):
+        with m.Elif(vain & (self.scale != self._limit.bit_length() - 1)):
             m.d.sync += [self.scale.eq(self.scale + 1), self.reaching.eq(Cat(self.reaching[1:], 1))]

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from gateware.config import DeviceConfig
-from gateware.fabric.scheduler import ROUND, Scheduler
+from gateware.fabric.scheduler import CALM, ROUND, Scheduler
 from tests.gateware.fabric.bench import commit, row
 from tests.gateware.simulation import simulate
 
@@ -250,21 +250,48 @@ def test_no_round_begins_while_somebody_who_is_ready_is_solvent(weight):
     assert not [entry for entry in rounds if entry[1]]
 
 
+@pytest.mark.slow
+def test_rounds_that_large_packets_made_long_are_short_again_when_they_are_gone():
+    dut = Scheduler(CONFIG)
+    scales = []
+
+    async def testbench(ctx):
+        await commit(ctx, dut.allocation, [row(CONFIG, weight=4096)] * 4)
+        ctx.set(dut.ready, 0b1111)
+        ctx.set(dut.again, 0b1111)
+        ctx.set(dut.grant.ready, 1)
+        for cycle in range(1000 + 3 * CALM):
+            # What is taken is charged at once: four packets of 256 beats in a row, later one beat a cycle.
+            valid = ctx.get(dut.grant.valid)
+            ctx.set(dut.charge, valid)
+            ctx.set(dut.tenant, ctx.get(dut.grant.payload.tenant))
+            ctx.set(dut.cost, 256 if cycle < 200 else 1)
+            scales.append(ctx.get(dut.scale))
+            await ctx.tick()
+
+    simulate(dut, testbench)
+    assert max(scales[:1000]) >= 2
+    assert scales[-1] == 0
+
+
 def expected_scales(events, limit):
-    """What the scale should be in each cycle: up by one when a round was in vain, down when one was long or too coarse.
+    """What the scale should be in each cycle: up by one when a round was in vain, down when one was long or too coarse,
+    or none was in vain for a while.
 
     A round is in vain when nobody was granted in it, or when it could not end at once. A grant made when nobody who is
     ready is solvent belongs to the next round.
     """
-    scale, grants, early, stuck, wanted, long, spent = 0, 0, 0, False, False, False, 0
+    scale, grants, early, stuck, wanted, long, spent, relax, calm = 0, 0, 0, False, False, False, 0, False, 0
     for event in events:
         yield scale
         swap, starving, granted = event["swap"], event["starving"], event["granted"]
-        coarse = event["too_coarse"] or long
-        if coarse:
+        vain = swap and (not grants or stuck)
+        if event["too_coarse"] or long or relax:
             scale -= scale > 0
-        elif swap and (not grants or stuck):
+        elif vain:
             scale += scale < limit
+        relax, relaxed = calm >= CALM and not relax, relax
+        calm = 0 if vain or relaxed else calm + event["cost"]
         long, ended = spent >= 2 * ROUND and not long, long
         spent = 0 if swap or ended else spent + event["cost"]
         if swap:

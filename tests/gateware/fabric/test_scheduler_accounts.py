@@ -5,7 +5,7 @@ import random
 import pytest
 
 from gateware.config import DeviceConfig
-from gateware.fabric.scheduler import ROUND, Scheduler
+from gateware.fabric.scheduler import CALM, ROUND, Scheduler
 from tests.gateware.fabric.bench import commit, row
 from tests.gateware.simulation import simulate
 
@@ -24,7 +24,7 @@ class Accounts:
     def __init__(self, weights):
         self.weights = [weight or 1024 for weight in weights]
         self.held, self.solvent, self.ahead = [0] * 4, [True] * 4, [True] * 4
-        self.scale, self.spent, self.idle, self.late, self.newest = 0, 0, False, False, 3
+        self.scale, self.spent, self.calm, self.idle, self.late, self.newest = 0, 0, 0, False, False, 3
 
     def change(self, tenant, amount, worth):
         self.held[tenant] += amount
@@ -32,13 +32,15 @@ class Accounts:
 
     def charge(self, tenant, cost):
         self.change(tenant, -(cost << 7), min(self.weights[tenant] << self.scale, self.LIMIT))
-        self.spent += cost
-        if self.spent >= 2 * ROUND:
-            self.scale, self.spent = max(self.scale - 1, 0), 0
+        self.spent, self.calm = self.spent + cost, self.calm + cost
+        long, calm = self.spent >= 2 * ROUND, self.calm >= CALM
+        if long or calm:
+            self.scale = max(self.scale - 1, 0)
+        self.spent, self.calm = 0 if long else self.spent, 0 if calm else self.calm
 
     def round(self):
-        if (self.idle or self.late) and self.scale < 17:
-            self.scale += 1
+        if self.idle or self.late:
+            self.scale, self.calm = min(self.scale + 1, 17), 0
         self.spent, scales = 0, [self.scale] * 3   # a filling that is too coarse is known three fillings later
         empty = [tenant for tenant in range(4) if not self.solvent[tenant]]
         self.solvent = [now or soon for now, soon in zip(self.solvent, self.ahead, strict=True)]
