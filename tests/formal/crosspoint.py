@@ -4,7 +4,8 @@ One word and one packet are followed, any, picked when they are written (the sym
 The writer behaves as admission is proven to (`admission.py`): a packet is booked with its first beat; its beats follow
 at any pace, as many as its header says. Where it is laid down is the rule of `place` applied to the end of the queue
 that the account has in that cycle. Headers, beats, tables and the sequence of grants are free. So is the other
-crosspoint of the column, but for the zeros that it puts out when it was not asked.
+crosspoint of the column, but for the zeros that it puts out when it was not asked, and for headers that agree with
+themselves.
 
 `CrosspointInvariant` (`lists.py`) is what makes the induction close.
 """
@@ -23,7 +24,7 @@ from gateware.manager.allocation import AllocationSignature
 from gateware.stream.packet import PacketHeader, beat_layout
 from tests.formal.lists import CrosspointInvariant
 from tests.formal.prover import AnySeq, Assume, Claims, free_inputs, internals
-from tests.formal.queues import BEATS, PACKETS
+from tests.formal.queues import BEATS, PACKETS, beats_behind
 
 
 class Lane(wiring.Component):
@@ -95,13 +96,13 @@ class CrosspointContract(Elaboratable):
         self.asked = Signal(2)   # of the other crosspoint, when it moved last: (header, beat)
         free_inputs(m, dut.allocation)
         free_inputs(m, other)
-        tenant, header, beat = (Signal(width, name=name) for name, width in (
-            ("grant_tenant", 1), ("other_header", len(other.header.as_value())),
-            ("other_beat", len(other.beat.as_value()))))
+        tenant, header, beat = Signal(), Signal.like(other.header), Signal.like(other.beat)
         for signal in (dut.grant.valid, tenant, header, beat):
-            m.d.comb += signal.eq(AnySeq(len(signal)))
+            m.d.comb += signal.eq(AnySeq(len(Value.cast(signal))))
         m.d.comb += [
-            dut.grant.payload.eq(1 << tenant), dut.take.eq(AnySeq(1) & dut.valid),
+            header.several.eq(beats_behind(self.config, header) != 0),
+            dut.grant.payload.mask.eq(1 << tenant), dut.grant.payload.tenant.eq(tenant),
+            dut.take.eq(AnySeq(1) & dut.valid),
             other.header.eq(Mux(self.asked[0], header, 0)), other.beat.eq(Mux(self.asked[1], beat, 0)),
         ]
         with m.If(other.move):
@@ -124,15 +125,16 @@ class CrosspointContract(Elaboratable):
         self.to_come, self.total = Signal(range(MAX_PACKET_BEATS + 1)), Signal(range(MAX_PACKET_BEATS + 1))
         free_inputs(m, booking)
         tenant, beats, unused, put, write = (Signal(width, name=name) for name, width in (
-            ("new_tenant", 1), ("new_beats", len(self.total)), ("unused", 8), ("put", 1), ("write", 1)))
+            ("new_tenant", 1), ("new_beats", len(self.total)), ("unused", range(config.beat_bytes)), ("put", 1),
+            ("write", 1)))
         for signal in (tenant, beats, unused, put, write, w.beat, w.header):
             m.d.comb += signal.eq(AnySeq(len(Value.cast(signal))))
         fresh = place_packet(m, self._end_of_queue(m, tenant), (beats - 1)[:(MAX_PACKET_BEATS - 1).bit_length()])
         m.d.comb += [
-            Assume((beats != 0) & (beats <= PAGE_BEATS * config.pages)), Assume(unused < config.beat_bytes),
+            Assume((beats != 0) & (beats <= PAGE_BEATS * config.pages)),
             booking.tenant.eq(tenant), booking.need.eq(fresh.need), booking.after.eq(fresh.after),
             booking.reserve.eq(w.write & w.first),
-            w.first.eq(~self.busy), w.put.eq(put | self.busy),
+            w.first.eq(~self.busy), w.put.eq(put),
             w.write.eq(w.put & write & (self.busy | (booking.fits & ~booking.hold))),
             w.tenant.eq(Mux(self.busy, self.tenant, tenant)), w.placed.eq(Mux(self.busy, self.placed, fresh)),
             w.end.eq(Mux(self.busy, self.to_come == 1, beats == 1)), w.beat.last.eq(w.end),

@@ -102,9 +102,13 @@ class _NotReset(Elaboratable):
         return m
 
 
-def prove(contract: Any, folder: Path, depth: int = 2, *, engine: Engine = Engine.YICES) -> Verdict:
-    """Decide `contract` by k-induction with k = `depth`; `folder` is made and keeps what the tools leave."""
-    return _run(contract, folder, "prove", depth, engine)
+def prove(contract: Any, folder: Path, depth: int = 2, *, engine: Engine = Engine.YICES,
+          large: bool = False) -> Verdict:
+    """Decide `contract` by k-induction with k = `depth`; `folder` is made and keeps what the tools leave.
+
+    large: see `check`.
+    """
+    return _run(contract, folder, "prove", depth, engine, large)
 
 
 def check(contract: Any, folder: Path, depth: int, *, engine: Engine = Engine.YICES, large: bool = False) -> Verdict:
@@ -202,20 +206,30 @@ class Internals(dict[str, Signal]):
 class Claims:
     """The claims of an invariant that is proven part by part, which a solver decides sooner than all at once.
 
-    A claim is asserted if it is of `part` (None: all are); the others are assumed, up to the cycle before. Whichever
-    claim is the first to break, all held until then: so if every part is proven, all of them hold. Without `assume` the
-    others are left out, so that a wrong design is refuted by claims of `part` and by no others.
+    part: which are asserted. None: all; "NAME": those of the part of that name; "NAME K/N": of these each Nth, from
+    number K on. The others are assumed, up to the cycle before. Whichever claim is the first to break, all held until
+    then: so if every part is proven, all of them hold. Without `assume` the others are left out, so that a wrong design
+    is refuted by claims of `part` and by no others. In a counterexample's waveform, what broke is the signal
+    `claim_NAME_NUMBER` that goes low.
     """
 
     def __init__(self, part: str | None = None, *, assume: bool = True):
-        self._part, self._assume = part, assume
+        self._part, _, share = (part or "").partition(" ")
+        self._first, self._of = map(int, share.split("/")) if share else (0, 1)
+        self._assume = assume
         self._others: list[Signal] = []
+        self._count: dict[str, int] = {}
+        self._name, self._asserts = part, False
 
     def __call__(self, part: str, claim: Any) -> Any:
-        """The statement, for `m.d.comb`."""
-        if self._part in (None, part):
-            return Assert(claim, src_loc_at=1)
-        return self.instance(claim)
+        """The statements, for `m.d.comb`."""
+        number = self._count.get(part, 0)
+        self._count[part] = number + 1
+        if self._part not in ("", part) or number % self._of != self._first:
+            return self.instance(claim)
+        self._asserts = True
+        named = Signal(name=f"claim_{part}_{number}")
+        return [named.eq(claim), Assert(named, src_loc_at=1)]
 
     def instance(self, claim: Any) -> Any:
         """The statement for a claim about symbolic constants, said of other values than those.
@@ -229,7 +243,9 @@ class Claims:
         return held.eq(claim)
 
     def finish(self, m: Module) -> None:
-        """Make the assumptions; after the last claim."""
+        """Make the assumptions; after the last claim. Raises ValueError if none was asserted."""
+        if not self._asserts:
+            raise ValueError(f"there is no claim of {self._name!r}: nothing would be proven")
         for held in self._others:
             was_held = Signal(init=1, name="was_held")
             m.d.sync += was_held.eq(held)

@@ -5,9 +5,10 @@ from amaranth import *
 from gateware.config import PAGE_BEATS
 from gateware.fabric.place import PAGE_DESCRIPTORS
 
-BEATS = 7    # bits of a beat's number: twice as many as beats fit
-PACKETS = 6  # bits of a packet's number: twice as many as packets fit
-ORDER = 3    # bits of a page's number: twice as many as there are pages
+OFFSET = (PAGE_BEATS - 1).bit_length()         # bits of a beat's number in its page
+SLOT = (PAGE_DESCRIPTORS - 1).bit_length()     # bits of a descriptor's number in its page
+BEATS, PACKETS = OFFSET + 3, SLOT + 3          # bits of a number in the queue: twice as many as fit into four pages
+ORDER = 3                                      # bits of a page's number: twice as many as there are pages
 
 
 def implies(condition, claim):
@@ -17,6 +18,11 @@ def implies(condition, claim):
 def minus(bits, a, b):
     """The distance from `b` to `a` of numbers that wrap."""
     return (a - b)[:bits]
+
+
+def beats_behind(config, descriptor):
+    """Beats behind the first one, of a packet with that descriptor."""
+    return descriptor.extent >> (config.beat_bytes.bit_length() - 1)
 
 
 class Page:
@@ -76,8 +82,10 @@ class Queue:
         return self.mine(page) & (page.order == self.first)
 
     def claim_all(self):
-        for part, claims in (("pages", self._pages), ("order", self._order), ("lookups", self._lookups),
-                             ("writer", self._writer), ("reader", self._reader), ("counts", self._counts)):
+        for part, claims in (
+                ("pages", self._pages), ("order", self._order), ("neighbours", self._neighbours),
+                ("borders", self._borders), ("ends", self._ends), ("heads", self._heads), ("writer", self._writer),
+                ("reader", self._reader), ("counts", self._counts)):
             self.m.d.comb += [self.i.claims(part, claim) for claim in claims()]
 
     def _pages(self):
@@ -87,6 +95,14 @@ class Queue:
             yield implies(self.mine(page), self.index(page) < self.count)
             for other in self.pages[:page.number]:
                 yield implies(self.mine(page) & self.mine(other), page.order != other.order)
+
+        # Closed in this cycle: nothing is left of it but the page that comes home.
+        account = "crosspoint.account"
+        closed, of, home = (self.i.inside[f"{account}.{name}"] for name in ("closed", "home_tenant", "home_page"))
+        closes = closed & (of == self.tenant)
+        yield implies(closes, (self.count == 1) & (self.read == self.written) & (self.claimed == self.complete)
+                      & ~self.is_next & ~self.under_way & ~self.fresh)
+        yield implies(closes, self.i.any_page(lambda page: self.mine(page) & (home == page.number)))
 
     def pending(self, packet):
         """It was not begun, and it or the one before it is complete: `start` knows it."""
@@ -102,35 +118,46 @@ class Queue:
             yield implies(mine & (index == self.count - 1), page.after == self.complete)
             yield implies(mine & (page.ended == full), self.pending(page.after))
             yield implies(mine, page.ended <= full)
-            yield implies(mine & (index != 0), minus(BEATS, page.base, self.read) <= 48)
-            yield implies(mine & (index == 0), minus(BEATS, self.read, page.base) <= 16)
+            yield implies(mine & (index != 0), minus(BEATS, page.base, self.read) <= 3 * PAGE_BEATS)
+            yield implies(mine & (index == 0), minus(BEATS, self.read, page.base) <= PAGE_BEATS)
             yield implies(mine & (index == 0), minus(PACKETS, self.begun, page.before) <= page.ended + 1)
-            end, behind = self.start(page.after), self.start(self.i.next(page.after))
-            for other in self.pages:
-                if other is page:
-                    continue
-                later = mine & self.mine(other) & (self.index(other) > index)
-                adjacent = later & (self.index(other) == index + 1)
-                distance = minus(BEATS, other.base, page.base)
-                yield implies(later, (distance != 0) & (distance <= 48))
-                yield implies(later, minus(PACKETS, other.before, page.after) <= 32)
-                yield implies(adjacent, (distance <= 16) & ((distance == 16) | (page.ended == full)))
-                yield implies(adjacent, self.i.word("crosspoint.chain.links", page.number) == other.number)
-                yield implies(adjacent, other.before == page.after)
-                yield implies(adjacent & self.pending(page.after), minus(BEATS, other.base, end) <= 64)
-                yield implies(adjacent & (page.ended == full), other.base == end)
-                passes = minus(BEATS, behind, other.base)   # the packet that did not end here ends behind
-                yield implies(adjacent & self.pending(self.i.next(page.after)) & (page.after != self.complete),
-                              (passes != 0) & (passes <= 64))
 
-    def _lookups(self):
+    def _pairs(self):
+        """(a page, one that is later if `later`, and the next one if `adjacent`; from base to base), of any two."""
+        for page in self.pages:
+            for other in self.pages[:page.number] + self.pages[page.number + 1:]:
+                later = self.mine(page) & self.mine(other) & (self.index(other) > self.index(page))
+                adjacent = later & (self.index(other) == self.index(page) + 1)
+                yield page, other, later, adjacent, minus(BEATS, other.base, page.base)
+
+    def _neighbours(self):
+        for page, other, later, adjacent, distance in self._pairs():
+            yield implies(later, (distance != 0) & (distance <= 3 * PAGE_BEATS))
+            yield implies(later, minus(PACKETS, other.before, page.after) <= 4 * PAGE_DESCRIPTORS)
+            yield implies(adjacent, (distance == PAGE_BEATS)
+                          | ((distance <= PAGE_BEATS) & (page.ended == PAGE_DESCRIPTORS)))
+            yield implies(adjacent, self.i.word("crosspoint.chain.links", page.number) == other.number)
+            yield implies(adjacent, other.before == page.after)
+
+    def _borders(self):
+        for page, other, _, adjacent, _ in self._pairs():
+            end, behind = self.start(page.after), self.start(self.i.next(page.after))
+            yield implies(adjacent & self.pending(page.after), minus(BEATS, other.base, end) <= 4 * PAGE_BEATS)
+            yield implies(adjacent & (page.ended == PAGE_DESCRIPTORS), other.base == end)
+            passes = minus(BEATS, behind, other.base)   # the packet that did not end here ends behind
+            yield implies(adjacent & self.pending(self.i.next(page.after)) & (page.after != self.complete),
+                          (passes != 0) & (passes <= 4 * PAGE_BEATS))
+
+    def _ends(self):
         for page in self.pages:
             ends = self.mine(page) & (page.ended != 0)
-            yield implies(ends, self.i.word("crosspoint.chain.slots", page.number) == (page.ended - 1)[:3])
+            yield implies(ends, self.i.word("crosspoint.chain.slots", page.number) == (page.ended - 1)[:SLOT])
             following, after = self.i.word("crosspoint.chain.ends", page.number), page.after
             yield implies(ends & (after != self.complete), self.i.any_page(
                 lambda other, following=following, after=after: self.mine(other) & (other.ended != 0)
                 & (other.before == after) & (following == other.number)))
+
+    def _heads(self):
         unread = self.claimed != self.complete
         opened = self.count != 0
         yield implies(opened & self.fresh, self.i.any_page(
@@ -144,7 +171,7 @@ class Queue:
             & ((page.before + self.heads.at.slot + 1)[:PACKETS] == self.claimed)))
         yield implies(opened & ~(self.fresh & ~unread), self.i.any_page(
             lambda page: self.mine(page) & (page.ended != 0) & (page.after == self.complete)
-            & (self.tails.page == page.number) & (self.tails.slot == (page.ended - 1)[:3])))
+            & (self.tails.page == page.number) & (self.tails.slot == (page.ended - 1)[:SLOT])))
 
     def _writer(self):
         i, c, under_way = self.i, self.i.c, self.under_way
@@ -157,24 +184,24 @@ class Queue:
         for page in self.pages:
             last = self.mine(page) & (self.index(page) == self.count - 1)
             beats = minus(BEATS, self.written, page.base)
-            yield implies(last & ~under_way, (page.ended != 0) & (self.booked.beats == beats[:4])
-                          & (self.booked.descriptors == page.ended[:3]) & (self.tails.page == page.number))
-            yield implies(last & under_way, (i.chain("held_page") == page.number) & (offset == beats[:4]))
+            yield implies(last & ~under_way, (page.ended != 0) & (self.booked.beats == beats[:OFFSET])
+                          & (self.booked.descriptors == page.ended[:SLOT]) & (self.tails.page == page.number))
+            yield implies(last & under_way, (i.chain("held_page") == page.number) & (offset == beats[:OFFSET]))
             yield implies(last & under_way, page.ended != PAGE_DESCRIPTORS)
-            yield implies(last & under_way, (self.booked.beats == (offset + c.to_come)[:4])
-                          & (self.booked.descriptors == (c.placed.slot + 1)[:3]))
+            yield implies(last & under_way, (self.booked.beats == (offset + c.to_come)[:OFFSET])
+                          & (self.booked.descriptors == (c.placed.slot + 1)[:SLOT]))
             yield implies(last & under_way, Mux(owed == 0, c.placed.slot == page.ended, c.placed.slot == 0))
 
     def _reader(self):
         i, reader, following = self.i, self.i.reader, self.i.reader.next
         current = (reader.current.key.tenant == self.tenant) & (reader.current.key.source == i.lane.SOURCE)
         first = reader.read.valid & reader.read.first
-        behind = i.r.header.extent >> (i.config.beat_bytes.bit_length() - 1)
+        behind = beats_behind(i.config, i.r.header)
         remaining = Mux(current, Mux(first, behind, i.inside["reader.left"]), 0)
         yield remaining == minus(BEATS, self.next_start, self.read)
         size = minus(BEATS, self.start(self.i.next(self.begun)), self.next_start + 1)
         descriptor = i.descriptor
-        yield implies(self.is_next, (descriptor.extent >> (i.config.beat_bytes.bit_length() - 1)) == size)
+        yield implies(self.is_next, beats_behind(i.config, descriptor) == size)
         yield implies(self.is_next | (remaining != 0), self.count != 0)
         yield implies(self.is_next, ~self.fresh)
         yield implies(self.is_next & following.fresh, i.any_page(
@@ -187,7 +214,8 @@ class Queue:
         self.m.d.comb += at.eq(Mux(current, reader.current.at, kept))
         yield implies(~self.fresh & ~begins_anew, i.any_page(
             lambda page: self.is_first(page) & (at.page == page.number)
-            & ((page.base + at.offset + 1)[:BEATS] == self.read)))
+            & ((page.base + Mux(at.full, PAGE_BEATS, at.offset))[:BEATS] == self.read)))
+        yield implies(~self.fresh & ~begins_anew, at.full == (at.offset == 0))
         yield implies(remaining != 0, ~self.fresh & ~begins_anew)
         yield implies(self.count == 0, self.fresh & ~self.is_next & (self.read == self.written)
                       & (self.claimed == self.complete) & ~self.under_way)
@@ -195,11 +223,13 @@ class Queue:
     def _counts(self):
         i, c = self.i, self.i.c
         yield i.r.ready[self.tenant] == (self.claimed != self.complete)
-        yield minus(PACKETS, self.complete, self.claimed) <= 32
-        yield minus(PACKETS, self.complete, self.begun) <= 32
-        yield minus(BEATS, self.written, self.read) <= 64
+        arrivals, claims = (i.word(f"crosspoint.waiting.{name}", self.tenant) for name in ("arrivals", "claims"))
+        yield minus(PACKETS, arrivals, claims) == minus(PACKETS, self.complete, self.claimed)
+        yield minus(PACKETS, self.complete, self.claimed) <= 4 * PAGE_DESCRIPTORS
+        yield minus(PACKETS, self.complete, self.begun) <= 4 * PAGE_DESCRIPTORS
+        yield minus(BEATS, self.written, self.read) <= 4 * PAGE_BEATS
         yield minus(BEATS, self.next_start, self.read) <= minus(BEATS, self.written, self.read)
-        yield minus(BEATS, self.written, self.next_start) <= 64
+        yield minus(BEATS, self.written, self.next_start) <= 4 * PAGE_BEATS
         coming, offered = i._stages(self.tenant)
         yield (c.left[self.tenant] + offered + coming)[:BEATS] == self.read
         begun = c.gone[self.tenant] + (offered & i.reader.first) + (coming & i.reader.read.first)
@@ -214,10 +244,9 @@ class Queue:
 
     def descriptor(self, place):
         """A descriptor whose packet was not claimed has that packet's length."""
-        slot, shift = place[:3], self.i.config.beat_bytes.bit_length() - 1
-        page, packet = Array(self.pages)[place[3:]], Signal(PACKETS, name="described")
+        slot, page, packet = place[:SLOT], Array(self.pages)[place[SLOT:]], Signal(PACKETS, name="described")
         self.m.d.comb += packet.eq(page.before + slot)
         live = page.owned & ~page.leaving & (page.tenant == self.tenant) & (slot < page.ended) & (
             minus(PACKETS, packet, self.claimed) < minus(PACKETS, self.complete, self.claimed))
         size = minus(BEATS, self.start(self.i.next(packet)), self.start(packet) + 1)
-        return implies(live, (self.i.word("crosspoint.descriptors", place).extent >> shift) == size)
+        return implies(live, beats_behind(self.i.config, self.i.word("crosspoint.descriptors", place)) == size)

@@ -1,4 +1,4 @@
-"""A crosspoint and its reader: steps of an induction. Where packets are laid down: proven. Wrong ones are refuted."""
+"""A crosspoint and its reader, where packets are laid down, and the lists: proven. Wrong ones are refuted."""
 
 import pytest
 from amaranth import *
@@ -8,7 +8,7 @@ from gateware.fabric.account import Account
 from gateware.fabric.chain import Chain
 from gateware.fabric.decision import Decision
 from tests.formal.crosspoint import CrosspointContract, Lane
-from tests.formal.lists import DECIDED
+from tests.formal.lists import STEPS
 from tests.formal.pages import PagesContract
 from tests.formal.placement import PlacementContract
 from tests.formal.prover import Engine, check, pass_through, prove
@@ -39,9 +39,9 @@ class WrongLane(Lane):
 
 
 @pytest.mark.long_proof
-@pytest.mark.parametrize("part", DECIDED)
-def test_cycle_of_a_crosspoint_keeps_what_is_claimed_if_all_claims_held_before(tmp_path, few_pages, part):
-    verdict = prove(CrosspointContract(Lane(few_pages), invariant=True, part=part), tmp_path, depth=1)
+@pytest.mark.parametrize("step", STEPS)
+def test_what_leaves_a_crosspoint_was_admitted_once_whole_and_in_order_for_ever(tmp_path, few_pages, step):
+    verdict = prove(CrosspointContract(Lane(few_pages), invariant=True, part=step), tmp_path, depth=1, large=True)
     assert verdict.holds, verdict.log
 
 

@@ -6,7 +6,7 @@ from amaranth.hdl import Assert
 
 from morphnic.errors import EnvironmentFault
 from tests.formal import prover
-from tests.formal.prover import AnySeq, Engine, check, internals, prove
+from tests.formal.prover import AnySeq, Claims, Engine, check, internals, prove
 
 pytestmark = pytest.mark.slow  # together more than `make test-fast` has time for
 
@@ -86,6 +86,32 @@ def test_engine_on_bits_refutes_a_false_claim_with_a_waveform_and_its_line(tmp_p
 def test_bounded_check_on_bits_says_nothing_beyond_its_depth(tmp_path):
     assert check(Counter(2), tmp_path / "two", depth=2, engine=Engine.ABC).holds
     assert check(Counter(2), tmp_path / "three", depth=3, engine=Engine.ABC).refuted
+
+
+class Halves(Elaboratable):
+    """A part of four claims, of which the last breaks in the second cycle."""
+
+    def __init__(self, part):
+        self.claims = Claims(part)
+
+    def elaborate(self, platform):
+        m, late = Module(), Signal()
+        m.d.sync += late.eq(1)
+        m.d.comb += [self.claims("half", claim) for claim in (C(1), C(1), C(1), ~late)]
+        self.claims.finish(m)
+        return m
+
+
+def test_claim_that_breaks_is_found_by_its_own_share_only(tmp_path):
+    assert prove(Halves("half 0/2"), tmp_path / "first", depth=1).holds
+    assert not prove(Halves("half 1/2"), tmp_path / "second", depth=1).holds
+    assert not prove(Halves(None), tmp_path / "all", depth=1).holds
+
+
+@pytest.mark.parametrize("part", ["halves", "half 4/5"])
+def test_part_without_a_claim_is_an_error_and_proves_nothing(tmp_path, part):
+    with pytest.raises(ValueError, match=f"there is no claim of '{part}'"):
+        prove(Halves(part), tmp_path)
 
 
 def test_missing_program_is_named_with_the_remedy(tmp_path, monkeypatch):
