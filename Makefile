@@ -52,7 +52,7 @@ regress: $(STAMP)  ## random configurations and seeds for MINUTES, with coverage
 	$(BIN)/python -m tests.regression --minutes $(MINUTES) --jobs $(JOBS) $(REGRESS_ARGS)
 
 prove: $(STAMP)  ## every proof, the long ones included
-	$(BIN)/python -m pytest tests/formal --prove -n 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/formal --prove -n 2 -o timeout=3600 $(PYTEST_ARGS)
 
 netlist: $(STAMP)  ## benches on the post-synthesis netlists of their blocks; minutes of synthesis, once
 	$(BIN)/python -m pytest tests/hdl/test_benches.py --netlist -o timeout=3600 $(PYTEST_ARGS)
