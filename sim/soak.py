@@ -38,9 +38,9 @@ def read_results(path: Path, model: str) -> list[StormReport]:
     return found
 
 
-def total(reports: Sequence[StormReport]) -> StormReport:
-    """Sums over chunks."""
-    result = StormReport(seed=0)
+def total(reports: Sequence[StormReport], seed: int) -> StormReport:
+    """Sums over the chunks of `seed`."""
+    result = StormReport(seed=seed)
     for report in reports:
         for name, value in asdict(report).items():
             if name != "seed":
@@ -72,7 +72,7 @@ def soak(commits: int, seed: int, results: Path) -> StormReport:
               f"{'clean' if report.clean else f'WRONG: {report}'}", file=sys.stderr, flush=True)
         if not report.clean:
             break
-    return total(list(done.values()))
+    return total(list(done.values()), seed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -122,6 +122,7 @@ def test_storm_of_commits_loses_nothing_and_oversteps_no_grant(seed):
 def test_soak_goes_on_where_it_was_interrupted(tmp_path):
     path = tmp_path / "soak.jsonl"
     first = soak(30, 5, path)
+    assert first.seed == 5
     assert (first.commits, first.clean) == (30, True)
     again = soak(30, 5, path)
     assert again.commits == 30
