@@ -6,7 +6,7 @@ number of its first beat, and how many packets ended before it and in it. In wor
 - *pages*: a page is in the free list or in one queue, never in two; the pool counts those that are neither taken nor
   booked; a queue is open while it has a page, and closed only when everything was read.
 - *order*, *neighbours*, *borders*: pages of a queue are linked in their order, and each begins where the one before it
-  ended: full, or with eight packets in it. No page is behind what was read, none before what was written.
+  ended: full, or with eight packets in it.
 - *ends*, *heads*: `ends`, `slots`, `tails`, `firsts`, `starts` and `heads` point to where the numbers say.
 - *writer*, *reader*, *counts*: all stand where their counts of beats and packets say.
 - *packets*: a descriptor holds the length of the packet whose number it has; a later packet begins at a later beat.
@@ -26,8 +26,8 @@ from gateware.fabric.crosspoint import STORED, stored_header
 from tests.formal.prover import AnyConst
 from tests.formal.queues import BEATS, OFFSET, ORDER, PACKETS, SLOT, Page, Queue, beats_behind, implies, minus
 
-#: In how many shares each part is decided: of a dozen claims that take it seconds one by one, the solver may not decide
-#: whether one of them breaks in a quarter of an hour.
+#: In how many shares each part is decided: the solver may need far longer to find that none of a dozen claims breaks
+#: than for one after the other.
 PARTS = {"pages": 1, "order": 8, "neighbours": 1, "borders": 3, "ends": 1, "heads": 4, "writer": 1, "reader": 1,
          "counts": 1, "packets": 1, "word": 5, "packet": 10, "passing": 1, "leaves": 1}
 STEPS = [f"{part} {share}/{shares}" for part, shares in PARTS.items() for share in range(shares)]
