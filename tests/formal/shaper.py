@@ -10,7 +10,7 @@ holds `UNKNOWN` largest packets, less what does not show yet. The shaper is prov
 from amaranth import *
 
 from gateware.fabric import allowances, shaper
-from gateware.manager.allocation import BANKS, AllocationRow, reset_row
+from gateware.manager.allocation import BANKS, FULL_RATE, AllocationRow, reset_row
 from tests.formal.prover import AnyConst, AnySeq, Assert, Assume, Claims, internals
 
 TABLE = 1          # bank of the table that is written
@@ -131,6 +131,8 @@ def shaper_invariant(m, inside, contract, part=None):
     real, shown = known.real, known.shown
     flagged = known.turns[-1].tenant == tenant
     _refill_invariant(m, inside, contract, claim, known)
+    if tenant == 0:
+        _reset_invariant(m, inside, contract, claim, known)
     _charge_invariant(m, inside, contract, claim, known)
     coming = Signal(contract.width)
     for number in range(period):
@@ -232,6 +234,30 @@ def _refill_invariant(m, inside, contract, claim, known):
         ]
     m.d.comb += claim("refill", ~here[6] | Mux(
         inside["shaper.was_cut"], (known.held == known.most) & (raised >= known.held), raised == known.held))
+
+
+def _reset_invariant(m, inside, contract, claim, known):
+    """Tenant 0 has turns before its row is read first, of what reset leaves, even one behind the other: they are empty.
+
+    (At the narrow rates of the proof: a turn at full rate has more beats than are kept of it.)
+    """
+    now, period = contract.now, contract.period
+    names = [f"allowances.{name}_tenant" for name in ("asked", "read", "valued", "granted")]
+    _, read, valued, granted = ((inside[name] == 0) & (now <= age) for age, name in enumerate(names))
+    row, lump, burst = (inside[f"allowances.{name}"] for name in ("row", "lump", "burst"))
+    room, row_burst = inside["allowances.room"].as_signed(), reset_row(0, contract.config)["burst"]
+    at_reset = inside.word(m, "allowances.rows.table", 0)   # its row in the bank in force then
+    m.d.comb += [
+        claim("refill", (now > 0) | ((at_reset.rate == FULL_RATE) & (at_reset.burst == row_burst))),
+        claim("refill", ~read | ((row[:17] == FULL_RATE) & (row[17:] <= row_burst))),
+        claim("refill", ~valued | Mux(lump == 0, burst == 0, (lump == FULL_RATE * period) & (burst <= row_burst))),
+        claim("refill", ~granted | ((inside["allowances.beats"] == 0) & (room <= 0))),
+        *(claim("refill", (now > age) | ((turn.beats == 0) & (turn.most == 0) & (turn.excess == 0)))
+          for age, turn in enumerate(known.turns, 4)),
+        *(claim("refill", (now > 5) | (inside[f"shaper.{name}"] == 0)) for name in ("level", "brim", "more")),
+        claim("refill", (now > 6) | (inside["shaper.raised"] == 0)),
+        claim("level", (now > period + 5) | (known.filled == 0)),
+    ]
 
 
 def _charge_invariant(m, inside, contract, claim, known):

@@ -61,18 +61,11 @@ def test_shaper_never_starts_more_than_rate_and_burst_allow_in_any_time(tmp_path
     assert verdict.holds, verdict.log
 
 
-#: Of tenant 0 these two parts do not close: before its row is read first, two turns of it follow each other, which no
-#: other tenant's do; nothing is claimed yet of what the first one leaves.
-OPEN = ("refill", "level")
-
-
 @pytest.mark.long_proof
 @pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize(("config", "tenant"), [(SMALL, 0), (THREE, 0), (THREE, 1), (THREE, 2)])
 @pytest.mark.parametrize("part", PARTS)
-def test_shaper_of_any_tenant_never_starts_more_in_any_time(request, tmp_path, config, tenant, part):
-    if tenant == 0 and part in OPEN:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="no claim about the first turn of tenant 0"))
+def test_shaper_of_any_tenant_never_starts_more_in_any_time(tmp_path, config, tenant, part):
     invariant = partial(shaper_invariant, part=part)
     verdict = prove(ShaperContract(ShaperOfRows(config), config, tenant, invariant), tmp_path, depth=1)
     assert verdict.holds, verdict.log
