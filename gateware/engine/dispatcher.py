@@ -56,9 +56,9 @@ class Dispatcher(wiring.Component):
         config = self._config
         header = self.requests.header
         found = self._choose(m)
-        valid, chosen = Signal(), Signal(data.StructLayout({
+        valid, chosen = Signal(name="valid"), Signal(data.StructLayout({
             "packet": PacketHeader, "tag": tag_shape(config), "price": COST_BITS,
-            "target": range(config.slots + 1)}))
+            "target": range(config.slots + 1)}), name="chosen")
         moves, ends = self._pass(m, valid, chosen)
         free = ~valid | ends
         m.d.comb += [
