@@ -111,6 +111,7 @@ def board_design(board: Board, *, uid: int | None = None, make_core: Callable[[A
 def component_design(board: Board, make: Callable[[Any], Any], name: str) -> Design:
     """One component by itself on the part of `board`, without pins; `make` takes the device's parameters."""
     from amaranth.back import rtlil
+    from amaranth.hdl import ClockDomain, Fragment
 
     from .harness import Harness
 
@@ -118,7 +119,10 @@ def component_design(board: Board, make: Callable[[Any], Any], name: str) -> Des
         component = make(board.config)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} cannot be made from the parameters of {board.name} alone: {error}") from error
-    text = rtlil.convert(Harness(component), name=TOP, emit_src=False)
+    harness, domain = Harness(component), ClockDomain("sync", reset_less=True)   # as on a board: see `top`
+    fragment = Fragment.get(harness, None)
+    fragment.add_domains(domain)
+    text = rtlil.convert(fragment, name=TOP, ports=[domain.clk, harness.serial_in, harness.serial_out], emit_src=False)
     return Design(board, f"{board.name} {name}", text, None, "clk", board.config.clock_hz, "harness")
 
 

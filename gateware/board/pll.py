@@ -1,7 +1,9 @@
 """The PLLs of ECP5 and iCE40, set for the lowest frequency at or above the one that is asked.
 
-Contract: `clock_out` runs at `hz` once `locked` is high; until then it may be anything. `hz` is exact for the
-nominal `clock_in`. A frequency that cannot be made is refused by the constructor.
+Contract: `clock_out` runs at `hz` once `locked` is high; until then it may be anything. Where the family can gate a
+clock (`gates`), it stands still unless `run` is high; it starts and stops without a short pulse, three cycles after
+`run`, which may be asynchronous. `hz` is exact for the nominal `clock_in`. A frequency that cannot be made is refused
+by the constructor.
 """
 
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from fractions import Fraction
 
 from amaranth import *
 from amaranth.lib import wiring
+from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
 __all__ = ["Ecp5Pll", "Ice40Pll", "pll_for"]
@@ -32,6 +35,8 @@ class Setting:
 class _Pll(wiring.Component):
     """What both have in common: the choice among `_settings`."""
 
+    gates: bool   # `run` has an effect
+
     def __init__(self, input_hz: int, output_hz: int):
         possible = [one for one in self._settings(input_hz) if one.output >= output_hz]
         if not possible:
@@ -39,7 +44,7 @@ class _Pll(wiring.Component):
         # Of equal frequencies the one with the fastest oscillator has the least jitter.
         self._setting = min(possible, key=lambda one: (one.output, -one.vco))
         self._input_hz = input_hz
-        super().__init__({"clock_in": In(1), "clock_out": Out(1), "locked": Out(1)})
+        super().__init__({"clock_in": In(1), "run": In(1), "clock_out": Out(1), "locked": Out(1)})
 
     @property
     def hz(self) -> int:
@@ -53,7 +58,9 @@ class _Pll(wiring.Component):
 
 
 class Ecp5Pll(_Pll):
-    """EHXPLLL with the feedback from its primary output."""
+    """EHXPLLL with the feedback from its primary output, and a gate of the global clock (DCCA) behind it."""
+
+    gates = True
 
     @staticmethod
     def _settings(input_hz: int):
@@ -71,6 +78,10 @@ class Ecp5Pll(_Pll):
     def elaborate(self, platform):
         m = Module()
         setting = self._setting
+        m.domains.free = ClockDomain(reset_less=True, local=True)
+        free, enable = ClockSignal("free"), Signal()
+        m.submodules.enable = FFSynchronizer(self.run, enable, o_domain="free")
+        m.submodules.gate = Instance("DCCA", i_CLKI=free, i_CE=enable, o_CLKO=self.clock_out)
         m.submodules.pll = Instance(
             "EHXPLLL",
             a_ICP_CURRENT="12", a_LPF_RESISTOR="8", a_MFG_ENABLE_FILTEROPAMP="1", a_MFG_GMCREF_SEL="2",
@@ -78,7 +89,7 @@ class Ecp5Pll(_Pll):
             p_OUTDIVIDER_MUXA="DIVA", p_OUTDIVIDER_MUXB="DIVB", p_OUTDIVIDER_MUXC="DIVC", p_OUTDIVIDER_MUXD="DIVD",
             p_CLKI_DIV=setting.reference, p_CLKFB_DIV=setting.feedback, p_CLKOP_DIV=setting.divider,
             p_CLKOP_ENABLE="ENABLED", p_CLKOP_CPHASE=setting.divider - 1, p_CLKOP_FPHASE=0, p_FEEDBK_PATH="CLKOP",
-            i_CLKI=self.clock_in, i_CLKFB=self.clock_out, o_CLKOP=self.clock_out, o_LOCK=self.locked,
+            i_CLKI=self.clock_in, i_CLKFB=free, o_CLKOP=free, o_LOCK=self.locked,
             i_RST=Const(0), i_STDBY=Const(0), i_PHASESEL0=Const(0), i_PHASESEL1=Const(0), i_PHASEDIR=Const(1),
             i_PHASESTEP=Const(1), i_PHASELOADREG=Const(1), i_PLLWAKESYNC=Const(0), i_ENCLKOP=Const(0))
         return m
@@ -86,6 +97,8 @@ class Ecp5Pll(_Pll):
 
 class Ice40Pll(_Pll):
     """SB_PLL40_CORE with the simple feedback. The output divider is a power of two."""
+
+    gates = False
 
     @staticmethod
     def _settings(input_hz: int):

@@ -1,8 +1,9 @@
 """`BoardTop`: a board's pins, clock and reset around a `BoardCore`.
 
-The device runs on the PLL's clock, net `device_clock`, which is what the timing report is about. Its reset is held
-until the PLL has been locked for 20 us (block RAMs of the iCE40 read as zero for their first microseconds), and for
-good once the lock is lost (see `start`). There is no reset button: to begin anew is to configure the FPGA.
+The device runs on the PLL's clock, net `device_clock`, which is what the timing report is about. It is held as the
+configuration left it until the PLL has been locked for 20 us (block RAMs of the iCE40 read as zero for their first
+microseconds), and for good once the lock is lost (see `start`): by its clock, which stands still, where the family can
+gate it, else by a reset. There is no reset button: to begin anew is to configure the FPGA.
 """
 
 from dataclasses import replace
@@ -58,7 +59,8 @@ class BoardTop(wiring.Component):
         m.submodules.clock_pin = pin = io.Buffer("i", platform.request(platform.default_clk, dir="-"))
         m.submodules.pll = pll = self._pll
         m.domains.raw = ClockDomain(reset_less=True)
-        m.domains.sync = ClockDomain()
+        # A reset would be a net to every register (19,000 on an ECP5-85), for which there is no global wire.
+        m.domains.sync = ClockDomain(reset_less=pll.gates)
         # Yosys drops a net that has another name too; the constraint and the report need this one.
         device_clock = Signal(attrs={"keep": "true"})
         m.d.comb += [
@@ -70,8 +72,9 @@ class BoardTop(wiring.Component):
         platform.add_clock_constraint(device_clock, self.clock_hz)
 
         m.submodules.start = start = DomainRenamer("raw")(Start(round(self._input_hz * _POWER_ON_S)))
-        m.d.comb += start.locked.eq(pll.locked)
-        m.submodules.reset = ResetSynchronizer(start.reset | ~pll.locked, domain="sync")
+        m.d.comb += [start.locked.eq(pll.locked), pll.run.eq(~start.reset)]
+        if not pll.gates:
+            m.submodules.reset = ResetSynchronizer(start.reset | ~pll.locked, domain="sync")
 
 
 def _port(platform, name):

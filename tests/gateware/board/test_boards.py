@@ -45,6 +45,13 @@ def test_board_has_its_pins_its_clock_and_a_name(name):
 
 
 @pytest.mark.parametrize("name", board_names())
+def test_device_has_a_reset_only_where_its_clock_cannot_be_gated(name):
+    board = find_board(name)
+    text = board_design(board, make_core=tiny).rtlil
+    assert ("\\rst\n" in text, "cell \\DCCA" in text) == {"ecp5": (False, True), "ice40": (True, False)}[board.family]
+
+
+@pytest.mark.parametrize("name", board_names())
 def test_rule_opens_the_cable(name):
     vendor, product = find_board(name).cable.usb
     rule = [line for line in RULES.read_text().splitlines() if line.startswith("ATTR{idVendor}")]

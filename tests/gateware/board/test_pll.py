@@ -1,5 +1,6 @@
 """The PLLs' dividers against the limits of the data sheets and the frequency that was asked."""
 
+import re
 from fractions import Fraction
 
 import pytest
@@ -58,3 +59,12 @@ def test_dividers_reach_the_instances():
     text = rtlil.convert(Ice40Pll(12_000_000, 80_000_000), emit_src=False)
     for line in (r"\DIVR 4'0000", r"\DIVF 7'0110101", r"\DIVQ 3'011", r"\FILTER_RANGE 3'001"):
         assert f"parameter {line}\n" in text, text
+
+
+def test_ecp5_gates_the_output_and_not_the_feedback():
+    text = rtlil.convert(Ecp5Pll(25_000_000, 125_000_000), emit_src=False)
+    wires = dict(re.findall(r"connect \\(CLKFB|CLKOP|CLKI|CLKO) (\S+)", text[text.index("cell \\DCCA"):]))
+    oscillator = dict(re.findall(r"connect \\(CLKFB|CLKOP|CLKI) (\S+)", text[text.index("cell \\EHXPLLL"):]))
+    assert oscillator["CLKFB"] == oscillator["CLKOP"] != wires["CLKO"]
+    assert oscillator["CLKI"] == "\\clock_in"
+    assert wires["CLKO"] == "\\clock_out"
