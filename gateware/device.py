@@ -99,7 +99,7 @@ class Device(wiring.Component):
         host = self._connect_pcie(m, identity, initiators, more_blocks) if config.pcie_width else None
         self._connect_packets(m, fabric, classifier, engines, generator, host if config.host_queues else None)
         self._connect_allocation(m, manager, fabric, analyzer, engines)
-        self._connect_events(m, fabric, [manager, counters, analyzer])
+        self._connect_events(m, fabric, manager, [counters, analyzer])
         self._connect_serial(m, link)
         self._connect_telemetry(m, analyzer, link, identity)
         targets = {
@@ -172,19 +172,26 @@ class Device(wiring.Component):
             fabric.stall_timeout.eq(manager.stall_timeout),
             analyzer.epoch.eq(manager.allocation.epoch),
             analyzer.active_tag.eq(manager.active_tag),
-            analyzer.credit.eq(fabric.credit),
             self.epoch.eq(manager.allocation.epoch),
         ]
         wiring.connect(m, analyzer.figures, manager.figures)
+        m.d.sync += analyzer.credit.eq(fabric.credit)
         for listening, slot in zip(analyzer.engine_busy, engines.busy, strict=True):
-            m.d.comb += listening.eq(slot)
+            m.d.sync += listening.eq(slot)
 
-    def _connect_events(self, m, fabric, listeners):
-        for listener in listeners:
-            for side in ("ingress", "egress"):
-                for source, sink in zip(getattr(fabric, side), getattr(listener, side), strict=True):
-                    for name in source.signature.members:
-                        m.d.comb += getattr(sink, name).eq(getattr(source, name))
+    def _connect_events(self, m, fabric, manager, counting):
+        """The manager hears of packets at once; who only counts them hears a cycle later, from registers.
+
+        An event is known late in its cycle, and counting takes long.
+        """
+        for side in ("ingress", "egress"):
+            for port, source in enumerate(getattr(fabric, side)):
+                for name in source.signature.members:
+                    event = getattr(source, name)
+                    heard = Signal.like(event, name=f"{side}_{port}_{name}")
+                    m.d.sync += heard.eq(event)
+                    m.d.comb += getattr(getattr(manager, side)[port], name).eq(event)
+                    m.d.comb += [getattr(getattr(part, side)[port], name).eq(heard) for part in counting]
 
     def _connect_serial(self, m, link):
         config = self._config
