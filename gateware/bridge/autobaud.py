@@ -28,6 +28,7 @@ class BaudDetector(wiring.Component):
     def __init__(self, initial: int):
         if not MIN_PERIOD <= initial < 1 << PERIOD_BITS:
             raise ValueError(f"initial must be in {MIN_PERIOD}..{(1 << PERIOD_BITS) - 1}, not {initial!r}")
+        self._initial = initial
         super().__init__({
             "level": In(1, init=1),
             "period": Out(PERIOD_BITS, init=initial),
@@ -39,11 +40,13 @@ class BaudDetector(wiring.Component):
         before = Signal(init=1)
         fell = Signal()
         low = Signal(PERIOD_BITS + 4)  # cycles that the line has been low
+        # From a register, since the period stands and the product takes long.
+        least = Signal(PERIOD_BITS + 4, init=self._initial * BREAK_BITS)
         broken = Signal()
-        m.d.sync += [before.eq(self.level), self.changed.eq(0)]
+        m.d.sync += [before.eq(self.level), self.changed.eq(0), least.eq(self.period * BREAK_BITS)]
         m.d.comb += [
             fell.eq(before & ~self.level),
-            broken.eq((low << _CYCLE_BITS) >= self.period * BREAK_BITS),
+            broken.eq((low << _CYCLE_BITS) >= least),
         ]
         with m.If(self.level):
             m.d.sync += low.eq(0)
