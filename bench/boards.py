@@ -1,10 +1,11 @@
 """How fast the gateware is on real parts, and how large: the worst of several seeds, and LUT4.
 
 Three rows. `fabric`: the 4 x 4 x 64 fabric with 16 tenants by itself, between registers, on an ECP5-85 of speed grade
-6. `device`: the whole device with all its ports, the same way. `hx8k`: the small device behind the pins of the
-iCE40-HX8K board. LUT4 are those of the netlist, with two for each pair of carry cells and four for each 16 x 4 memory,
-without the measuring harness; what nextpnr placed, harness included, is in the conditions. A part that is too small
-gives no frequency: the figure is not a number, and the reason is in the conditions.
+6. `device`: the whole device with all its ports and 16 tenants, the same way. `hx8k`: the small device behind the pins
+of the iCE40-HX8K board. LUT4 are those of the netlist, with two for each pair of carry cells and four for each 16 x 4
+memory, without the measuring harness; what nextpnr placed, harness included, is in the conditions. A part that is too
+small gives no frequency, nor does a placement that takes longer than `--limit`: the figure is not a number, and the
+reason is in the conditions.
 
 Slow (minutes a seed), so not part of `make bench`: `make bench-boards`. Results are kept in `build/bench`.
 """
@@ -18,6 +19,7 @@ from _figures import Figure, arguments, machine, progress, report
 from gateware.board import flow
 from gateware.board.board import find_board
 from gateware.board.harness import DUT
+from gateware.config import DeviceConfig
 from morphnic.errors import BuildError
 
 FOLDER = Path("build") / "bench"
@@ -36,7 +38,7 @@ def design_of(row: str) -> flow.Design:
     """What is measured in a row."""
     name, only, mhz, _, _ = ROWS[row]
     board = find_board(name)
-    board = replace(board, config=replace(board.config, clock_hz=mhz * 1_000_000))
+    board = replace(board, config=replace(DeviceConfig() if only else board.config, clock_hz=mhz * 1_000_000))
     if only is None:
         return flow.board_design(board)
     from morphnic.commands.build import component
@@ -44,7 +46,7 @@ def design_of(row: str) -> flow.Design:
     return flow.component_design(board, component(only), only)
 
 
-def measure(row: str, seeds: int) -> list[Figure]:
+def measure(row: str, seeds: int, limit_s: float) -> list[Figure]:
     """Both figures of a row."""
     name, only, mhz, most_lut4, most_bram = ROWS[row]
     design = design_of(row)
@@ -54,7 +56,8 @@ def measure(row: str, seeds: int) -> list[Figure]:
                   "lutram": use.lutram, **({"block_ram_target": f"<= {most_bram}"} if most_bram else {})}
     fmax = float("nan")
     try:
-        found = flow.build(design, FOLDER / row, range(1, seeds + 1), timing_may_fail=True, progress=progress)
+        found = flow.build(design, FOLDER / row, range(1, seeds + 1), timing_may_fail=True, limit_s=limit_s,
+                           progress=progress)
     except BuildError as error:
         conditions["not_built"] = re.sub(r" \(log: [^)]*\)", "", str(error))
     else:
@@ -77,10 +80,11 @@ def main() -> None:
         __doc__.splitlines()[0],
         seeds={"type": int, "default": 5, "help": "placements of each row (default %(default)s)"},
         quick={"action": "store_true", "help": "one seed"},
+        limit={"type": float, "default": 60, "help": "minutes that a placement may take (default %(default)s)"},
         rows={"nargs": "+", "choices": list(ROWS), "default": list(ROWS), "help": "default: all"})
     found = []
     for row in options.rows:
-        found += measure(row, 1 if options.quick else options.seeds)
+        found += measure(row, 1 if options.quick else options.seeds, 60 * options.limit)
     report(found, as_json=options.json)
 
 

@@ -40,6 +40,8 @@ COMPONENTS = {
     "counters": ("gateware.fabric.counters", "PortCounters"),
     "link": ("gateware.bridge.link", "LinkBridge"),
 }
+#: LUT4 from which on nextpnr's router2 routes a design: its router1 does not end on one of 30,000.
+LARGE = 10_000
 #: Family -> placer, packer, files between them, cells that nextpnr reports as LUT.
 _FAMILIES = {
     "ecp5": ("nextpnr-ecp5", "ecppack", "config", "bit"),
@@ -127,11 +129,11 @@ def component_design(board: Board, make: Callable[[Any], Any], name: str) -> Des
 
 
 def build(design: Design, folder: Path, seeds: Sequence[int], *, jobs: int = 1, timing_may_fail: bool = False,
-          progress: Callable[[str], None] = tools.print_progress) -> Report:
+          limit_s: float | None = None, progress: Callable[[str], None] = tools.print_progress) -> Report:
     """Run the flow; the report is also in `folder`/report.json.
 
-    Raises `BuildError` when a tool fails, and when a board's clock is missed by every seed and `timing_may_fail` is not
-    given: then too the report is there.
+    Raises `BuildError` when a tool fails, when one seed takes more than `limit_s` seconds, and when a board's clock is
+    missed by every seed and `timing_may_fail` is not given: then too the report is there.
     """
     netlist = synthesise(design, folder, progress=progress)
     placer, packer, _, _ = _FAMILIES[design.board.family]
@@ -139,7 +141,7 @@ def build(design: Design, folder: Path, seeds: Sequence[int], *, jobs: int = 1, 
 
     def place(seed: int) -> tuple[Seed, dict[str, Any]]:
         try:
-            timing, seconds = _place(design, folder, seed, versions, progress)
+            timing, seconds = _place(design, folder, seed, versions, netlist.use[""].lut4 >= LARGE, limit_s, progress)
         except BuildError as error:  # nextpnr names one cell that has no place left, not how many there are
             use = netlist.use[""]
             raise BuildError(f"{error}; the netlist has {use.lut4} LUT4, {use.ff} registers, "
@@ -199,7 +201,7 @@ def _run_yosys(design: Design, folder: Path, progress: Callable[[str], None]) ->
     return seconds
 
 
-def _place(design: Design, folder: Path, seed: int, versions: dict[str, str],
+def _place(design: Design, folder: Path, seed: int, versions: dict[str, str], large: bool, limit_s: float | None,
            progress: Callable[[str], None]) -> tuple[dict[str, Any], float]:
     """nextpnr's report with one seed, from the sub-folder `seed-N`, and the seconds that it took when it was made."""
     placer, _, routed, _ = _FAMILIES[design.board.family]
@@ -216,12 +218,14 @@ def _place(design: Design, folder: Path, seed: int, versions: dict[str, str],
         arguments += ["--lpf-allow-unconstrained"]
     else:
         arguments += ["--pcf-allow-unconstrained"]
+    if large:
+        arguments += ["--router", "router2"]
     key = _key((folder / f"{TOP}.json").read_text(), design.constraints or "", repr(arguments), versions[placer])
     done = _kept(here / "placement.json", key)
     if done is None:
         progress(f"{design.name}: placing and routing, seed {seed}")
         seconds = tools.run(placer, arguments, here, here / "nextpnr.log", progress,
-                            f"place and route {design.name}, seed {seed}")
+                            f"place and route {design.name}, seed {seed}", limit_s=limit_s)
         done = {"seconds": seconds}
         _keep(here / "placement.json", key, done)
     return json.loads((here / "timing.json").read_text()), float(done["seconds"])

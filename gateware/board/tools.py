@@ -87,19 +87,26 @@ def versions(tools: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def run(tool: str, arguments: Sequence[str], folder: Path, log: Path, progress: Progress, what: str) -> float:
+def run(tool: str, arguments: Sequence[str], folder: Path, log: Path, progress: Progress, what: str, *,
+        limit_s: float | None = None) -> float:
     """Run `tool` in `folder`, its output in `log`; return the seconds it took.
 
-    Raises `BuildError` with the tool's own errors, or its last lines, and the path of the log.
+    Raises `BuildError` with the tool's own errors, or its last lines, and the path of the log; and when it has not
+    ended after `limit_s` seconds.
     """
     program = command(tool)
     _compile_once(tool, program, progress)
     started = time.monotonic()
-    last, ended = [""], threading.Event()
+    last, ended, late = [""], threading.Event(), threading.Event()
 
     def follow() -> None:
-        while not ended.wait(HEARTBEAT_S):
-            progress(f"{what}, {time.monotonic() - started:.0f} s: {last[0][:90]}")
+        while not ended.wait(HEARTBEAT_S if limit_s is None else min(HEARTBEAT_S, limit_s)):
+            seconds = time.monotonic() - started
+            progress(f"{what}, {seconds:.0f} s: {last[0][:90]}")
+            if limit_s is not None and seconds >= limit_s:
+                late.set()
+                process.kill()
+                return
 
     with open(log, "w") as file, subprocess.Popen(
             [program, *arguments], cwd=folder, env=environment(), text=True, errors="replace",
@@ -117,6 +124,8 @@ def run(tool: str, arguments: Sequence[str], folder: Path, log: Path, progress: 
         finally:
             ended.set()
             heartbeat.join()
+    if late.is_set():
+        raise BuildError(f"cannot {what}: it did not end in {limit_s:g} s; its last line is {last[0]!r} (log: {log})")
     if process.returncode:
         raise BuildError(f"cannot {what}: {_fault(log.read_text())} (log: {log})")
     return time.monotonic() - started

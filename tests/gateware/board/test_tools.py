@@ -21,9 +21,9 @@ def program(tmp_path, monkeypatch):
     return put
 
 
-def run(tmp_path, said=None):
+def run(tmp_path, said=None, **options):
     return tools.run("nextpnr-ecp5", ["one", "two words"], tmp_path, tmp_path / "log",
-                     (lambda line: None) if said is None else said.append, "place it")
+                     (lambda line: None) if said is None else said.append, "place it", **options)
 
 
 def test_tools_of_the_extra_are_there_and_named_in_the_environment():
@@ -68,6 +68,17 @@ def test_tool_that_fails_without_an_error_tells_its_last_lines(program, tmp_path
         run(tmp_path)
     told = str(caught.value).partition(": ")[2].partition(" (log")[0]
     assert told.splitlines() == [str(number) for number in range(9, 21)]
+
+
+def test_tool_that_does_not_end_is_stopped_and_told_with_its_last_line(program, tmp_path):
+    program("nextpnr-ecp5", "echo Info: 47000 arcs; exec sleep 600")
+    with pytest.raises(BuildError, match="cannot place it: it did not end in 1 s; its last line is 'Info: 47000 arcs'"):
+        run(tmp_path, limit_s=1)
+
+
+def test_tool_that_ends_in_time_is_not_told_to_be_late(program, tmp_path):
+    program("nextpnr-ecp5", "exit 0")
+    assert run(tmp_path, limit_s=60) < 60
 
 
 def test_long_step_says_where_it_is(program, tmp_path, monkeypatch):
