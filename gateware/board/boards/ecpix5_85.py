@@ -13,7 +13,7 @@ BOARD = Board(
     platform="amaranth_boards.ecpix5:ECPIX585Platform",
     family="ecp5",
     nextpnr=("--um5g-85k", "--package", "CABGA554", "--speed", "8"),
-    config=DeviceConfig(ports=3, tenants=8, clock_hz=40_000_000),
+    config=DeviceConfig(ports=3, tenants=8, clock_hz=30_000_000),
     cable=Cable(usb=(0x0403, 0x6010), product="", loader=("--board", "ecpix5")),
     idcode=0x81113043,
     leds=(("rgb_led", 0, "g"), ("rgb_led", 1, "b"), ("rgb_led", 2, "r")),

@@ -12,7 +12,7 @@ BOARD = Board(
     platform="amaranth_boards.ulx3s:ULX3S_85F_Platform",
     family="ecp5",
     nextpnr=("--85k", "--package", "CABGA381", "--speed", "6"),
-    config=DeviceConfig(ports=3, tenants=8, clock_hz=40_000_000),
+    config=DeviceConfig(ports=3, tenants=8, clock_hz=30_000_000),
     cable=Cable(usb=(0x0403, 0x6015), product="ULX3S", loader=("--board", "ulx3s")),
     idcode=0x41113043,
     leds=(("led", 0, None), ("led", 1, None), ("led", 2, None)),
