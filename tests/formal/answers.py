@@ -5,7 +5,7 @@ it has left. Its ticket, its first eight bytes and its answer are kept by the co
 its response says. Responses are counted, so the followed one is that of its number, and there is no other.
 
 Of who answers the watched tenant it is assumed that an answer is one to an open request that has none yet, and that
-two sources do not offer the same one: see `dispatch` and `slots`. The other tenant may be answered at will.
+two sources do not offer the same one: see `slots`. The other tenant may be answered at will.
 """
 
 from amaranth import *
@@ -55,11 +55,11 @@ class CollectorContract(Elaboratable):
         self.due = Signal(self.limit)   # places whose request has no answer yet
         self.ticket, self.word, self.has_word = Signal(Ticket), Signal(64), Signal(2)
         self.mine = dut.issue & (dut.tenant == self.tenant)
-        begins = self.mine & (self.issued == self.followed)
+        self.begins = self.mine & (self.issued == self.followed)
         m.d.comb += [self.followed.eq(AnyConst(number)), Assume(~dut.issue | ~dut.full.bit_select(dut.tenant, 1))]
         with m.If(self.mine):
             m.d.sync += [self.issued.eq(self.issued + 1), self.due.bit_select(self.issued[:-1], 1).eq(1)]
-        with m.If(begins):
+        with m.If(self.begins):
             m.d.sync += [self.ticket.eq(dut.ticket), self.has_word.eq(0)]
         # The first bytes of a request come while it is on its way to an engine.
         place = dut.word_place
@@ -78,7 +78,7 @@ class CollectorContract(Elaboratable):
     def _answer(self, m):
         """Answers to the tenant are to what is due; the followed one's is kept."""
         self.answered, self.result = Signal(), Signal(RESULT)
-        with m.If(self.mine & (self.issued == self.followed)):
+        with m.If(self.begins):
             m.d.sync += self.answered.eq(0)
         sources = self.dut.answers
         for index, source in enumerate(sources):
@@ -115,7 +115,7 @@ class CollectorContract(Elaboratable):
         said = [beats.payload.data.word_select(half, 32) for half in range(len(words))]
         known = [Mux(beat * len(words) + half < 2, self.has_word.bit_select(beat * len(words) + half, 1), 1)
                  for half in range(len(words))]
-        self.beat, self.here = beat, here
+        self.beat = beat
         m.d.comb += [
             claim("port", ~header.valid | ~mine | (self.issued != self.left)),
             claim("port", ~header.valid | (header.payload.flow_class == FlowClass.RESPONSE)),

@@ -8,7 +8,7 @@ looked at.
 from amaranth import *
 
 from gateware.engine.slot import QUEUED_REQUESTS
-from tests.formal.prover import AnyConst, AnySeq, Assert, Assume, Claims, free_inputs, internals
+from tests.formal.prover import AnyConst, AnySeq, Assert, Assume, free_inputs, internals
 from tests.formal.streams import held
 
 NUMBER = 6   # bits of a request's number: more than a slot holds
@@ -24,15 +24,18 @@ def name_of(what):
     return Cat(getattr(what, "packet", what).tenant, what.tag)
 
 
-class DispatcherContract(Elaboratable):
-    """`dut` has the ports of `Dispatcher(config)`: a request that is assigned goes to its target, and nowhere else.
-
-    Assumed of a slot: it takes a request's header with the last of its beats at the latest. invariant: with what holds
-    inside; else the ports only, for bounded checks.
-    """
+class PartContract(Elaboratable):
+    """Of a part of the engine array. invariant: with what holds inside; else its ports only, for bounded checks."""
 
     def __init__(self, dut, *, invariant=False):
         self.dut, self.with_invariant = dut, invariant
+
+
+class DispatcherContract(PartContract):
+    """`dut` has the ports of `Dispatcher(config)`: a request that is assigned goes to its target, and nowhere else.
+
+    Assumed of a slot: it takes a request's header with the last of its beats at the latest.
+    """
 
     def elaborate(self, platform):
         m = Module()
@@ -105,7 +108,7 @@ class ShardContract(Elaboratable):
             m.d.sync += [owed.eq(1), name.eq(name_of(header.payload))]
         m.d.comb += [
             reset.eq(AnySeq(1)), Assume(~reset | ~(header.valid | answers.valid)),
-            Assume(reset | held(m, header, "header")), Assume(held(m, beats, "beats")),
+            Assume(reset | (held(m, header, "header") & held(m, beats, "beats"))),
             Assert(answers.valid == owed),
             Assert(~answers.valid | (name_of(answers.payload) == name)),
             Assert(held(m, answers, "answers")),
@@ -115,23 +118,18 @@ class ShardContract(Elaboratable):
         return m
 
 
-class SlotContract(Elaboratable):
+class SlotContract(PartContract):
     """`dut` has the ports of `EngineSlot`: the n-th answer has the name of the n-th request, and no answer is without.
 
     A request is announced (`assigned`) only while `load` is below the queue's length, and its header comes then, before
-    the next one is announced; it never waits. invariant: with what holds inside; else the ports only, for bounded
-    checks.
+    the next one is announced; it never waits.
     """
-
-    def __init__(self, dut, *, invariant=False):
-        self.dut, self.with_invariant = dut, invariant
 
     def elaborate(self, platform):
         m = Module()
         dut = self.dut
         m.submodules.dut, inside = internals(dut)
         free_inputs(m, dut)
-        claim = Claims()
         header, answers = dut.requests.header, dut.answers
         self.coming = coming = Signal()   # announced, and not there
         came, gone, number = (Signal(NUMBER, name=name) for name in ("came", "gone", "number"))
@@ -149,16 +147,15 @@ class SlotContract(Elaboratable):
             number.eq(AnyConst(NUMBER)),
             Assume(~dut.assigned | ((dut.load < QUEUED_REQUESTS) & (~coming | moves(header)))),
             Assume(~header.valid | coming),
-            claim("port", header.ready | ~coming),
-            claim("port", ~answers.valid | (came != gone)),
-            claim("port", ~answers.valid | (gone != number) | (name_of(answers.payload) == name)),
+            Assert(header.ready | ~coming),
+            Assert(~answers.valid | (came != gone)),
+            Assert(~answers.valid | (gone != number) | (name_of(answers.payload) == name)),
         ]
         if self.with_invariant:
-            self._invariant(m, inside, claim)
-        claim.finish(m)
+            self._invariant(m, inside)
         return m
 
-    def _invariant(self, m, inside, claim):
+    def _invariant(self, m, inside):
         """Where the requests are: in the queue (a memory and a register behind it) or in the shard, as an answer."""
         level, consume, full = (inside[f"header.{name}"] for name in ("inner_level", "consume", "r_rdy"))
         produce, flush, answered = inside["header.produce"], inside["flush"], self.dut._shard.slot.answers.valid
@@ -171,15 +168,15 @@ class SlotContract(Elaboratable):
         m.d.comb += [
             done.eq(self.gone + answered), ahead.eq(self.number - done),
             at.eq(Mux(consume + offset >= depth, consume + offset - depth, consume + offset)),
-            claim("queue", (self.came - done)[:NUMBER] == level + full),
-            claim("queue", self.dut.load == level + full + self.coming),
-            claim("queue", self.dut.load <= QUEUED_REQUESTS),
-            claim("queue", (level <= depth) & (full | (level <= 1))),
-            claim("queue", (consume < depth) & (produce < depth)),
-            claim("queue", produce == Mux(consume + level >= depth, consume + level - depth, consume + level)),
-            claim("queue", ~flush | (full & ~answered)),
-            claim("queue", ~full | (ahead != 0) | (name_of(head) == self.name)),
-            claim("queue", (ahead < full) | (ahead >= level + full) | (name_of(stored) == self.name)),
-            claim("queue", ~answered | (self.number != self.gone) | (name_of(self.dut._shard.slot.answers.payload)
+            Assert((self.came - done)[:NUMBER] == level + full),
+            Assert(self.dut.load == level + full + self.coming),
+            Assert(self.dut.load <= QUEUED_REQUESTS),
+            Assert((level <= depth) & (full | (level <= 1))),
+            Assert((consume < depth) & (produce < depth)),
+            Assert(produce == Mux(consume + level >= depth, consume + level - depth, consume + level)),
+            Assert(~flush | (full & ~answered)),
+            Assert(~full | (ahead != 0) | (name_of(head) == self.name)),
+            Assert((ahead < full) | (ahead >= level + full) | (name_of(stored) == self.name)),
+            Assert(~answered | (self.number != self.gone) | (name_of(self.dut._shard.slot.answers.payload)
                                                                     == self.name)),
         ]
