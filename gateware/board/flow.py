@@ -40,7 +40,7 @@ COMPONENTS = {
     "counters": ("gateware.fabric.counters", "PortCounters"),
     "link": ("gateware.bridge.link", "LinkBridge"),
 }
-#: LUT4 from which on nextpnr's router2 routes a design: its router1 does not end on one of 30,000.
+#: LUT4 from which on nextpnr's router2 routes a design: its router1 was not seen to end on one of 28,000.
 LARGE = 10_000
 #: Family -> placer, packer, files between them, cells that nextpnr reports as LUT.
 _FAMILIES = {

@@ -59,7 +59,7 @@ class BoardTop(wiring.Component):
         m.submodules.clock_pin = pin = io.Buffer("i", platform.request(platform.default_clk, dir="-"))
         m.submodules.pll = pll = self._pll
         m.domains.raw = ClockDomain(reset_less=True)
-        # A reset would be a net to every register (19,000 on an ECP5-85), for which there is no global wire.
+        # A reset would be a net to nearly every register, for which an ECP5 has no global wire that nextpnr uses.
         m.domains.sync = ClockDomain(reset_less=pll.gates)
         # Yosys drops a net that has another name too; the constraint and the report need this one.
         device_clock = Signal(attrs={"keep": "true"})
