@@ -1,8 +1,9 @@
 """`CsrArbiter`: several initiators share one bus, in turn.
 
-The grant is registered: an access starts on the shared bus in the cycle after its initiator raised `valid`,
-if the bus is free. It is never interrupted: the grant stays until `ready`. Then the turn passes on, round
-robin, so that an initiator waits for at most one access of each of the others.
+Requests and answers pass a register: no path leads from an initiator to a target and back within a cycle. An access
+starts on the shared bus in the cycle after its initiator raised `valid`, if the bus is free, and its initiator is
+answered in the cycle after the target: two cycles more than the target takes. An access is never interrupted. Then
+the turn passes on, round robin, so that an initiator waits for at most one access of each of the others.
 """
 
 from amaranth import *
@@ -28,31 +29,40 @@ class CsrArbiter(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        count = len(self.initiators)
-        owner = Signal(range(count))
-        granted = Signal()
-        requests = Cat(initiator.valid for initiator in self.initiators)
+        count, bus = len(self.initiators), self.bus
+        self.owner = owner = Signal(range(count))   # whose access is on the bus, or was the last one there
+        chosen = Signal(range(count))
+        answered = Signal()                         # the owner is answered in this cycle
+        with m.Switch(owner):
+            for last in range(count):
+                with m.Case(last):
+                    self._elaborate_turn(m, chosen, last)
 
-        with m.If(~granted):
-            m.d.sync += granted.eq(requests.any())
-            with m.Switch(owner):
-                for last in range(count):
-                    with m.Case(last):
-                        self._elaborate_turn(m, owner, last)
-        with m.Elif(self.bus.ready):
-            m.d.sync += granted.eq(0)
-
-        with m.If(granted):
-            with m.Switch(owner):
+        asked = Cat(initiator.valid for initiator in self.initiators).any()
+        with m.If(~bus.valid & ~answered):
+            m.d.sync += [bus.valid.eq(asked), owner.eq(chosen)]
+            with m.Switch(chosen):
                 for index, initiator in enumerate(self.initiators):
                     with m.Case(index):
-                        wiring.connect(m, wiring.flipped(initiator), wiring.flipped(self.bus))
+                        m.d.sync += [getattr(bus, name).eq(getattr(initiator, name))
+                                     for name in ("write", "address", "w_data", "w_mask")]
+        with m.Elif(bus.ready):
+            m.d.sync += bus.valid.eq(0)
+        data, error = Signal(32), Signal()
+        m.d.sync += [answered.eq(bus.ready), data.eq(bus.r_data), error.eq(bus.error)]
+        for index, initiator in enumerate(self.initiators):
+            m.d.comb += [
+                initiator.ready.eq(answered & (owner == index)),
+                initiator.r_data.eq(data),
+                initiator.error.eq(error),
+            ]
         return m
 
-    def _elaborate_turn(self, m, owner, last):
+    def _elaborate_turn(self, m, chosen, last):
         """Choose who is next after initiator `last`: the nearest one that asks, itself the last."""
         count = len(self.initiators)
+        m.d.comb += chosen.eq(last)
         for distance in reversed(range(1, count + 1)):
             candidate = (last + distance) % count
             with m.If(self.initiators[candidate].valid):
-                m.d.sync += owner.eq(candidate)
+                m.d.comb += chosen.eq(candidate)

@@ -12,9 +12,14 @@ REQUEST = ("write", "address", "w_data", "w_mask")
 ANSWER = 6  # cycles after which a target has answered, in the proof of bounded waiting
 
 
+def request_of(bus):
+    """All that an initiator asks, as one number."""
+    return Cat(getattr(bus, field) for field in REQUEST)
+
+
 def obeys(m, bus, name):
     """True as long as the initiator of `bus` holds its access until it is answered."""
-    request = Cat(getattr(bus, field) for field in REQUEST)
+    request = request_of(bus)
     waited = Signal(name=f"{name}_waited")
     before = Signal(len(request), name=f"{name}_before")
     m.d.sync += [waited.eq(bus.valid & ~bus.ready), before.eq(request)]
@@ -33,28 +38,36 @@ class ArbiterContract(Elaboratable):
         m.submodules.dut, inside = internals(dut)
         free_inputs(m, dut)
         m.d.comb += Assume(bus.valid | ~bus.ready)
+        # What the target was asked and said in the cycle before, if it answered.
+        due, served, said = Signal(), Signal(len(request_of(bus))), Signal(33)
+        m.d.sync += [due.eq(bus.valid & bus.ready), served.eq(request_of(bus)), said.eq(Cat(bus.r_data, bus.error))]
         for number, initiator in enumerate(dut.initiators):
             m.d.comb += Assume(obeys(m, initiator, f"initiator_{number}"))
             with m.If(initiator.ready):
-                m.d.comb += [Assert(initiator.valid & bus.valid & bus.ready),
-                             Assert(initiator.r_data == bus.r_data), Assert(initiator.error == bus.error)]
-                m.d.comb += [Assert(getattr(initiator, field) == getattr(bus, field)) for field in REQUEST]
+                m.d.comb += [Assert(initiator.valid & due), Assert(request_of(initiator) == served),
+                             Assert(Cat(initiator.r_data, initiator.error) == said)]
         answered = Cat(initiator.ready for initiator in dut.initiators)
         m.d.comb += [
             Assert((answered & (answered - 1)[:len(answered)]) == 0),
-            Assert(answered.any() == (bus.valid & bus.ready)),
+            Assert(answered.any() == due),
             Assert(obeys(m, bus, "bus")),
         ]
+        # The induction: an access stays its owner's until that one is answered.
         owner = inside["owner"]
         asks = Array(initiator.valid for initiator in dut.initiators)[owner]
-        m.d.comb += [Assert(owner < len(dut.initiators)), Assert(~inside["granted"] | asks)]
+        asked = Array(request_of(initiator) for initiator in dut.initiators)[owner]
+        m.d.comb += [Assert(owner < len(dut.initiators)), Assert(inside["answered"] == due), Assert(~(bus.valid & due))]
+        with m.If(bus.valid):
+            m.d.comb += Assert(asks & (asked == request_of(bus)))
+        with m.If(due):
+            m.d.comb += Assert(asks & (asked == served))
         return m
 
 
 class ArbiterWaitContract(Elaboratable):
     """An initiator waits for at most one access of each other, and for a bounded number of cycles.
 
-    The bound is `n` accesses of 1 + `ANSWER` cycles each (a cycle in which the grant passes on, the target's answer).
+    The bound is `n` accesses of `ANSWER` + 2 cycles each: one in which the next is chosen, the target's, the answer's.
     """
 
     def __init__(self, dut, watched):
@@ -66,7 +79,7 @@ class ArbiterWaitContract(Elaboratable):
         m.submodules.dut, inside = internals(dut)
         free_inputs(m, dut)
         mine = dut.initiators[self.watched]
-        owner, granted = inside["owner"], inside["granted"]
+        owner, answered, turn = inside["owner"], inside["answered"], ANSWER + 2
         m.d.comb += Assume(bus.valid | ~bus.ready)
         for number, initiator in enumerate(dut.initiators):
             m.d.comb += Assume(obeys(m, initiator, f"initiator_{number}"))
@@ -75,10 +88,10 @@ class ArbiterWaitContract(Elaboratable):
         m.d.comb += [Assume(~bus.valid | bus.ready | (slow < ANSWER - 1)), Assert(slow < ANSWER)]
 
         others = Signal(range(2 * count))
-        cycles = Signal(range(2 * count * (ANSWER + 1)))
+        cycles = Signal(range(2 * count * turn))
         waits = mine.valid & ~mine.ready
         m.d.sync += cycles.eq(Mux(waits, cycles + 1, 0))
-        other = bus.valid & bus.ready & ~mine.ready
+        other = Cat(initiator.ready for initiator in dut.initiators).any() & ~mine.ready
         m.d.sync += others.eq(Mux(waits, others + other, 0))
         # Others that may still be served first: those between the owner and the watched one in turn, and the owner.
         behind = Signal(range(count))
@@ -86,17 +99,18 @@ class ArbiterWaitContract(Elaboratable):
             for number in range(count):
                 with m.Case(number):
                     m.d.comb += behind.eq((self.watched - number - 1) % count)
-        ahead = Mux(granted, Mux(owner == self.watched, 0, behind + 1), behind)
-        spent = Mux(granted, slow + 1, 0)  # cycles of the turn under way
+        busy = bus.valid | answered
+        ahead = Mux(busy, Mux(owner == self.watched, 0, behind + 1), behind)
+        spent = Mux(bus.valid, slow + 1, Mux(answered, ANSWER + 1, 0))  # cycles of the turn under way, at most
         m.d.comb += [
-            Assert(owner < count), Assert(~granted | Array(one.valid for one in dut.initiators)[owner]),
-            Assert(granted | (slow == 0)),
+            Assert(owner < count), Assert(~busy | Array(one.valid for one in dut.initiators)[owner]),
+            Assert(~(bus.valid & answered)), Assert(bus.valid | (slow == 0)),
         ]
         with m.If(waits):
             m.d.comb += [
                 Assert(others + ahead <= count - 1),
-                Assert(cycles <= others * (ANSWER + 1) + spent),
-                Assert(cycles <= count * (ANSWER + 1)),
+                Assert(cycles <= others * turn + spent),
+                Assert(cycles <= count * turn),
             ]
         return m
 

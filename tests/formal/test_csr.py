@@ -2,7 +2,6 @@
 
 import pytest
 from amaranth import *
-from amaranth.lib import wiring
 
 from gateware.csr import regmap
 from gateware.csr.arbiter import CsrArbiter
@@ -17,24 +16,29 @@ RANGES = [range(0x10, 0x20), range(0x20, 0x21), range(0x400, 0x800)]
 class UnfairArbiter(CsrArbiter):
     """Initiator 0 always goes first."""
 
-    def _elaborate_turn(self, m, owner, last):
+    def _elaborate_turn(self, m, chosen, last):
         for candidate in reversed(range(len(self.initiators))):
             with m.If(self.initiators[candidate].valid):
-                m.d.sync += owner.eq(candidate)
+                m.d.comb += chosen.eq(candidate)
 
 
-class RestlessArbiter(CsrArbiter):
-    """Takes the bus away from an access that waits."""
+class WrongArbiter(CsrArbiter):
+    """Takes the bus away from an access that waits, or answers who is next, or gives what is on the bus meanwhile."""
+
+    def __init__(self, n, fault):
+        self.fault = fault
+        super().__init__(n)
 
     def elaborate(self, platform):
-        m = Module()
-        owner = Signal(range(len(self.initiators)))
-        granted = Signal()
-        m.d.sync += [granted.eq(1), owner.eq(Mux(owner == len(self.initiators) - 1, 0, owner + 1))]
-        with m.Switch(owner):
-            for index, initiator in enumerate(self.initiators):
-                with m.Case(index):
-                    wiring.connect(m, wiring.flipped(initiator), wiring.flipped(self.bus))
+        m = super().elaborate(platform)
+        if self.fault == "takes away":
+            with m.If(self.bus.valid & ~self.bus.ready):
+                m.d.sync += self.bus.valid.eq(0)
+        elif self.fault == "answers another":
+            with m.If(self.bus.ready):
+                m.d.sync += self.owner.eq(self.owner + 1)
+        else:
+            m.d.comb += self.initiators[0].r_data.eq(self.bus.r_data)
         return m
 
 
@@ -103,8 +107,9 @@ def test_arbiter_answers_one_initiator_at_a_time_and_interrupts_nobody(tmp_path,
 
 
 @pytest.mark.slow
-def test_arbiter_that_takes_the_bus_away_is_refuted(tmp_path):
-    verdict = prove(ArbiterContract(RestlessArbiter(2)), tmp_path, depth=6)
+@pytest.mark.parametrize("fault", ["takes away", "answers another", "another answer"])
+def test_wrong_arbiter_is_refuted(tmp_path, fault):
+    verdict = prove(ArbiterContract(WrongArbiter(2, fault)), tmp_path, depth=6)
     assert verdict.refuted, verdict.log
 
 

@@ -133,7 +133,7 @@ def test_arbiter_serves_saturating_initiators_in_turn():
     assert order[start:] == [(0, 1, 3)[turn % 3] for turn in range(len(order) - start)]
 
 
-def test_arbiter_passes_ready_to_the_owner_only():
+def test_arbiter_answers_the_owner_only_and_a_cycle_after_the_target():
     dut = CsrArbiter(2)
 
     async def test(ctx):
@@ -146,8 +146,15 @@ def test_arbiter_passes_ready_to_the_owner_only():
             await ctx.tick()
             assert not ctx.get(dut.initiators[0].ready)
         ctx.set(dut.bus.ready, 1)
+        ctx.set(dut.bus.r_data, 0x1234_5678)
+        assert not ctx.get(dut.initiators[1].ready)   # no way through within a cycle
+        await ctx.tick()
+        ctx.set(dut.bus.ready, 0)
+        ctx.set(dut.bus.r_data, 0)
         assert ctx.get(dut.initiators[1].ready)
+        assert ctx.get(dut.initiators[1].r_data) == 0x1234_5678
         assert not ctx.get(dut.initiators[0].ready)
+        assert not ctx.get(dut.bus.valid)
 
     simulate(dut, test)
 
