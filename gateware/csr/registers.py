@@ -138,12 +138,19 @@ class RegisterBlock(wiring.Component):
             if "r" in field.access and not field.singlepulse:
                 m.d.comb += word[place].eq(port)
             if field.singlepulse:
-                m.d.sync += port.eq(0)
+                m.d.sync += port.eq(Mux(write, self.bus.w_data[place] & mask[place], 0))
+            elif field.writable:
+                self._write(m, write, port, field.lsb)
             if field.writable:
-                kept = Const(0, field.width) if field.singlepulse else port & ~mask[place]
-                with m.If(write):
-                    m.d.sync += port.eq(kept | (self.bus.w_data[place] & mask[place]))
                 touched = touched | mask[place].any()
         if register.writable:
             m.d.sync += getattr(self, f"{prefix}_written").eq(write & touched)
         return word
+
+    def _write(self, m, write, port, lsb):
+        """The enabled bytes of a field; an enable a byte costs no logic a bit."""
+        for byte in range(4):
+            low, high = max(lsb, 8 * byte), min(lsb + len(port), 8 * byte + 8)
+            if low < high:
+                with m.If(write & self.bus.w_mask[byte]):
+                    m.d.sync += port[low - lsb:high - lsb].eq(self.bus.w_data[low:high])
