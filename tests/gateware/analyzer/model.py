@@ -161,9 +161,6 @@ class Model:
     def step(self, cycle):
         offset, tenants = self._cycle - self._start, self._config.tenants
         part = min(offset // (self._length // 16), 15)
-        sampled = offset % tenants
-        depth = self._depth[sampled]
-        self._samples[sampled].append((depth, self._starved >> sampled & 1))
         self._uncredited &= ~cycle.credit
         if self._cycle % 16 == 15:
             self._starved, self._uncredited = self._uncredited, -1
@@ -177,6 +174,8 @@ class Model:
                 self._sums[tenant]["engine_cycles"] += 1
                 self._busy[slot] += 1
         self._peak = [max(pair) for pair in zip(self._peak, self._depth, strict=True)]
+        sampled = offset % tenants
+        self._samples[sampled].append((self._depth[sampled], self._starved >> sampled & 1))
         self._cycle += 1
         if self._cycle == self._start + self._length:
             self.details.append([self._detail(tenant) for tenant in range(tenants)])
