@@ -27,7 +27,7 @@ __all__ = ["Fields", "FrameFields"]
 
 VLAN_TYPE, IPV4_TYPE, IPV6_TYPE = 0x8100, 0x0800, 0x86DD
 TCP, UDP = 6, 17
-NOT_YET = 0x3F  # word counter value at which it stops: behind every word that matters
+WORDS = 9 + 22  # number of the first word behind all that matter: a VLAN's tag, and the ports behind an IPv6 header
 
 
 class Fields(data.Struct):
@@ -53,10 +53,14 @@ class State:
 
 
 class FrameFields(wiring.Component):
-    """Walks over the 16-bit words of each beat, a step a word, all in one cycle."""
+    """Walks over the 16-bit words of each beat, a step a word, all in one cycle.
+
+    A lane has only every so manieth word of a frame, so that each step has a few of them to tell apart.
+    """
 
     def __init__(self, config: DeviceConfig):
         self._config = config
+        self._lanes = config.data_width // 16
         super().__init__({
             "beat": In(beat_layout(config)),
             "take": In(1),
@@ -67,28 +71,33 @@ class FrameFields(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self._config
-        lanes = config.data_width // 16
         state = State("state")
         first = Signal(init=1)
-        count = Signal(range(NOT_YET + 1))  # word index of the beat's first word, saturating
+        beyond = -(-WORDS // self._lanes)     # beats from here on do not matter
+        count, number = Signal(range(beyond + 1)), Signal(range(beyond + 1))   # beats before this one in the frame
 
         current = State("before")
-        m.d.comb += current.assign(state, unless=first)
-        index = Mux(first, 0, count)
         used = Signal(range(config.beat_bytes + 1))
-        m.d.comb += used.eq(config.beat_bytes - Mux(self.beat.last, self.beat.empty, 0))
-        for lane in range(lanes):
+        m.d.comb += [
+            *current.assign(state, unless=first),
+            number.eq(Mux(first, 0, count)),
+            used.eq(config.beat_bytes - Mux(self.beat.last, self.beat.empty, 0)),
+        ]
+        for lane in range(self._lanes):
             low = self.beat.data.word_select(2 * lane, 8)
             high = self.beat.data.word_select(2 * lane + 1, 8)
             word = Signal(16, name=f"word_{lane}")
-            place = Signal(7, name=f"place_{lane}")
-            m.d.comb += [word.eq(Cat(high, low)), place.eq(index + lane)]
-            current = self._step(m, lane, current, word, place, used >= 2 * lane + 2)
+            m.d.comb += word.eq(Cat(high, low))
+            after = State(f"after_{lane}")
+            m.d.comb += after.assign(current)
+            with m.If(used >= 2 * lane + 2):
+                self._step(m, lane, number, current, after, word)
+            current = after
         with m.If(self.take):
             m.d.sync += [
                 *state.assign(current),
                 first.eq(self.beat.last),
-                count.eq(Mux(index + lanes > NOT_YET, NOT_YET, index + lanes)),
+                count.eq(number + (number != beyond)),
             ]
         chosen, folded = Signal(16), Signal(16)
         m.d.comb += [
@@ -101,35 +110,37 @@ class FrameFields(wiring.Component):
         ]
         return m
 
-    def _step(self, m, lane, before, word, place, exists):
-        """State after one word, which is number `place` of the frame."""
-        after = State(f"after_{lane}")
-        layer3 = Signal(7, name=f"layer3_{lane}")  # word number within the IP header, from 0
-        m.d.comb += [
-            *after.assign(before),
-            layer3.eq(place - Mux(before.tagged, 9, 7)),
-        ]
-        with m.If(exists):
-            with m.Switch(place):
-                for number in range(3):
-                    with m.Case(number):
-                        m.d.comb += after.mac.eq(Cat(word, before.mac[:32]))
-                with m.Case(6):
-                    m.d.comb += after.tagged.eq(word == VLAN_TYPE)
-                    self._network_type(m, after, word)
-                with m.Case(7):
-                    with m.If(before.tagged):
-                        m.d.comb += after.vlan.eq(word[:12])
-                with m.Case(8):
-                    with m.If(before.tagged):
-                        self._network_type(m, after, word)
-            with m.If(place < 6):
-                m.d.comb += after.mac_hash.eq(before.mac_hash.rotate_left(3) ^ word)
-            with m.Elif(before.ipv4 & (place >= 7)):
-                self._step_ipv4(m, before, after, word, layer3)
-            with m.Elif(before.ipv6 & (place >= 7)):
-                self._step_ipv6(m, before, after, word, layer3)
-        return after
+    def _step(self, m, lane, number, before, after, word):
+        """What changes with the word in `lane` of beat `number`."""
+        with m.Switch(number):
+            for place in range(lane, WORDS, self._lanes):
+                with m.Case(place // self._lanes):
+                    self._step_frame(m, before, after, word, place)
+                    if place >= 7:
+                        with m.If(before.ipv4 & ~before.tagged):
+                            self._step_ipv4(m, before, after, word, place - 7)
+                        with m.If(before.ipv6 & ~before.tagged):
+                            self._step_ipv6(m, before, after, word, place - 7)
+                    if place >= 9:
+                        with m.If(before.ipv4 & before.tagged):
+                            self._step_ipv4(m, before, after, word, place - 9)
+                        with m.If(before.ipv6 & before.tagged):
+                            self._step_ipv6(m, before, after, word, place - 9)
+
+    def _step_frame(self, m, before, after, word, place):
+        """Word `place` of a frame."""
+        if place < 3:
+            m.d.comb += after.mac.eq(Cat(word, before.mac[:32]))
+        if place < 6:
+            m.d.comb += after.mac_hash.eq(before.mac_hash.rotate_left(3) ^ word)
+        if place == 6:
+            m.d.comb += after.tagged.eq(word == VLAN_TYPE)
+            self._network_type(m, after, word)
+        with m.If(before.tagged):
+            if place == 7:
+                m.d.comb += after.vlan.eq(word[:12])
+            if place == 8:
+                self._network_type(m, after, word)
 
     def _network_type(self, m, after, word):
         m.d.comb += [after.ipv4.eq(word == IPV4_TYPE), after.ipv6.eq(word == IPV6_TYPE)]
@@ -137,28 +148,28 @@ class FrameFields(wiring.Component):
     def _hash(self, m, before, after, word):
         m.d.comb += after.ip_hash.eq(before.ip_hash.rotate_left(3) ^ word)
 
-    def _step_ipv4(self, m, before, after, word, layer3):
-        with m.Switch(layer3):
-            with m.Case(0):
-                m.d.comb += after.ports.eq(word[8:] == 0x45)
-            with m.Case(3):
-                m.d.comb += after.ports.eq(before.ports & (word[:14] == 0))
-            with m.Case(4):
-                self._hash(m, before, after, word[:8])
-                m.d.comb += after.ports.eq(before.ports & ((word[:8] == TCP) | (word[:8] == UDP)))
-            with m.Case(6, 7, 8, 9):
+    def _step_ipv4(self, m, before, after, word, place):
+        """Word `place` of an IPv4 header."""
+        if place == 0:
+            m.d.comb += after.ports.eq(word[8:] == 0x45)
+        if place == 3:
+            m.d.comb += after.ports.eq(before.ports & (word[:14] == 0))
+        if place == 4:
+            self._hash(m, before, after, word[:8])
+            m.d.comb += after.ports.eq(before.ports & ((word[:8] == TCP) | (word[:8] == UDP)))
+        if 6 <= place <= 9:
+            self._hash(m, before, after, word)
+        if place in (10, 11):
+            with m.If(before.ports):
                 self._hash(m, before, after, word)
-            with m.Case(10, 11):
-                with m.If(before.ports):
-                    self._hash(m, before, after, word)
 
-    def _step_ipv6(self, m, before, after, word, layer3):
-        with m.Switch(layer3):
-            with m.Case(3):
-                self._hash(m, before, after, word[8:])
-                m.d.comb += after.ports.eq((word[8:] == TCP) | (word[8:] == UDP))
-            with m.Case(*range(4, 20)):
+    def _step_ipv6(self, m, before, after, word, place):
+        """Word `place` of an IPv6 header."""
+        if place == 3:
+            self._hash(m, before, after, word[8:])
+            m.d.comb += after.ports.eq((word[8:] == TCP) | (word[8:] == UDP))
+        if 4 <= place <= 19:
+            self._hash(m, before, after, word)
+        if place in (20, 21):
+            with m.If(before.ports):
                 self._hash(m, before, after, word)
-            with m.Case(20, 21):
-                with m.If(before.ports):
-                    self._hash(m, before, after, word)
