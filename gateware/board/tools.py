@@ -14,6 +14,7 @@ import fcntl
 import importlib.metadata
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -127,15 +128,19 @@ def run(tool: str, arguments: Sequence[str], folder: Path, log: Path, progress: 
     if late.is_set():
         raise BuildError(f"cannot {what}: it did not end in {limit_s:g} s; its last line is {last[0]!r} (log: {log})")
     if process.returncode:
-        raise BuildError(f"cannot {what}: {_fault(log.read_text())} (log: {log})")
+        raise BuildError(f"cannot {what}: {_fault(tool, process.returncode, log.read_text())} (log: {log})")
     return time.monotonic() - started
 
 
-def _fault(text: str) -> str:
-    """What a tool says went wrong."""
+def _fault(tool: str, code: int, text: str) -> str:
+    """What a tool says went wrong; else how it ended, and its last lines."""
     lines = text.strip().splitlines()
     errors = [line for line in lines if line.startswith("ERROR")]
-    return "\n".join(errors or lines[-LAST_LINES:]) or "it printed nothing"
+    if errors:
+        return "\n".join(errors)
+    ended = f"by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"with exit code {code}"
+    last = "its last lines:\n" + "\n".join(lines[-LAST_LINES:]) if lines else "it printed nothing"
+    return f"{tool} ended {ended} and names no error; {last}"
 
 
 def _compile_once(tool: str, program: str, progress: Progress) -> None:

@@ -62,12 +62,19 @@ def test_failed_tool_tells_its_errors_and_its_log(program, tmp_path):
     assert caught.value.exit_code == 2
 
 
-def test_tool_that_fails_without_an_error_tells_its_last_lines(program, tmp_path):
+def test_tool_that_fails_without_an_error_tells_how_it_ended_and_its_last_lines(program, tmp_path):
     program("nextpnr-ecp5", "seq 1 20; exit 3")
     with pytest.raises(BuildError) as caught:
         run(tmp_path)
-    told = str(caught.value).partition(": ")[2].partition(" (log")[0]
-    assert told.splitlines() == [str(number) for number in range(9, 21)]
+    told = str(caught.value).partition(": ")[2].partition(" (log")[0].splitlines()
+    assert told == ["nextpnr-ecp5 ended with exit code 3 and names no error; its last lines:",
+                    *(str(number) for number in range(9, 21))]
+
+
+def test_tool_that_is_killed_names_the_signal(program, tmp_path):
+    program("nextpnr-ecp5", "kill -KILL $$")
+    with pytest.raises(BuildError, match=r"ended by signal 9 \(SIGKILL\) and names no error; it printed nothing"):
+        run(tmp_path)
 
 
 def test_tool_that_does_not_end_is_stopped_and_told_with_its_last_line(program, tmp_path):
