@@ -90,8 +90,8 @@ def bench(tmp_path_factory):
 
 @pytest.fixture
 def direct(bench):
-    """The same device, reached beside its serial link."""
-    with device_link.open(bench.device.url, writer=True) as device:
+    """The same device, reached beside its serial link; a busy machine may leave it without an answer for seconds."""
+    with device_link.open(bench.device.url, writer=True, timeout=20) as device:
         yield device
 
 
