@@ -4,8 +4,8 @@ Three rows. `fabric`: the 4 x 4 x 64 fabric with 16 tenants by itself, between r
 6. `device`: the whole device with all its ports and 16 tenants, the same way. `hx8k`: the small device behind the pins
 of the iCE40-HX8K board. LUT4 are those of the netlist, with two for each pair of carry cells and four for each 16 x 4
 memory, without the measuring harness; what nextpnr placed, harness included, is in the conditions. A part that is too
-small gives no frequency, nor does a placement that takes longer than `--limit`: the figure is not a number, and the
-reason is in the conditions.
+small gives no frequency, nor does a row one of whose seeds takes longer than `--limit`: the figure is not a number, and
+the reason is in the conditions, with what the other seeds reach.
 
 Slow (minutes a seed), so not part of `make bench`: `make bench-boards`. Results are kept in `build/bench`.
 """
@@ -59,9 +59,12 @@ def measure(row: str, seeds: int, limit_s: float) -> list[Figure]:
         found = flow.build(design, FOLDER / row, range(1, seeds + 1), timing_may_fail=True, limit_s=limit_s,
                            progress=progress)
     except BuildError as error:
-        conditions["not_built"] = re.sub(r" \(log: [^)]*\)", "", str(error))
+        conditions["not_built"] = _without_log(str(error))
     else:
-        fmax = found.worst.fmax_mhz
+        if not found.failed:   # the worst of all seeds is of all
+            fmax = found.worst.fmax_mhz
+        reasons = [f"seed {seed.seed}: {_without_log(seed.reason)}" for seed in found.failed]
+        conditions |= {"not_routed": "; ".join(reasons)} if reasons else {}
         conditions |= {"mhz_by_seed": " ".join(f"{seed.fmax_mhz:g}" for seed in found.seeds), "placed": " ".join(
             f"{kind} {number}" for kind, number in found.used.items() if kind.endswith(("COMB", "RAMW", "LC", "RAM"))),
             "critical_path": str(found.worst.path)}
@@ -72,6 +75,10 @@ def measure(row: str, seeds: int, limit_s: float) -> list[Figure]:
         Figure("boards.lut4", use.lut4, "LUT4", references.get("boards.lut4", {}),
                None if most_lut4 is None else ("<=", most_lut4), conditions | machine()),
     ]
+
+
+def _without_log(reason: str) -> str:
+    return re.sub(r" \(log: [^)]*\)", "", reason)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from morphnic.errors import BuildError, InputError
 from . import tools
 from .board import Board
 from .netlist import Blocks, Use, aliases, count, read_hierarchy
-from .report import Report, Seed, read_timing
+from .report import FailedSeed, Report, Seed, read_timing
 
 __all__ = ["COMPONENTS", "Design", "Netlist", "board_design", "build", "build_id_of",
            "component_design", "synthesise"]
@@ -132,33 +132,40 @@ def build(design: Design, folder: Path, seeds: Sequence[int], *, jobs: int = 1, 
           limit_s: float | None = None, progress: Callable[[str], None] = tools.print_progress) -> Report:
     """Run the flow; the report is also in `folder`/report.json.
 
-    Raises `BuildError` when a tool fails, when one seed takes more than `limit_s` seconds, and when a board's clock is
-    missed by every seed and `timing_may_fail` is not given: then too the report is there.
+    A seed that cannot be placed or routed, or takes more than `limit_s` seconds, is `failed` in the report.
+
+    Raises `BuildError` when synthesis fails, or every seed, and when a board's clock is missed by every seed and
+    `timing_may_fail` is not given: then too the report is there.
     """
     netlist = synthesise(design, folder, progress=progress)
     placer, packer, _, _ = _FAMILIES[design.board.family]
     versions = tools.versions(["yosys", placer, packer])
 
-    def place(seed: int) -> tuple[Seed, dict[str, Any]]:
+    def place(seed: int) -> tuple[Seed | FailedSeed, dict[str, Any]]:
         try:
             timing, seconds = _place(design, folder, seed, versions, netlist.use[""].lut4 >= LARGE, limit_s, progress)
         except BuildError as error:  # nextpnr names one cell that has no place left, not how many there are
             use = netlist.use[""]
-            raise BuildError(f"{error}; the netlist has {use.lut4} LUT4, {use.ff} registers, "
-                             f"{use.bram} block RAMs") from error
+            progress(f"{design.name}: seed {seed} fails")
+            return FailedSeed(seed, f"{error}; the netlist has {use.lut4} LUT4, {use.ff} registers, "
+                                    f"{use.bram} block RAMs"), {}
         fmax, clocks, path = read_timing(timing, netlist.blocks, netlist.clock)
         progress(f"{design.name}: seed {seed} reaches {fmax:.1f} MHz")
         return Seed(seed, round(fmax, 2), clocks, round(seconds, 1), path), timing["utilization"]
 
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        placed = list(pool.map(place, seeds))
+        tried = list(pool.map(place, seeds))
+    placed = [(seed, used) for seed, used in tried if isinstance(seed, Seed)]
+    failed = tuple(seed for seed, _ in tried if isinstance(seed, FailedSeed))
+    if not placed:
+        raise BuildError(failed[0].reason)
     utilisation = placed[0][1]
     report = Report(
         target=design.board.name, top=design.name, clock_hz=design.clock_hz, config=asdict(design.board.config),
         build_id=design.build_id, tools=versions, synthesis_seconds=round(netlist.seconds, 1), use=netlist.use,
         used={name: entry["used"] for name, entry in utilisation.items() if entry["used"]},
         available={name: entry["available"] for name, entry in utilisation.items() if entry["used"]},
-        seeds=tuple(seed for seed, _ in placed))
+        seeds=tuple(seed for seed, _ in placed), failed=failed)
     if design.constraints is not None and (report.best.meets(design.clock_hz) or timing_may_fail):
         report = replace(report, bitstream=_pack(design, folder, report.best.seed, progress))
     (folder / "report.json").write_text(json.dumps(report.document(), indent=1) + "\n")

@@ -14,7 +14,7 @@ from morphnic.errors import BuildError
 
 from .netlist import Blocks, Use
 
-__all__ = ["SCHEMA", "CriticalPath", "Hop", "Report", "Seed", "read_timing"]
+__all__ = ["SCHEMA", "CriticalPath", "FailedSeed", "Hop", "Report", "Seed", "read_timing"]
 
 SCHEMA = 1
 
@@ -62,8 +62,19 @@ class Seed:
 
 
 @dataclass(frozen=True)
+class FailedSeed:
+    """A seed with which the design was not placed or not routed, and why."""
+
+    seed: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Report:
-    """The whole build. `use` is by block path ('' all of it), `available` and `used` as nextpnr names its cells."""
+    """The whole build. `seeds` are those that were routed, at least one, `failed` the others.
+
+    `use` is by block path ('' all of it), `available` and `used` as nextpnr names its cells.
+    """
 
     target: str
     top: str
@@ -76,12 +87,13 @@ class Report:
     used: dict[str, int]
     available: dict[str, int]
     seeds: tuple[Seed, ...]
+    failed: tuple[FailedSeed, ...] = ()
     bitstream: dict[str, str] | None = None
     notes: tuple[str, ...] = field(default=())
 
     @property
     def worst(self) -> Seed:
-        """The slowest seed."""
+        """The slowest of the seeds that were routed."""
         return min(self.seeds, key=lambda seed: seed.fmax_mhz)
 
     @property
@@ -91,8 +103,8 @@ class Report:
 
     @property
     def met(self) -> bool:
-        """Whether every seed holds the clock."""
-        return self.worst.meets(self.clock_hz)
+        """Whether every seed was routed and holds the clock."""
+        return not self.failed and self.worst.meets(self.clock_hz)
 
     def document(self) -> dict[str, Any]:
         """Plain values, with what is derived from them."""

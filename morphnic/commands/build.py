@@ -42,6 +42,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=1, metavar="K", help="number of seeds (default %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N",
                         help="placements at a time, about 1 GB each (default %(default)s)")
+    parser.add_argument("--limit", type=float, metavar="MINUTES",
+                        help="minutes that a seed may take before it is given up (default: any)")
     parser.add_argument("--clock", type=float, metavar="MHZ", help="clock of the device instead of the board's")
     parser.add_argument("--set", action="append", default=[], metavar="PARAMETER=VALUE", dest="parameters",
                         help="a parameter of the device instead of the board's")
@@ -67,7 +69,8 @@ def run(arguments: argparse.Namespace, context: Context) -> int:
     else:
         design = board_design(board, uid=arguments.uid)
     report = build(design, folder_of(arguments), range(arguments.seed, arguments.seed + arguments.seeds),
-                   jobs=arguments.jobs, timing_may_fail=arguments.timing_may_fail)
+                   jobs=arguments.jobs, timing_may_fail=arguments.timing_may_fail,
+                   limit_s=None if arguments.limit is None else 60 * arguments.limit)
     if context.json:
         context.document("build", report.document())
     else:
@@ -87,6 +90,8 @@ def _check(arguments: argparse.Namespace) -> None:
     for flag in ("seeds", "jobs"):
         if getattr(arguments, flag) < 1:
             raise InputError(f"--{flag} must be at least 1, not {getattr(arguments, flag)}")
+    if arguments.limit is not None and not arguments.limit > 0:
+        raise InputError(f"--limit must be more than 0 minutes, not {arguments.limit:g}")
     if arguments.seed < 0:
         raise InputError(f"--seed must be at least 0, not {arguments.seed}")
     if arguments.uid is not None and not 0 <= arguments.uid < 1 << 64:
@@ -175,11 +180,14 @@ def print_report(report: Report, folder: Path) -> None:
     print("\n" + plain_table(["seed", "MHz", "", "critical path"], [
         [str(seed.seed), f"{seed.fmax_mhz:.1f}", "holds" if seed.meets(report.clock_hz) else "MISSED", str(seed.path)]
         for seed in report.seeds]))
+    for failed in report.failed:
+        print(f"seed {failed.seed} FAILED: {failed.reason}")
     print(f"\ncritical path of seed {report.worst.seed}:")
     print(plain_table(["ns", "", "block", "cell"], [
         [f"{hop.delay_ns:.2f}", hop.kind, hop.block, hop.cell] for hop in report.worst.path.hops]))
     short = report.clock_hz / 1e6 - report.worst.fmax_mhz
-    print(f"\nclock {report.clock_hz / 1e6:g} MHz: " + ("held by every seed" if short <= 0 else
+    every = "every seed that was routed" if report.failed else "every seed"
+    print(f"\nclock {report.clock_hz / 1e6:g} MHz: " + (f"held by {every}" if short <= 0 else
                                                         f"missed by {short:.1f} MHz by the slowest seed"))
     if report.bitstream is not None:
         print(f"bitstream {folder / report.bitstream['file']}, build {report.build_id:#018x}")

@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[2]
     ((), 1, "--board is missing; known: ecpix5-85, ice40-hx8k-evn, ulx3s-85f"),
     (("--board", "ulx3s"), 1, "there is no board 'ulx3s'; did you mean ulx3s-85f"),
     (("--board", "ulx3s-85f", "--seeds", "0"), 1, "--seeds must be at least 1, not 0"),
+    (("--board", "ulx3s-85f", "--limit", "0"), 1, "--limit must be more than 0 minutes, not 0"),
+    (("--board", "ulx3s-85f", "--limit", "nan"), 1, "--limit must be more than 0 minutes, not nan"),
     (("--board", "ulx3s-85f", "--jobs", "0"), 1, "--jobs must be at least 1, not 0"),
     (("--board", "ulx3s-85f", "--seed", "-1"), 1, "--seed must be at least 0, not -1"),
     (("--board", "ulx3s-85f", "--uid", "0x10000000000000000"), 1, "--uid must be in 0..2**64-1"),
@@ -84,3 +86,20 @@ def test_component_is_measured_and_reported(typed, tmp_path):
     assert document["use"]["harness"]["ff"] > 10
     assert document["fmax_worst_mhz"] == document["seeds"][0]["fmax_mhz"] > 10
     assert f"{document['seeds'][0]['fmax_mhz']:.1f}" in done.stdout
+
+
+@pytest.mark.slow
+def test_seed_that_fails_is_told_beside_the_others(typed, tmp_path):
+    from gateware.board import tools
+
+    placer = tmp_path / "placer"
+    placer.write_text('#!/bin/sh\ncase "$*" in *"--seed 2"*) echo "ERROR: no way left"; exit 1; esac\n'
+                      f'exec "{tools.command("nextpnr-ice40")}" "$@"\n')
+    placer.chmod(0o755)
+    done = typed("build", "--board", "ice40-hx8k-evn", "--only", "gateware.engine.ownership:SlotOwnership", "--set",
+                 "tenants=2", "--output", str(tmp_path / "out"), "--seeds", "2", "--limit", "30",
+                 variables={"NEXTPNR_ICE40": str(placer)})
+    assert done.returncode == 0, done.stderr
+    assert "seed 2 FAILED: cannot place and route" in done.stdout
+    assert "ERROR: no way left" in done.stdout
+    assert "by every seed that was routed" in done.stdout or "by the slowest seed" in done.stdout

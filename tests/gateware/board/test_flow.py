@@ -9,7 +9,7 @@ from amaranth import *
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from gateware.board import flow
+from gateware.board import flow, tools
 from gateware.board.board import find_board
 from gateware.board.flow import board_design, build, component_design
 from gateware.config import DeviceConfig
@@ -103,6 +103,24 @@ def test_clock_that_no_seed_holds_is_a_build_error_with_the_path(small, tmp_path
     assert (document["met"], document["bitstream"]) == (False, None)
     assert not (tmp_path / "ice40-hx8k-evn.bin").exists()
     assert build(fast, tmp_path, [1], timing_may_fail=True).bitstream is not None
+
+
+def test_seed_that_cannot_be_routed_leaves_the_others(small, tmp_path, monkeypatch):
+    placer = tmp_path / "placer"
+    placer.write_text("#!/bin/sh\n"
+                      'case "$*" in *"--seed 2"*) echo "ERROR: no way left"; exit 1; esac\n'
+                      f'exec "{tools.command("nextpnr-ice40")}" "$@"\n')
+    placer.chmod(0o755)
+    monkeypatch.setenv(tools.variable("nextpnr-ice40"), str(placer))
+    report = build(board_design(small, make_core=tiny), tmp_path, [1, 2, 3])
+    assert [seed.seed for seed in report.seeds] == [1, 3]
+    ((number, reason),) = [(seed.seed, seed.reason) for seed in report.failed]
+    assert number == 2
+    assert "place and route ice40-hx8k-evn, seed 2: ERROR: no way left" in reason
+    assert report.bitstream["seed"] in ("1", "3")
+    assert not report.met, "every seed was asked for"
+    document = json.loads((tmp_path / "report.json").read_text())
+    assert [seed["seed"] for seed in document["failed"]] == [2]
 
 
 def test_design_that_does_not_fit_is_a_build_error(small, tmp_path):
