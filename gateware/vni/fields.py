@@ -55,7 +55,7 @@ class State:
 class FrameFields(wiring.Component):
     """Walks over the 16-bit words of each beat, a step a word, all in one cycle.
 
-    A lane has only every so manieth word of a frame, so that each step has a few of them to tell apart.
+    A lane has only one word of each beat, so that its step has a few places in the frame to tell apart.
     """
 
     def __init__(self, config: DeviceConfig):
@@ -116,16 +116,12 @@ class FrameFields(wiring.Component):
             for place in range(lane, WORDS, self._lanes):
                 with m.Case(place // self._lanes):
                     self._step_frame(m, before, after, word, place)
-                    if place >= 7:
-                        with m.If(before.ipv4 & ~before.tagged):
-                            self._step_ipv4(m, before, after, word, place - 7)
-                        with m.If(before.ipv6 & ~before.tagged):
-                            self._step_ipv6(m, before, after, word, place - 7)
-                    if place >= 9:
-                        with m.If(before.ipv4 & before.tagged):
-                            self._step_ipv4(m, before, after, word, place - 9)
-                        with m.If(before.ipv6 & before.tagged):
-                            self._step_ipv6(m, before, after, word, place - 9)
+                    for header, here in ((7, ~before.tagged), (9, before.tagged)):
+                        if place >= header:
+                            with m.If(before.ipv4 & here):
+                                self._step_ipv4(m, before, after, word, place - header)
+                            with m.If(before.ipv6 & here):
+                                self._step_ipv6(m, before, after, word, place - header)
 
     def _step_frame(self, m, before, after, word, place):
         """Word `place` of a frame."""
