@@ -92,8 +92,9 @@ def serial_ports() -> Iterator[Candidate]:
 
 
 def pcie_functions(root: Path = Path("/sys/bus/pci/devices"),
-                   known: Mapping[tuple[int, int], str] = KNOWN_FUNCTIONS) -> Iterator[Candidate]:
-    """Known PCIe functions, with the driver that has them."""
+                   known: Mapping[tuple[int, int], str] = KNOWN_FUNCTIONS,
+                   groups: Path = Path("/dev/vfio")) -> Iterator[Candidate]:
+    """Known PCIe functions, with the driver that has them; `groups`: the folder of vfio's IOMMU groups."""
     for folder in sorted(root.glob("*")):
         try:
             ids = tuple(int((folder / name).read_text(), 16) for name in ("vendor", "device"))
@@ -102,8 +103,9 @@ def pcie_functions(root: Path = Path("/sys/bus/pci/devices"),
         board = known.get((ids[0], ids[1]))
         if board:
             driver = (folder / "driver").resolve().name if (folder / "driver").exists() else None
-            # One that vfio-pci has is there for a program to take it.
-            holder = f"driver {driver}" if driver not in (None, "vfio-pci") else None
+            holder = f"driver {driver}" if driver is not None else None
+            if driver == "vfio-pci":  # It is there for a program to take it, by its group, which opens once.
+                holder = file_holder(groups / (folder / "iommu_group").resolve().name)
             yield Candidate(f"pcie://{folder.name}", "pcie", board, {
                 "pcie": f"{ids[0]:04x}:{ids[1]:04x}", "driver": driver}, (folder.name,), board=board, in_use=holder)
 
@@ -122,12 +124,28 @@ def port_holder(port: Path, locks: Path = Path("/proc/locks"), proc: Path = Path
     place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     for words in map(str.split, lines):
         if len(words) > 5 and words[1] == "FLOCK" and words[5] == place:
-            try:
-                name = (proc / words[4] / "comm").read_text().strip()
-            except OSError:
-                name = "of another user or container"
-            return f"process {words[4]} ({name})"
+            return _process(words[4], proc)
     return None
+
+
+def file_holder(path: Path, proc: Path = Path("/proc")) -> str | None:
+    """The process that has `path` open; None where there is none, or where this user may not see it."""
+    for descriptor in proc.glob("[0-9]*/fd/*"):
+        try:
+            target = os.readlink(descriptor)
+        except OSError:  # It has ended, or is another user's.
+            continue
+        if target == str(path):
+            return _process(descriptor.parts[-3], proc)
+    return None
+
+
+def _process(number: str, proc: Path) -> str:
+    try:
+        name = (proc / number / "comm").read_text().strip()
+    except OSError:
+        name = "of another user or container"
+    return f"process {number} ({name})"
 
 
 def remote(url: str, name: str) -> Candidate:

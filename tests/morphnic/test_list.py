@@ -156,7 +156,29 @@ def test_known_pcie_function_is_found_with_its_driver(tmp_path):
     (tmp_path / "drivers" / "vfio-pci").mkdir(parents=True)
     (tmp_path / "0000:03:00.0" / "driver").symlink_to(tmp_path / "drivers" / "vfio-pci")
     (found,) = pcie_functions(tmp_path, {(0x10EE, 0x9038): "a card"})
-    # vfio-pci has it for whoever opens it.
+    # vfio-pci has it for whoever opens it, and nobody does.
     assert (found.url, found.kind, found.board, found.in_use, found.details["driver"]) == (
         "pcie://0000:03:00.0", "pcie", "a card", None, "vfio-pci")
     assert list(pcie_functions(tmp_path / "nowhere", {(0x10EE, 0x9038): "a card"})) == []
+
+
+def test_function_of_vfio_is_in_use_while_a_process_has_its_group_open(tmp_path):
+    folder, groups = tmp_path / "devices" / "0000:03:00.0", tmp_path / "vfio"
+    for made in (folder, groups, tmp_path / "vfio-pci", tmp_path / "iommu_groups" / "7"):
+        made.mkdir(parents=True)
+    (folder / "vendor").write_text("0x10ee\n")
+    (folder / "device").write_text("0x9038\n")
+    (folder / "driver").symlink_to(tmp_path / "vfio-pci")
+    (folder / "iommu_group").symlink_to(tmp_path / "iommu_groups" / "7")
+    for group in ("7", "77"):
+        (groups / group).write_text("")
+
+    def holder():
+        (found,) = pcie_functions(folder.parent, {(0x10EE, 0x9038): "a card"}, groups)
+        return found.in_use
+
+    with open(groups / "77"):
+        assert holder() is None
+    with open(groups / "7"):
+        assert f"process {os.getpid()} (" in holder()
+    assert holder() is None
