@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.gateware.board.placer import placer_failing_at
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -90,15 +92,9 @@ def test_component_is_measured_and_reported(typed, tmp_path):
 
 @pytest.mark.slow
 def test_seed_that_fails_is_told_beside_the_others(typed, tmp_path):
-    from gateware.board import tools
-
-    placer = tmp_path / "placer"
-    placer.write_text('#!/bin/sh\ncase "$*" in *"--seed 2"*) echo "ERROR: no way left"; exit 1; esac\n'
-                      f'exec "{tools.command("nextpnr-ice40")}" "$@"\n')
-    placer.chmod(0o755)
     done = typed("build", "--board", "ice40-hx8k-evn", "--only", "gateware.engine.ownership:SlotOwnership", "--set",
                  "tenants=2", "--output", str(tmp_path / "out"), "--seeds", "2", "--limit", "30",
-                 variables={"NEXTPNR_ICE40": str(placer)})
+                 variables={"NEXTPNR_ICE40": str(placer_failing_at(2, tmp_path))})
     assert done.returncode == 0, done.stderr
     assert "seed 2 FAILED: cannot place and route" in done.stdout
     assert "ERROR: no way left" in done.stdout

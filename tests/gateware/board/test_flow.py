@@ -15,6 +15,7 @@ from gateware.board.flow import board_design, build, component_design
 from gateware.config import DeviceConfig
 from gateware.stream.skid import SkidBuffer
 from morphnic.errors import BuildError, InputError
+from tests.gateware.board.placer import placer_failing_at
 from tests.gateware.board.tiny import TinyCore
 
 pytestmark = pytest.mark.slow
@@ -106,11 +107,7 @@ def test_clock_that_no_seed_holds_is_a_build_error_with_the_path(small, tmp_path
 
 
 def test_seed_that_cannot_be_routed_leaves_the_others(small, tmp_path, monkeypatch):
-    placer = tmp_path / "placer"
-    placer.write_text("#!/bin/sh\n"
-                      'case "$*" in *"--seed 2"*) echo "ERROR: no way left"; exit 1; esac\n'
-                      f'exec "{tools.command("nextpnr-ice40")}" "$@"\n')
-    placer.chmod(0o755)
+    placer = placer_failing_at(2, tmp_path)
     monkeypatch.setenv(tools.variable("nextpnr-ice40"), str(placer))
     report = build(board_design(small, make_core=tiny), tmp_path, [1, 2, 3])
     assert [seed.seed for seed in report.seeds] == [1, 3]
