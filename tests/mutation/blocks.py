@@ -145,7 +145,7 @@ def _requests() -> Any:
 def _depth() -> Any:
     from gateware.analyzer.depth import DepthTracker
 
-    return DepthTracker(DeviceConfig(ports=3, tenants=3))
+    return DepthTracker(DeviceConfig(ports=3, tenants=3, pages=32))
 
 
 def _load() -> Any:

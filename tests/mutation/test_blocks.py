@@ -1,5 +1,7 @@
 """What a campaign mutates: all gateware of a block, but for the files that are named with a reason."""
 
+import subprocess
+import sys
 from itertools import chain
 
 import pytest
@@ -29,6 +31,14 @@ def test_each_source_exists_once_in_a_target_and_is_not_left_out():
 def test_tests_of_each_target_exist():
     assert [test for target in chain.from_iterable(BLOCKS.values()) for test in target.tests
             if not (ROOT / test).exists()] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", [target.name for target in chain.from_iterable(BLOCKS.values())])
+def test_a_test_of_each_target_simulates_it_with_its_parameters(target):
+    done = subprocess.run([sys.executable, "-m", "tests.mutation.simulated", target], cwd=ROOT, capture_output=True,
+                          text=True)
+    assert done.returncode == 0, f"none of its tests makes a {target} as tests/mutation/blocks.py does:\n{done.stdout}"
 
 
 @pytest.mark.parametrize("block", BLOCKS)
