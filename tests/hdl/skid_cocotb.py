@@ -17,7 +17,7 @@ def build(width):
 
 BENCH = Bench(__name__, build, model={"width": (16, 1, 8, 64)},
               traffic={"count": (300, 1000), "idle": (0.4, 0.0, 0.9), "busy": (0.5, 0.0, 0.9)},
-              also=[{"idle": 0.0, "busy": 0.9}, {"idle": 0.9, "busy": 0.0}])
+              also=[{"idle": 0.0, "busy": 0.9}, {"idle": 0.9, "busy": 0.0}, {"width": 1}])
 
 PAUSES = {"none": range(1), "one": range(1, 2), "more": range(2, 10_000)}
 COVER = CoverGroup("skid: pauses", {"gap before": PAUSES, "held back": PAUSES}, crosses=[("gap before", "held back")])

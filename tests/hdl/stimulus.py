@@ -81,7 +81,7 @@ class Sink:
             ready = not self.busy()
             self.ready.value = int(ready)
             await ReadOnly()
-            offer = self.payload.value.to_unsigned() if int(self.valid.value) else None
+            offer = int(self.payload.value) if int(self.valid.value) else None  # of one bit, it is no array
             assert held is None or offer == held, f"{self.name}: an offer changed before it was taken"
             held = None
             if offer is not None and ready:
