@@ -27,7 +27,7 @@ def random_row(rng):
     if rng.random() < 0.6:
         near = [rng.choice([0xFFFF + rng.randint(-1, 1), rng.randint(0xF000, 0x10FFF), 1 << rng.randint(16, 25)])
                 for _ in range(2)]
-        packets = rng.randint(1, 1000)
+        packets = rng.getrandbits(rng.randint(1, 18)) or 1
         row |= {"row_burst": near[0] << 6 | rng.getrandbits(6), "row_packets_in": packets,
                 "row_squares": -(-(near[1] + packets) * packets // 16)}
     return row
