@@ -81,6 +81,12 @@ def _scheduler() -> Any:
     return Scheduler(DeviceConfig(ports=2, tenants=4, pages=32))
 
 
+def _waiting() -> Any:
+    from gateware.fabric.waiting import Waiting
+
+    return Waiting(DeviceConfig(ports=2, tenants=4, pages=32))
+
+
 def _crosspoint() -> Any:
     from gateware.fabric.crosspoint import Crosspoint
 
@@ -203,7 +209,8 @@ BLOCKS: dict[str, list[Target]] = {
         ("rows", _rows, "rows", "rows"), ("credit", _credit, "credit", "credit"),
         ("allowances", _allowances, "allowances", "allowances"), ("shaper", _shaper, "shaper", "shaper"),
         ("scheduler", _scheduler, "scheduler", "scheduler scheduler_accounts"),
-        ("crosspoint", _crosspoint, "crosspoint account chain pool waiting", "crosspoint waiting"),
+        ("waiting", _waiting, "waiting", "waiting"),
+        ("crosspoint", _crosspoint, "crosspoint account chain pool", "crosspoint"),
         ("fabric", _fabric, "events fabric output reader", "fabric output"))],
     "analyzer": [
         *(Target(name, make, _files("analyzer", files), (f"tests/gateware/analyzer/test_{name}.py",))

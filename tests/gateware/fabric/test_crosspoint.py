@@ -2,6 +2,7 @@
 
 import random
 from collections import deque
+from itertools import product
 
 import pytest
 from amaranth.hdl import Module
@@ -130,7 +131,9 @@ class Driver:
         """The answer of the crosspoint, after any `hold`; meanwhile its credit has become the model's."""
         await self.settle()
         assert (self.ctx.get(self.dut.room), self.ctx.get(self.dut.own)) == self.model.credit()
-        return await self.offer(tenant, beats)
+        answer = await self.offer(tenant, beats)
+        assert self.ctx.get(self.dut.booking.used) == self.model.used[tenant], "nothing is on its way home"
+        return answer
 
     async def offer(self, tenant, beats):
         """Looks up, and asks in the next cycle, without waiting."""
@@ -388,6 +391,58 @@ def test_the_queue_of_a_booking_that_is_near_is_not_closed():
             ctx.set(booking.near, near)
             await driver.settle()
             assert ctx.get(booking.place.open) == is_open
+
+    run([8, 8, 8, 8], testbench)
+
+
+def test_a_booking_above_the_quota_waits_while_its_pages_may_be_out_of_date():
+    """By the asker's word, and in the cycle in which a page of that tenant comes home."""
+    async def testbench(ctx, dut, model, driver):
+        booking = dut.booking
+        await driver.settle()
+        for above, exact, hold in ((0, 0, 0), (0, 1, 0), (1, 0, 1), (1, 1, 0)):
+            ctx.set(booking.above, above)
+            ctx.set(booking.exact, exact)
+            assert ctx.get(booking.hold) == hold, (above, exact)
+        ctx.set(booking.above, 1)
+        ctx.set(booking.exact, 1)
+        ctx.set(driver.reader.take, 1)
+        for packets, tenant, asker in product((1, 2), (0, 3), (0, 3)):   # a page each
+            for _ in range(packets):
+                assert await driver.ask(tenant, 16)
+                await driver.put(tenant, 16)
+            await driver.settle()
+            ctx.set(booking.tenant, asker)
+            ctx.set(booking.above, 1)
+            held = 0
+            for _ in range(packets):
+                await driver.grant(tenant)
+                for _ in range(16 + 4 * CONFIG.tenants):
+                    held += ctx.get(booking.hold)
+                    await ctx.tick()
+                model.take(tenant)
+            assert held == packets * (asker == tenant), (packets, tenant, asker)
+
+    run([8, 8, 8, 8], testbench)
+
+
+def test_a_queue_that_is_closed_does_not_open_again_by_itself():
+    """In each cycle from the grant of the last packet on."""
+    async def testbench(ctx, dut, model, driver):
+        ctx.set(driver.reader.take, 1)
+        for tenant in range(CONFIG.tenants):
+            assert await driver.ask(tenant, 3)
+            await driver.put(tenant, 3)
+            await driver.settle()
+            ctx.set(dut.booking.ask, tenant)
+            await driver.grant(tenant)
+            seen = []
+            for _ in range(6 * CONFIG.tenants):
+                seen.append(ctx.get(dut.booking.place.open))
+                await ctx.tick()
+            assert (seen[0], seen[-1]) == (1, 0)
+            assert seen == sorted(seen, reverse=True)
+            model.take(tenant)
 
     run([8, 8, 8, 8], testbench)
 

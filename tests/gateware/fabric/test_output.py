@@ -69,6 +69,29 @@ def test_a_stalled_sink_is_cut_off_and_served_again_when_it_returns(size, seed):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("output", [0, 1])
+@pytest.mark.parametrize("pause", [30, 33, 40, 55])
+def test_a_sink_that_returns_within_a_packet_gets_the_end_of_what_was_cut_and_whole_ones_after(output, pause):
+    """It takes beats for a while, and pauses for longer than the time-out: the rest of a cut packet still comes."""
+    bench = Bench(Fabric(CONFIG), CONFIG, stall_timeout=25)
+    packets = [replace(packet, destination=output) for packet in numbered(random.Random(pause), 30, 160)]
+    bench.source(0, packets)
+    bench.sink(output, lambda: bench.cycle % (pause + 60) < pause, busy_headers=lambda: False)
+    bench.run(open_rows(CONFIG, pages=8), drain=lambda: bench.in_flight() == 0)
+    left = {event.header["flow_hash"] for event in bench.of_kind("leave")}
+    cut = {event.header["flow_hash"] for event in bench.of_kind("cut")}
+    assert left
+    assert cut
+    assert sorted([*left, *cut]) == list(range(len(packets)))
+    got = [without_stamps(packet) for packet in bench.received[output]]
+    assert [packet.flow_hash for packet in got] == sorted(packet.flow_hash for packet in got)
+    assert {packet.flow_hash for packet in got} >= left - {max(left)}, "the last may still be in the port"
+    for packet in got:
+        whole = delivered_as(packets[packet.flow_hash], 0)
+        assert packet == whole if packet.flow_hash in left else is_cut_version(packet, packets[packet.flow_hash])
+
+
+@pytest.mark.slow
 def test_headers_that_are_not_taken_are_a_stall_too():
     bench = Bench(Fabric(CONFIG), CONFIG, stall_timeout=40)
     bench.source(0, numbered(random.Random(1), 8, 16))
