@@ -203,8 +203,10 @@ def test_packets_follow_each_other_without_a_pause(beats):
 
 
 @pytest.mark.parametrize("port", [HOST, ENGINE])
-def test_a_port_without_pages_waits_until_there_are_some(port):
-    result = run([Packet(1, 1, bytes(16))], ROWS, port, answers=lambda cycle, number: (cycle >= 30, 0), cycles=60)
+@pytest.mark.parametrize("destination", [HOST, NET, ENGINE])
+def test_a_port_without_pages_waits_until_there_are_some(port, destination):
+    result = run([Packet(1, destination, bytes(16))], ROWS, port, cycles=60,
+                 answers=lambda cycle, number: (number != destination or cycle >= 30, 0))
     assert result.kinds() == ["admit"]
     assert result.events[0][1]["timestamp"] == (0 if port == HOST else 1030)
     assert 20 <= result.stalled <= 30
@@ -219,9 +221,10 @@ def test_only_the_host_s_queues_say_when_a_packet_was_posted(port, kept):
     assert kept or stamp >= 1000
 
 
-def test_a_network_port_without_pages_drops():
-    result = run([Packet(1, 1, bytes(16)), Packet(1, 2, b"good")], ROWS, NET,
-                 answers=lambda cycle, number: (number == 2, 0))
+@pytest.mark.parametrize(("full", "other"), [(HOST, NET), (NET, ENGINE), (ENGINE, HOST)])
+def test_a_network_port_without_pages_drops(full, other):
+    result = run([Packet(1, full, bytes(16)), Packet(1, other, b"good")], ROWS, NET,
+                 answers=lambda cycle, number: (number == other, 0))
     assert result.kinds() == ["drop", "admit"]
     assert result.stalled == 0
     assert [payload for *_, payload in result.stored] == [b"good"]

@@ -162,11 +162,12 @@ def test_random_traffic_on_the_default_device():
 
 @pytest.mark.parametrize(("tenants", "bytes_each", "least"), [
     ((0, 1), 64, 0.99), ((0, 1), 16, 0.99), *((pair, 4, 0.8) for pair in ((0, 1), (1, 0), (2, 3), (3, 2)))])
-def test_saturated_outputs_keep_the_promised_rate(tenants, bytes_each, least):
+@pytest.mark.parametrize("crossed", [0, 1])
+def test_saturated_outputs_keep_the_promised_rate(tenants, bytes_each, least, crossed):
     """A tenant to an output: the whole line, or of one-beat packets, of which several are granted ahead, most of it."""
     bench = Bench(Fabric(SMALL), SMALL)
     for port, tenant in enumerate(tenants):
-        bench.source(port, [Packet(tenant, port, bytes(bytes_each)) for _ in range(400)])
+        bench.source(port, [Packet(tenant, port ^ crossed, bytes(bytes_each)) for _ in range(400)])
         bench.sink(port)
 
     async def script(ctx):
@@ -337,6 +338,32 @@ def test_a_shaped_tenant_does_not_slow_another(output, shaped):
     # The last one starts when the bucket holds the largest packet, which leaves one beat of the burst, and the rate.
     assert 2 <= count[shaped] <= 1 + (1 + 1200 / 64) / beats_each
     assert (count[other] + count[shaped]) * beats_each >= 0.9 * 1150
+
+
+@pytest.mark.parametrize("tenant", range(4))
+def test_a_shaped_tenant_gets_its_rate_alone(tenant):
+    """At both outputs, one packet at a time: the bucket never holds two of the largest."""
+    bench = Bench(Fabric(SMALL), SMALL)
+    rows = open_rows(SMALL, pages=8)
+    rows[tenant] = row(SMALL, weight=256, pages=8, ports=3, rate=FULL_RATE // 4, burst=288)
+    for port in range(2):
+        bench.source(port, [Packet(tenant, port, bytes(64)) for _ in range(40)])
+        bench.sink(port)
+    bench.run(rows, cycles=1200)
+    for port in range(2):
+        assert 2 + 1100 // 64 <= len(bench.received[port]) <= 1 + (33 + 1200 / 4) / 16
+
+
+@pytest.mark.parametrize("crossed", [0, 1])
+def test_a_tenant_of_one_page_gets_it_back_after_each_packet(crossed):
+    """Also of the output's last packet, behind which nothing comes for as long as it is not back."""
+    bench = Bench(Fabric(SMALL), SMALL)
+    for port in range(2):
+        bench.source(port, [Packet(tenant, port ^ crossed, bytes(64)) for tenant in range(3) for _ in range(3)])
+        bench.sink(port)
+    rows = [{**content, "pages": pages} for content, pages in zip(open_rows(SMALL), (1, 1, 1, 29), strict=True)]
+    bench.run(rows)
+    assert [len(received) for received in bench.received] == [9, 9]
 
 
 def test_a_page_that_is_being_read_is_nobody_else_s():

@@ -74,6 +74,7 @@ class Accounts:
 @pytest.mark.parametrize(("weights", "costs"), [
     ([32, 32, 32, 32], (1, 4, 16, 64, 256)), ([1, 2, 3, 4], (1, 1, 2, 4, 16, 64, 256)),
     ([1000, 40, 0, 7], (1, 1, 2, 4, 16, 64, 256)), ([2049, 4098, 1, 3], (1, 4, 16, 256)),
+    ([128, 256, 384, 128], (1, 2, 3)),   # accounts come to exactly nothing
     ([131, 393, 657, 261], (1, 2, 3)),   # rounds stay short: accounts differ in their lowest bits
 ])
 def test_grants_are_those_of_exact_accounts(weights, costs):
