@@ -53,6 +53,8 @@ def broken_tables(config):
         yield case("unknown port", model.UNKNOWN_BIT, tenant, {tenant: {"ports": ports}})
         yield case("last unknown port", model.UNKNOWN_BIT, tenant, {tenant: {"ports": 0x8000}})
         yield case("unknown slot", model.UNKNOWN_BIT, tenant, {tenant: {"slots": slots}})
+        yield case("no rate and no weight", model.OK, 0, {tenant: {"weight": 0, "rate": 0}})
+        yield case("no rate", model.RATE, tenant, {tenant: {"rate": 0}})
         yield case("full rate", model.OK, 0, {tenant: {"rate": 65536}})
         yield case("rate over full", model.RATE, tenant, {tenant: {"rate": 65537}})
         yield case("all to the host", model.OK, 0, {tenant: {"host_share": 256}})
