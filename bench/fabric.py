@@ -14,6 +14,8 @@ from gateware.config import DeviceConfig
 from gateware.engine.slot import MOST_COMING
 from gateware.fabric.events import MOST_WANTED
 from gateware.fabric.scheduler import ROUND
+from gateware.manager.allocation import FULL_RATE
+from offload_manager.allocation import DEFAULT_BURST
 from sim.rig import ANY, Flow, Rig, Row
 
 CONFIG = DeviceConfig()
@@ -155,6 +157,28 @@ def victim_p99(name: str, cycles: int) -> tuple[float, float]:
     return float(np.percentile(found, 99, method="higher")), float(found.max())
 
 
+SHAPED = (1 / 65536, 1 / 1024, 0.01, 0.1, 0.25, 0.5, 0.9)   # of a beat a cycle
+
+
+def shaped_error(burst: int, sizes: Sequence[int], rate: float) -> float:
+    """How far one tenant's beats, always waiting, are from its rate: of the rate, from a packet's start to another's.
+
+    The bucket is empty at first. While it fills, up to where the output keeps it, the tenant may get less."""
+    row = Row(pages=2, rate=round(rate * FULL_RATE), burst=burst)
+    with Rig(CONFIG) as rig:
+        rig.commit([EQUAL[0], row, *EQUAL[2:]])
+        rig.offer(Flow(HOST, 1, OUTPUT, sizes, window=WINDOW))
+        rig.run(100_000)
+        rig.sample(0)
+        rig.run(int(max(400_000, 10 * np.mean(sizes) / rate)))
+        records = rig.records()
+        rig.commit(EQUAL)   # else the rest would take its time
+        check(rig)
+    beats = records["beats"].astype(int)
+    start = records["done"].astype(int) - beats
+    return abs(float(beats[:-1].sum() / (start[-1] - start[0])) * FULL_RATE / row.rate - 1)
+
+
 def main() -> None:
     """Measure everything and report."""
     options = arguments(__doc__.splitlines()[0],
@@ -179,6 +203,13 @@ def main() -> None:
         found.append(Figure("fabric.work_conserving", conserved, "share", {"ideal": 1.0}, (">=", 0.99), conditions))
     found.append(Figure("fabric.work_conserving", conserved_everywhere(cycles), "share", {"ideal": 1.0}, (">=", 0.99),
                         {"traffic": "2 x 2, all backlogged, weights 1:2:4:8", **base}))
+    for burst in (DEFAULT_BURST, 512):
+        for name, sizes in {"1 beat": (1,), "4 beats": (4,), "mixture": (1, 4, 16)}.items():
+            progress(f"shapers: {name}, bursts of {burst}")
+            errors = {rate: shaped_error(burst, sizes, rate) for rate in (SHAPED if sizes == (1,) else SHAPED[1:])}
+            worst_rate = max(errors, key=lambda rate: errors[rate])
+            found.append(Figure("fabric.shaped_error", errors[worst_rate], "of the rate", {"exact": 0.0}, ("<=", 0.001),
+                                {"traffic": name, "burst": burst, "worst_rate": worst_rate, **base}))
     reference, worst_reference = victim_p99("well-behaved", 3 * cycles)
     for name in list(ADVERSARIES)[1:]:
         progress(f"isolation: {name}")

@@ -20,6 +20,10 @@ MAX_WEIGHT = (1 << 16) - 1
 WEIGHT_CAPACITY = 1 << 16
 MIN_BURST = 256
 MAX_BURST = (1 << 15) - 1
+#: Of a tenant whose policy names none. One that is limited and has less than nine largest packets is granted one at a
+#: time, of which an output starts one in nine cycles: with packets shorter than nine times its rate it gets less than
+#: its rate.
+DEFAULT_BURST = 4096
 FULL_HOST_SHARE = 256
 PAGE_BEATS = 16
 #: Pages that let a tenant offer its next packet at the host port (of up to 32 beats) without waiting for anybody's:
@@ -33,7 +37,8 @@ WHOLE_TABLE = 255
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one tenant is granted, in the device's units (see the register map, `staging[t]`)."""
+    """What one tenant is granted, in the device's units (see the register map, `staging[t]`); by default nothing, as
+    after a reset."""
 
     weight: int = 0
     rate: int = FULL_RATE

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from offload_manager.allocation import MAX_BURST, MIN_BURST
+from offload_manager.allocation import DEFAULT_BURST, MAX_BURST, MIN_BURST
 from offload_manager.api import TenantClass
 
 SCHEMA_MAJOR = "1"
@@ -122,7 +122,7 @@ class TenantSpec(Section):
     ports: Literal["all"] | list[Annotated[int, Field(ge=0, lt=16)]] = "all"
     slots: list[Annotated[int, Field(ge=0, lt=16)]] = []
     rate: Annotated[float, Field(gt=0, le=100)] = 100.0
-    burst: Annotated[int, Field(ge=MIN_BURST, le=MAX_BURST)] = 512
+    burst: Annotated[int, Field(ge=MIN_BURST, le=MAX_BURST)] = DEFAULT_BURST
     host_share: Percent = 0.0
     max_host_share: Percent = 50.0
     admitted: bool = True

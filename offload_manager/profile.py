@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from offload_manager.allocation import CREDIT_PAGES, FULL_RATE, Allocation, Guarantee, Limits, Row, apportion
+from offload_manager.allocation import (
+    CREDIT_PAGES,
+    DEFAULT_BURST,
+    FULL_RATE,
+    Allocation,
+    Guarantee,
+    Limits,
+    Row,
+    apportion,
+)
 from offload_manager.api import TenantClass
 
 
@@ -30,7 +39,7 @@ class Profile:
     ports: int = 0
     slots: int = 0
     rate: int = FULL_RATE
-    burst: int = 512
+    burst: int = DEFAULT_BURST
     host_share: int = 0
     max_host_share: int = 256
     admitted: bool = True

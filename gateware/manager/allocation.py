@@ -32,7 +32,7 @@ class AllocationRow(data.Struct):
     weight: share of every output's bandwidth (and, multiplied with nothing else, of engine time); 0: nothing
         is admitted for this tenant.
     rate: shaper rate at each output, in 1/65536 beat a cycle; `FULL_RATE` does not limit.
-    burst: bucket depth of the shaper in beats, at least one packet (256).
+    burst: bucket depth of the shaper in beats, at least one packet (256); any rate is reached with ten (see 0085).
     pages: guaranteed buffer pages in each crosspoint.
     ports: bit *p*: fabric port *p* may be a destination.
     slots: bit *s*: engine slot *s* belongs to this tenant alone; slots that nobody owns are shared by all.
