@@ -58,7 +58,7 @@ netlist: $(STAMP)  ## benches on the post-synthesis netlists of their blocks; mi
 	$(BIN)/python -m pytest tests/hdl/test_benches.py --netlist -o timeout=3600 $(PYTEST_ARGS)
 
 MUTANTS ?= 200
-mutate: $(STAMP)  ## do the tests notice a wrong design? hours: make mutate MUTANTS=50 BLOCK=manager; may be interrupted and goes on
+mutate: $(STAMP)  ## do the tests notice a wrong design? some ten minutes a block: make mutate MUTANTS=50 BLOCK=manager
 	$(BIN)/python bench/mutation.py --mutants $(MUTANTS) $(if $(BLOCK),--block $(BLOCK)) --jobs $(JOBS) $(MUTATE_ARGS)
 
 soak: $(STAMP) models  ## random commits under traffic: make soak COMMITS=1000000 SEED=1; may be interrupted and goes on

@@ -2,8 +2,8 @@
 
 Yosys draws changes of single bits in the netlist of a block's components and puts them all into one, which is Verilated
 once; the block's own tests then run on one mutant after another. What no test kills is compared with the design by
-induction; what that cannot decide in time counts as a survivor. Hours for everything: `--block`, `--mutants`,
-`--seconds` make it less. It may be interrupted and goes on (`build/mutation`).
+induction; what that cannot decide in time counts as a survivor. Some ten minutes a block on two cores: `--block`,
+`--mutants`, `--seconds` make it less. It may be interrupted and goes on (`build/mutation`).
 """
 
 from collections import Counter
