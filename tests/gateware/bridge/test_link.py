@@ -426,15 +426,16 @@ def test_error_counters_tell_what_happened():
     frame = bytearray(encode_frame(request(0, [Read(0)])))
     frame[1] ^= 0x40
     broken = encode_frame(request(0, [Read(0)]))[:-3] + b"\0"
-    chunks = [encode_frame(Hello(7).encode()), bytes(frame), broken, b"\0\0\0",
+    unknown = encode_frame(bytes([0x10, 7, 0]))   # its frame is counted as received, too
+    chunks = [encode_frame(Hello(7).encode()), bytes(frame), broken, b"\0\0\0", unknown,
               encode_frame(request(0, [Read(0x3_0000)])), encode_frame(request(1, [Write(0x3_0000, (1,))])),
               encode_frame(request(2, [Read(CONTROL, 8)])),
               encode_frame(request(3, [Read(CONTROL + 0x0C, 5), Read(0)] * 10))]   # they stand still between events
-    bench = LinkBench(chunks, answers=7)
+    bench = LinkBench(chunks, answers=8)
     bench.run()
     first, second = (decode_message(message).words for message in bench.messages[-2:])
-    assert first == (0, 4, 5, 1, 1, 0, 0, 2)
-    assert second == (1, 1, 0, 0, 2, 0) * 10
+    assert first == (0, 5, 6, 1, 2, 0, 0, 2)
+    assert second == (1, 2, 0, 0, 2, 0) * 10
 
 
 @pytest.mark.parametrize("seed", range(2))

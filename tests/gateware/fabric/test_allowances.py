@@ -62,3 +62,25 @@ def test_each_turn_brings_whole_beats_and_no_fraction_is_ever_lost(seed):
             await walk(ctx, rows, 20)
 
     simulate(dut, testbench)
+
+
+@pytest.mark.long
+def test_lowest_bits_of_a_rate_bring_their_beats_in_time():
+    """One bit of a rate a tenant, until the lowest has brought a beat; nothing is known of what was there before."""
+    dut = Allowances(CONFIG)
+    rates = [1, 2, 4, 8]
+
+    async def testbench(ctx):
+        await commit(ctx, dut.allocation, [row(CONFIG, weight=1, rate=rate, burst=512) for rate in rates])
+        await ctx.tick().repeat(8 * CONFIG.tenants)
+        given, turns = [0] * CONFIG.tenants, (1 << 14) + 16
+        for _ in range(turns):
+            for _ in rates:
+                await ctx.tick()
+                beats = ctx.get(dut.refill.beats)
+                if beats:
+                    given[ctx.get(dut.refill.tenant)] += beats
+        for rate, beats in zip(rates, given, strict=True):
+            assert abs(beats - rate * CONFIG.tenants * turns / FULL_RATE) < 1, rate
+
+    simulate(dut, testbench)

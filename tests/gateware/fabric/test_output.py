@@ -103,14 +103,15 @@ def test_headers_that_are_not_taken_are_a_stall_too():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("timeout", "pause"), [(0, 90), (50, 45)])
-def test_a_slow_sink_is_not_cut_off(timeout, pause):
+@pytest.mark.parametrize("output", [0, 1])
+def test_a_slow_sink_is_not_cut_off(timeout, pause, output):
     bench = Bench(Fabric(CONFIG), CONFIG, stall_timeout=timeout)
-    packets = numbered(random.Random(2), 3, 12)
+    packets = [replace(packet, destination=output) for packet in numbered(random.Random(2), 3, 12)]
     bench.source(0, packets)
-    bench.sink(1, lambda: bench.cycle % pause != 0)
+    bench.sink(output, lambda: bench.cycle % pause != 0)
     bench.run(open_rows(CONFIG))
     assert not bench.of_kind("cut")
-    assert [without_stamps(packet) for packet in bench.received[1]] == [delivered_as(p, 0) for p in packets]
+    assert [without_stamps(packet) for packet in bench.received[output]] == [delivered_as(p, 0) for p in packets]
 
 
 @pytest.mark.slow
