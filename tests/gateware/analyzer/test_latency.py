@@ -49,6 +49,7 @@ def run(config, cycles, *, reads=()):
         ctx.set(dut.bus.address, place)
         (value,) = await ctx.tick().sample(dut.bus.r_data).until(dut.bus.ready)
         ctx.set(dut.bus.valid, 0)
+        await ctx.tick().repeat(1 + place % 4)   # the next access begins in another cycle of whatever goes round
         return (least if not finished else counted[place]), value, counted[place]
 
     simulate(dut, drive, read)

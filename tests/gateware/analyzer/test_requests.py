@@ -37,6 +37,8 @@ def classify(offers, banks):
                 await ctx.tick()
                 totals[bank, tenant] = ctx.get(dut.total_sequential), ctx.get(dut.total_strided)
         passed.append(ctx.get(dut.passed_over))
+        await ctx.tick()
+        assert ctx.get(dut.passed_over) == passed[0], "counted while nothing came"
 
     simulate(dut, bench)
     return totals, passed[0]
@@ -51,12 +53,13 @@ def test_each_request_is_counted_in_its_bank(seed):
         offer = [None] * PORTS
         port = rng.randrange(PORTS)
         if rng.random() < 0.25:
-            stream = port, rng.randrange(4)  # tenant = port, so that the order is not the arbitration's
+            tenant = (port + seed) % CONFIG.tenants   # one a port, so that the order is not the arbitration's
+            stream = tenant, rng.randrange(4)
             sector[stream] += [8, 1000, -64, 100_000][stream[1]]
-            offer[port] = port, sector[stream] % (1 << 36)
-            kind = streams[port].classify(offer[port][1])
-            expected[number // 100 % 2, port][0] += kind == "sequential"
-            expected[number // 100 % 2, port][1] += kind == "strided"
+            offer[port] = tenant, sector[stream] % (1 << 36)
+            kind = streams[tenant].classify(offer[port][1])
+            expected[number // 100 % 2, tenant][0] += kind == "sequential"
+            expected[number // 100 % 2, tenant][1] += kind == "strided"
         offers.append(offer)
         banks.append(number // 100 % 2)
     totals, passed_over = classify(offers, banks)
@@ -83,8 +86,11 @@ def test_ports_take_turns_when_all_have_requests():
     assert abs(sum(found) - (cycles / 2 + 3 * QUEUE)) <= 3
 
 
-def test_request_of_a_tenant_that_does_not_exist_is_ignored():
-    offers = [[(3, 8 * number), None, None] for number in range(6)]
-    totals, passed_over = classify(offers, [0] * 6)
+@pytest.mark.parametrize("port", range(PORTS))
+def test_request_of_a_tenant_that_does_not_exist_is_ignored(port):
+    strays = [tenant for tenant in (3, 4, 5, 6, 8, 9, 10, 16, 17, 32, 34, 63) for _ in range(3)]
+    offers = [[(tenant, 8 * number) if port == here else None for here in range(PORTS)]
+              for number, tenant in enumerate(strays)]
+    totals, passed_over = classify(offers, [0] * len(offers))
     assert set(totals.values()) == {(0, 0)}
     assert passed_over == 0
