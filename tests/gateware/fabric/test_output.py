@@ -69,8 +69,9 @@ def test_a_stalled_sink_is_cut_off_and_served_again_when_it_returns(size, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("output", [0, 1])
-@pytest.mark.parametrize("pause", [30, 33, 40, 55])
+@pytest.mark.parametrize(("pause", "output"), [
+    (30, 0), (33, 1), (40, 0), (55, 1),
+    *(pytest.param(*case, marks=pytest.mark.long) for case in ((30, 1), (33, 0), (40, 1), (55, 0)))])
 def test_a_sink_that_returns_within_a_packet_gets_the_end_of_what_was_cut_and_whole_ones_after(output, pause):
     """It takes beats for a while, and pauses for longer than the time-out: the rest of a cut packet still comes."""
     bench = Bench(Fabric(CONFIG), CONFIG, stall_timeout=25)
@@ -141,8 +142,8 @@ def test_latency_is_counted_from_the_timestamp_to_the_last_beat():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wanted", [1, 2, 5])
-@pytest.mark.parametrize("size", [4, 48])
+@pytest.mark.parametrize(("size", "wanted"), [
+    (4, 1), (4, 2), (4, 5), (48, 2), *(pytest.param(48, wanted, marks=pytest.mark.long) for wanted in (1, 5))])
 def test_no_more_packets_are_on_the_way_to_the_engines_than_they_want(wanted, size):
     """From the grant to the second cycle after the header: what is sent when nothing is wanted any more."""
     rng = random.Random(wanted)

@@ -628,7 +628,7 @@ def test_every_bit_of_a_figure_and_of_a_setting_counts(seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("comparison", [ABOVE, BELOW])
+@pytest.mark.parametrize("comparison", [ABOVE, pytest.param(BELOW, marks=pytest.mark.long)])
 def test_every_bit_of_threshold_and_hysteresis_counts(comparison):
     """A rule a bit: at the threshold, beyond it by one, short of the hysteresis by one, and at it."""
     async def test(harness, ctx):
@@ -708,8 +708,8 @@ def test_thousands_of_refusals_are_counted():
 @pytest.mark.slow
 @pytest.mark.parametrize(("hold", "interval"), [
     (0xFF, 0), (0xA5, 3), (2, 0x1FF), (0, 0x2AA), (0x5A, 0x155), (3, 0x156), (1, 1 << 10), (1, 1 << 11),
-    (1, 1 << 15), *((1, (1 << bit) + 100) for bit in range(12, 16)),   # without that bit it would end soon
-    *(pytest.param(1, 1 << bit, marks=pytest.mark.long) for bit in range(12, 15))])
+    (1, 1 << 15), (1, (1 << 15) + 100),   # without its highest bit it would end soon
+    *(pytest.param(1, (1 << bit) + more, marks=pytest.mark.long) for bit in range(12, 15) for more in (0, 100))])
 def test_long_hold_and_interval_are_counted_to_the_end(hold, interval):
     """Beyond in every window, but for one after a firing, for twice as long or (the longest) 2,200 windows."""
     async def test(harness, ctx):
@@ -729,7 +729,7 @@ def test_long_hold_and_interval_are_counted_to_the_end(hold, interval):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))])
 def test_every_rule_that_waits_is_due_by_its_own_figure_alone(seed):
     """Software holds the allocation while many become due and cease to be; then all that still are come into force."""
     async def test(harness, ctx):
