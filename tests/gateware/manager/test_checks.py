@@ -1,5 +1,7 @@
 """Every rule of a table: refused with its reason and row when broken by one, accepted at the limit."""
 
+from functools import partial
+
 import pytest
 
 from gateware.config import DeviceConfig
@@ -17,17 +19,17 @@ def legal_table(config):
             for tenant in range(config.tenants)]
 
 
+def case_of(config, name, result, row, changes, guarantees=None):
+    table = legal_table(config)
+    for tenant, columns in changes.items():
+        table[tenant] |= columns
+    return name, table, guarantees or {}, result, row
+
+
 def broken_tables(config):
     """(name, table, guarantees, result, row): one fault, and its neighbour that is none."""
     last, ports, slots = config.tenants - 1, 1 << config.ports, 1 << config.slots
-    none = {}
-
-    def case(name, result, row, changes, guarantees=none):
-        table = legal_table(config)
-        for tenant, columns in changes.items():
-            table[tenant] |= columns
-        return name, table, guarantees, result, row
-
+    case = partial(case_of, config)
     spare = 65536 - sum(row["weight"] for row in legal_table(config)[1:])
     others = config.pages - (config.tenants - 1)
     yield case("legal", model.OK, 0, {})
@@ -69,12 +71,53 @@ def broken_tables(config):
                {2: {"burst": 0, "rate": 65537, "host_share": 300, "ports": 0x8000}}, {2: (1000, 0)})
 
 
+def excesses(config):
+    """Tables that break a rule by a power of two, and slots of as many owners."""
+    last, case = config.tenants - 1, partial(case_of, config)
+    # Before any guarantee is written: after that no row is taken for legal unread.
+    for slot in range(config.slots):
+        yield case(f"slot {slot} owned twice", model.SLOT_TWICE, last, {last: {"slots": 1 << slot}})
+        owners = 2
+        while owners < config.tenants:
+            several = range(config.tenants - owners, config.tenants)
+            first = {slot: {"slots": 0}} if slot not in several else {}
+            yield case(f"slot {slot} owned by {owners}", model.SLOT_TWICE, several[1],
+                       first | {tenant: {"slots": 1 << slot} for tenant in several})
+            owners *= 2
+    for column, known in (("ports", config.ports), ("slots", config.slots)):
+        for bit in range(known, 16):
+            yield case(f"unknown bit {bit} of {column}", model.UNKNOWN_BIT, 1, {1: {column: 1 << bit}})
+    weights = sum(row["weight"] for row in legal_table(config)[2:])
+    for bit in range(17):
+        rest = 65536 + (1 << bit) - weights   # of the first two
+        yield case(f"weights over by bit {bit}", model.WEIGHTS, WHOLE_TABLE,
+                   {0: {"weight": min(rest, 65535)}, 1: {"weight": rest - min(rest, 65535)}})
+    for bit in range(16):
+        yield case(f"pages over by bit {bit}", model.PAGES, WHOLE_TABLE,
+                   {last: {"pages": config.pages - last + (1 << bit)}})
+        short = (1 << bit) - 1
+        yield case(f"weight short of {short + 1}", model.GUARANTEE, last, {last: {"weight": short}},
+                   {last: (short + 1, 0)})
+    for bit in range((config.pages - last).bit_length()):
+        short = (1 << bit) - 1
+        yield case(f"pages short of {short + 1}", model.GUARANTEE, 1, {1: {"pages": short}}, {1: (0, short + 1)})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS, ids=["default", "small"])
 def test_each_rule_is_checked_with_reason_and_row(config):
-    """`check` and `commit` say the same; a refused commit changes nothing."""
-    cases = list(broken_tables(config))
+    run_cases(config, list(broken_tables(config)))
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [pytest.param(CONFIGS[0], marks=pytest.mark.long), CONFIGS[1]],
+                         ids=["default", "small"])
+def test_every_bit_of_an_excess_and_any_number_of_owners_is_seen(config):
+    run_cases(config, list(excesses(config)))
+
+
+def run_cases(config, cases):
+    """`check` and `commit` say the same; a refused commit changes nothing."""
     async def test(harness, ctx):
         staged = [dict(row) for row in harness.mirror.active]
         rules = [(0, 0)] * config.tenants
@@ -86,6 +129,7 @@ def test_each_rule_is_checked_with_reason_and_row(config):
                 assert await harness.command(ctx, "commit") == (result, row), name
                 assert not harness.mirror.changes
         assert (await harness.command(ctx, "abandon"))[0] == model.OK
+        assert await harness.read(ctx, "rm.staged_weight") == await harness.read(ctx, "rm.staged_pages") == 0
 
     async def self_check(harness, ctx, name, staged, rules, table, guarantees):
         """Bring table and guarantees to the device, only where they differ from what it has."""
