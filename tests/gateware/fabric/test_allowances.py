@@ -64,6 +64,31 @@ def test_each_turn_brings_whole_beats_and_no_fraction_is_ever_lost(seed):
     simulate(dut, testbench)
 
 
+@pytest.mark.parametrize("turns", [1, 3, 43, 127])
+def test_beat_comes_in_the_very_turn_that_completes_it(turns):
+    """Rates that lack a beat by the least there is after so many turns, or just complete it, from a rest of 0 on."""
+    dut = Allowances(CONFIG)
+    per_turn = FULL_RATE // CONFIG.tenants
+    rates = [(per_turn - 1) // turns, (per_turn - 1) // turns + per_turn, per_turn // 4, 3 * per_turn + per_turn // 2]
+    assert all(rate * turns % per_turn == per_turn - 1 for rate in rates[:2])
+
+    async def testbench(ctx):
+        await commit(ctx, dut.allocation, [row(CONFIG, weight=1, rate=rate, burst=512) for rate in rates])
+        given, seen = [0] * CONFIG.tenants, [0] * CONFIG.tenants
+        for _ in range(CONFIG.tenants * (2 * turns + 20)):
+            await ctx.tick()
+            tenant = ctx.get(dut.refill.tenant)
+            if ctx.get(dut.refill.full):   # of the table before, which limits nobody and leaves no rest
+                assert not seen[tenant]
+                continue
+            seen[tenant] += 1
+            given[tenant] += ctx.get(dut.refill.beats)
+            assert given[tenant] == rates[tenant] * CONFIG.tenants * seen[tenant] >> FRACTION, (tenant, seen[tenant])
+        assert min(seen) > 2 * turns
+
+    simulate(dut, testbench)
+
+
 @pytest.mark.long
 def test_lowest_bits_of_a_rate_bring_their_beats_in_time():
     """One bit of a rate a tenant, until the lowest has brought a beat; nothing is known of what was there before."""

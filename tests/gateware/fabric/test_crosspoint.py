@@ -610,6 +610,30 @@ def test_account_is_right_after_commits_in_the_middle_of_releases(seed):
     run([8, 8, 8, 8], testbench)
 
 
+def test_any_excess_of_one_tenant_is_counted():
+    """Tenant 0 has every page and gives them back, one by one, while tables follow each other; epochs pass 128."""
+    rng = random.Random(1)
+    # Pages given back under a table; tenant 0's quota; what is shared. The first sum is made of all pages.
+    tables = [(12, 0, 16), *((1, rng.choice([0, rng.randrange(9)]), rng.choice([0, 8, 16, 23])) for _ in range(20))]
+
+    async def testbench(ctx, dut, model, driver):
+        bank, epoch = 1, 122
+        while await driver.ask(0, 16):
+            await driver.put(0, 16)
+        assert model.used[0] == CONFIG.pages
+        for pages, own, shared in tables:
+            model.quotas = [own, CONFIG.pages - own - shared, 0, 0]
+            bank, epoch = await commit(ctx, dut.allocation, [row(CONFIG, weight=1, pages=quota)
+                                                             for quota in model.quotas], bank, epoch)
+            for _ in range(pages):
+                await driver.take(0)
+                for tenant, beats in product(range(3), (16, 100)):
+                    assert await driver.ask(tenant, beats) == model.fits(tenant, beats), (model.used, model.quotas)
+        assert epoch > 128
+
+    run([CONFIG.pages, 0, 0, 0], testbench)
+
+
 def test_account_is_exact_when_a_commit_falls_into_the_new_sum_of_the_one_before():
     """In any cycle of it, with tenants 0 to 2 above their quotas."""
     quotas = [2, 2, 2, 8]

@@ -69,6 +69,23 @@ def test_rows_follow_the_active_bank_in_the_same_cycle(seed):
     simulate(dut, testbench)
 
 
+def test_every_bit_of_a_column_is_held():
+    """Alone: of the weight, whether it is above 0, and of the pages, whether they are above a crosspoint's."""
+    dut = Rows(CONFIG, COLUMNS, readers=2)
+    widths = {name: Shape.cast(shape).width for name, shape in Layout.cast(AllocationRow).members.items()}
+
+    async def testbench(ctx):
+        ctx.set(dut.allocation.write, 1)
+        for bit in range(max(widths.values())):
+            for base in (0, CONFIG.pages - 1):
+                row = {name: (base ^ 1 << bit) & (1 << width) - 1 for name, width in widths.items()}
+                ctx.set(dut.allocation.row, row)
+                await ctx.tick()
+                assert read(ctx, dut, 0) == held(row)
+
+    simulate(dut, testbench)
+
+
 def test_rows_write_nothing_without_the_strobe():
     dut = Rows(CONFIG, COLUMNS, readers=2)
 
