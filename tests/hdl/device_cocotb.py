@@ -16,7 +16,7 @@ import google_crc32c
 from cocotb.triggers import FallingEdge, ReadOnly
 
 from device_link.registers import MAGIC, register_map
-from gateware.config import DeviceConfig
+from gateware.config import MAX_PACKET_BEATS, DeviceConfig
 from gateware.stream.packet import PROCESS, FlowClass, Opcode, PacketHeader, RequestWord, beat_layout
 from tests.hdl.bench import Bench, parameters
 from tests.hdl.cover import CoverGroup
@@ -25,6 +25,7 @@ from tests.hdl.stimulus import Bus, Sink, Source, reset, until
 BEGIN, COMMIT, OK = 1, 3, 0
 STATUS_OK, SHARD_CRC32C = 0, 1
 VLAN = 100  # of tenant 0; tenant t has VLAN + t
+FRAME_BYTES = 14 + 4 + 20 + 8  # of a frame, before its datagram's payload
 HOST, NET, ENGINE = "host", "network", "engine"
 
 
@@ -70,6 +71,8 @@ class DeviceBench:
         self.rng = random.Random(cocotb.RANDOM_SEED)
         self.config = config_of(self.given)
         self.beat = beat_layout(self.config)
+        # At 4 bytes a beat a packet has 1,024: what is longer is dropped.
+        self.most_bytes = min(self.given["bytes"], MAX_PACKET_BEATS * self.config.beat_bytes - FRAME_BYTES)
         self.expected = defaultdict(deque)  # (output, tenant) to what must come out, in order
         self.left = 0
         self.frame_ends, self.frames_out = [], 0
@@ -143,7 +146,7 @@ class DeviceBench:
                                    "last": start + size >= len(payload)}).as_bits()
 
     def from_network(self, tenant):
-        data = frame(self.rng, tenant, self.rng.randrange(1, self.given["bytes"]))
+        data = frame(self.rng, tenant, self.rng.randrange(1, self.most_bytes + 1))
         self.net.words += self.beats(data)
         self.frame_ends.append(len(self.net.words))
         self.expected["host_tx", tenant].append((HOST, data))
@@ -194,7 +197,7 @@ async def every_packet_comes_out_where_table_and_classifier_send_it(dut):
     assert dut.epoch.value.to_unsigned() == 1
     for _ in range(given["packets"]):
         bench.from_network(rng.choice(tenants))
-        data = rng.randbytes(rng.randrange(1, given["bytes"]))
+        data = rng.randbytes(rng.randrange(1, bench.most_bytes + 1))
         tenant = rng.choice(tenants)
         bench.from_host(tenant, 1, data, FlowClass.BEST_EFFORT)
         bench.expected["net_tx__0", tenant].append((NET, data))
