@@ -71,7 +71,7 @@ class DeviceBench:
         self.rng = random.Random(cocotb.RANDOM_SEED)
         self.config = config_of(self.given)
         self.beat = beat_layout(self.config)
-        # At 4 bytes a beat a packet has 1,024: what is longer is dropped.
+        # A longer packet is dropped: at 4 bytes a beat, one of more than 1,024.
         self.most_bytes = min(self.given["bytes"], MAX_PACKET_BEATS * self.config.beat_bytes - FRAME_BYTES)
         self.expected = defaultdict(deque)  # (output, tenant) to what must come out, in order
         self.left = 0

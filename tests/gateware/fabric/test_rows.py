@@ -70,7 +70,7 @@ def test_rows_follow_the_active_bank_in_the_same_cycle(seed):
 
 
 def test_every_bit_of_a_column_is_held():
-    """Alone: of the weight, whether it is above 0, and of the pages, whether they are above a crosspoint's."""
+    """Alone, and with all pages but one: of a weight, whether it is above 0; of pages, whether there are so many."""
     dut = Rows(CONFIG, COLUMNS, readers=2)
     widths = {name: Shape.cast(shape).width for name, shape in Layout.cast(AllocationRow).members.items()}
 
